@@ -1,0 +1,175 @@
+//! The configuration: typed and validated. What is invalid cannot be built. Loading it (files,
+//! layers, environment, messages) is in `config/`; this file is what the rest of the crate sees.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use crate::decode::Mapping;
+
+/// The whole configuration, valid.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Names this process in dead letters, logs and client ids.
+    pub instance: String,
+    pub heartbeat: Heartbeat,
+    pub backpressure: Backpressure,
+    pub kafka: Option<Kafka>,
+    pub nats: Option<Nats>,
+    pub clickhouse: ClickHouse,
+    pub retry: Retry,
+    /// By name; every writer that a route names is here.
+    pub writers: BTreeMap<String, Writer>,
+    pub dead_letters: DeadLetters,
+    pub routes: Vec<Route>,
+    pub shutdown: Shutdown,
+    pub http: Http,
+}
+
+#[derive(Debug, Clone)]
+pub struct Heartbeat {
+    pub interval: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct Backpressure {
+    /// records
+    pub max_buffer_size: usize,
+    pub pause_threshold: usize,
+    pub resume_threshold: usize,
+    /// Resolved: the key, or `pause_threshold`, or midway when core NATS is configured too.
+    pub pull_limit: usize,
+    /// bytes
+    pub max_buffer_bytes: usize,
+    pub warn_after: Duration,
+    pub critical_after: Duration,
+    pub repeat_every: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct Kafka {
+    pub brokers: Vec<String>,
+    pub group_id: String,
+    /// `earliest`, `latest` or `error`.
+    pub auto_offset_reset: String,
+    pub commit_interval: Duration,
+    /// Bytes that librdkafka may prefetch, over all partitions.
+    pub prefetch_bytes: usize,
+    /// Further librdkafka properties, checked not to override those that the bridge relies on.
+    pub client: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Nats {
+    pub servers: Vec<String>,
+    pub queue_group: String,
+    pub auth: NatsAuth,
+    pub tls: Option<Tls>,
+}
+
+#[derive(Debug, Clone)]
+pub enum NatsAuth {
+    None,
+    UserPassword {
+        user: String,
+        password: SecretString,
+    },
+    Token(SecretString),
+    CredentialsFile(PathBuf),
+    /// A file that holds the seed.
+    NkeyFile(PathBuf),
+}
+
+/// TLS to a server: which authority to trust, and who we are.
+#[derive(Debug, Clone, Default)]
+pub struct Tls {
+    pub ca_file: Option<PathBuf>,
+    pub cert_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone)]
+pub struct ClickHouse {
+    /// At least one; the first is used until failover comes.
+    pub url: String,
+    pub database: String,
+    pub user: String,
+    pub password: Option<SecretString>,
+    pub tls: Option<Tls>,
+    pub compression: Compression,
+    pub insert_timeout: Duration,
+    pub max_in_flight: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    None,
+    Lz4,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Retry {
+    pub base_delay: Duration,
+    pub max_delay: Duration,
+}
+
+/// When a batch of a writer is cut; applies per table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Writer {
+    pub batch_rows: usize,
+    pub batch_bytes: usize,
+    pub linger: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct DeadLetters {
+    pub table: String,
+    pub create: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Route {
+    pub name: String,
+    /// Exact names, or regular expressions if they start with `^`.
+    pub kafka_topics: Vec<String>,
+    /// Subjects, with `*` and `>`.
+    pub nats_subjects: Vec<String>,
+    pub class: String,
+    pub action: Action,
+}
+
+#[derive(Debug, Clone)]
+pub enum Action {
+    Insert(InsertAction),
+    /// Known, counted, not stored.
+    Count,
+}
+
+#[derive(Debug, Clone)]
+pub struct InsertAction {
+    pub writer: String,
+    /// `table` or `database.table`.
+    pub table: String,
+    pub format: RouteFormat,
+}
+
+#[derive(Debug, Clone)]
+pub enum RouteFormat {
+    /// Decoded into typed columns.
+    Columns(Mapping),
+    /// Passed through unparsed, as JSONEachRow.
+    Json,
+}
+
+#[derive(Debug, Clone)]
+pub struct Shutdown {
+    pub grace: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct Http {
+    pub listen: std::net::SocketAddr,
+    pub token: Option<SecretString>,
+}

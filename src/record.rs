@@ -1,0 +1,234 @@
+//! What moves through the bridge, and its place in the source.
+//!
+//! Owns nothing that runs. A [`Chunk`] is what one poll of a source took: the payloads, keys and
+//! headers lie in one arena, so that taking a thousand records costs a handful of allocations and
+//! sharing them costs one reference count. A [`Record`] is a view into it.
+
+use std::sync::Arc;
+
+/// Milliseconds since the Unix epoch, UTC.
+pub type UnixMs = i64;
+
+/// One assignment of one partition to this instance.
+///
+/// The epoch is different for each assignment of the same partition: what belongs to an earlier
+/// assignment can be recognised, and is never committed under a later one.
+#[derive(Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Partition {
+    /// Kafka's topic, or the name of a JetStream stream.
+    pub topic: String,
+    /// Kafka's partition number; 0 for a stream.
+    pub number: i32,
+    /// Which assignment this is, counted from 1 within the process.
+    pub epoch: u64,
+}
+
+/// A place in a partition: what can be committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    pub partition: Arc<Partition>,
+    /// The offset of a record; as something to commit, the offset of the next one to read.
+    pub offset: i64,
+}
+
+/// A record to be put into a [`Chunk`]; everything is borrowed and copied once.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NewRecord<'a> {
+    /// The subject, for records that have no partition to take a topic from.
+    pub subject: &'a str,
+    /// The partition's index from [`Chunk::partition`], and the offset. None for core NATS: there
+    /// is nothing to commit, ever.
+    pub place: Option<(u32, i64)>,
+    /// When the producer or the broker says the record was made.
+    pub timestamp: Option<UnixMs>,
+    pub key: Option<&'a [u8]>,
+    /// None is a tombstone.
+    pub payload: Option<&'a [u8]>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    start: u32,
+    len: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Meta {
+    subject: Span,
+    place: Option<(u32, i64)>,
+    timestamp: Option<UnixMs>,
+    key: Option<Span>,
+    payload: Option<Span>,
+    headers_start: u32,
+    headers_len: u32,
+}
+
+/// The records that one poll of a source took, in the order in which they came.
+#[derive(Debug)]
+pub struct Chunk {
+    received_at: UnixMs,
+    arena: Vec<u8>,
+    partitions: Vec<Arc<Partition>>,
+    records: Vec<Meta>,
+    headers: Vec<(Span, Span)>,
+}
+
+impl Chunk {
+    /// An empty chunk; `records` and `bytes` are the sizes to make room for.
+    #[must_use]
+    pub fn with_capacity(received_at: UnixMs, records: usize, bytes: usize) -> Self {
+        Self {
+            received_at,
+            arena: Vec::with_capacity(bytes),
+            partitions: Vec::new(),
+            records: Vec::with_capacity(records),
+            headers: Vec::new(),
+        }
+    }
+
+    /// The index of this partition within the chunk, for [`NewRecord::place`].
+    pub fn partition(&mut self, partition: &Arc<Partition>) -> u32 {
+        let known = self.partitions.iter().rposition(|p| Arc::ptr_eq(p, partition));
+        let index = known.unwrap_or_else(|| {
+            self.partitions.push(Arc::clone(partition));
+            self.partitions.len() - 1
+        });
+        u32::try_from(index).expect("a chunk has fewer partitions than records")
+    }
+
+    /// Appends a record, copying what it borrows.
+    pub fn push<'a>(
+        &mut self,
+        record: NewRecord<'_>,
+        headers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    ) {
+        let headers_start = self.headers.len();
+        for (name, value) in headers {
+            let pair = (self.store(name.as_bytes()), self.store(value));
+            self.headers.push(pair);
+        }
+        let meta = Meta {
+            subject: self.store(record.subject.as_bytes()),
+            place: record.place,
+            timestamp: record.timestamp,
+            key: record.key.map(|key| self.store(key)),
+            payload: record.payload.map(|payload| self.store(payload)),
+            headers_start: index_u32(headers_start),
+            headers_len: index_u32(self.headers.len() - headers_start),
+        };
+        self.records.push(meta);
+    }
+
+    fn store(&mut self, bytes: &[u8]) -> Span {
+        let start = index_u32(self.arena.len());
+        self.arena.extend_from_slice(bytes);
+        Span { start, len: index_u32(bytes.len()) }
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// The memory that the chunk keeps alive, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.arena.capacity()
+            + self.records.capacity() * size_of::<Meta>()
+            + self.headers.capacity() * size_of::<(Span, Span)>()
+    }
+
+    /// The record at `index`; panics past the end, like a slice.
+    #[must_use]
+    pub fn record(&self, index: usize) -> Record<'_> {
+        Record { chunk: self, meta: &self.records[index] }
+    }
+
+    pub fn records(&self) -> impl ExactSizeIterator<Item = Record<'_>> {
+        self.records.iter().map(|meta| Record { chunk: self, meta })
+    }
+
+    fn slice(&self, span: Span) -> &[u8] {
+        let start = span.start as usize;
+        &self.arena[start..start + span.len as usize]
+    }
+}
+
+fn index_u32(n: usize) -> u32 {
+    u32::try_from(n).expect("a chunk is a few MiB: sources bound what one poll takes")
+}
+
+/// One record of a chunk.
+#[derive(Debug, Clone, Copy)]
+pub struct Record<'a> {
+    chunk: &'a Chunk,
+    meta: &'a Meta,
+}
+
+impl<'a> Record<'a> {
+    /// Where the record came from, and its offset there. None for core NATS.
+    #[must_use]
+    pub fn place(&self) -> Option<(&'a Arc<Partition>, i64)> {
+        let (index, offset) = self.meta.place?;
+        Some((&self.chunk.partitions[index as usize], offset))
+    }
+
+    /// The topic; None for a record that came on a subject.
+    #[must_use]
+    pub fn topic(&self) -> Option<&'a str> {
+        if self.meta.subject.len > 0 {
+            return None;
+        }
+        self.place().map(|(partition, _)| partition.topic.as_str())
+    }
+
+    /// The subject; None for a record that came on a topic.
+    #[must_use]
+    pub fn subject(&self) -> Option<&'a str> {
+        let subject = self.chunk.slice(self.meta.subject);
+        if subject.is_empty() { None } else { str::from_utf8(subject).ok() }
+    }
+
+    /// Topic or subject, whichever it came on.
+    #[must_use]
+    pub fn topic_or_subject(&self) -> &'a str {
+        self.topic().or_else(|| self.subject()).unwrap_or_default()
+    }
+
+    /// None is a tombstone.
+    #[must_use]
+    pub fn payload(&self) -> Option<&'a [u8]> {
+        self.meta.payload.map(|span| self.chunk.slice(span))
+    }
+
+    #[must_use]
+    pub fn key(&self) -> Option<&'a [u8]> {
+        self.meta.key.map(|span| self.chunk.slice(span))
+    }
+
+    /// When the producer or the broker says the record was made.
+    #[must_use]
+    pub fn timestamp(&self) -> Option<UnixMs> {
+        self.meta.timestamp
+    }
+
+    /// When this process took it.
+    #[must_use]
+    pub fn received_at(&self) -> UnixMs {
+        self.chunk.received_at
+    }
+
+    pub fn headers(&self) -> impl ExactSizeIterator<Item = (&'a str, &'a [u8])> {
+        let chunk = self.chunk;
+        let start = self.meta.headers_start as usize;
+        chunk.headers[start..start + self.meta.headers_len as usize].iter().map(|&(name, value)| {
+            let name = str::from_utf8(chunk.slice(name)).expect("pushed as a str");
+            (name, chunk.slice(value))
+        })
+    }
+}

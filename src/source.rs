@@ -1,0 +1,139 @@
+//! What a source is, to the pipeline: a handle to steer it, and events into one bounded channel.
+//!
+//! Steering is by state, not by messages: the pipeline says what it wants ([`Wanted`]), the source
+//! brings itself there, and says what is so ([`Observed`]). Nothing can be lost in a full command
+//! queue, and a source that missed a change heals at its next look. A source never drops a record
+//! by itself and never waits for the pipeline but in the bounded drain of a revocation.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::record::{Chunk, Partition, Position};
+
+/// Which source an event comes from: its index among the sources of the pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SourceId(pub usize);
+
+/// How records get here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// The source takes records when it holds credits for them, and can wait.
+    Pulled,
+    /// The records come whether we want them or not; what cannot be admitted is dropped, counted.
+    Pushed,
+}
+
+/// What the pipeline wants of a source. Levels, not edges.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Wanted {
+    /// The client itself shall be paused (Kafka: `pause()` on all assigned partitions).
+    pub native_pause: bool,
+    /// For each assigned partition the position to commit: the durable prefix, never beyond it.
+    pub commit: Vec<Position>,
+    pub stage: Stage,
+}
+
+/// How far a source is in its life.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    #[default]
+    Running,
+    /// Take nothing new. A pushed source ends its subscription, hands over what had been
+    /// delivered already, and says [`SourceEvent::Drained`]; a pulled one goes on polling so that
+    /// its group keeps it, without credits.
+    Draining,
+    /// Commit [`Wanted::commit`] synchronously, leave, say [`SourceEvent::Closed`], end.
+    Closing,
+}
+
+/// What happens at a source.
+#[derive(Debug)]
+pub enum SourceEvent {
+    /// Records, in order. For a pulled source their credits were reserved: one a record.
+    Records(Chunk),
+    /// These partitions are ours from here on, each under a new epoch.
+    Assigned(Vec<Arc<Partition>>),
+    /// These partitions go away. The pipeline cuts, waits until what they hold is durable or the
+    /// deadline has passed, and answers with what to commit; then they are let go. Dropping the
+    /// answer means: nothing to commit.
+    Revoked {
+        partitions: Vec<Arc<Partition>>,
+        deadline: tokio::time::Instant,
+        answer: oneshot::Sender<Vec<Position>>,
+    },
+    /// The partitions were lost (the group threw us out): they hold nothing any more.
+    Lost(Vec<Arc<Partition>>),
+    /// The result of a commit. A failed one is tried again with the next.
+    Committed { positions: Vec<Position>, error: Option<String> },
+    /// Records that the client dropped before the bridge saw them (slow consumer).
+    DroppedByClient(u64),
+    /// The connection came up (None) or failed (why).
+    Connection { error: Option<String> },
+    /// Everything that had been delivered was handed over (answer to [`Stage::Draining`]).
+    Drained,
+    /// The source has ended; nothing follows.
+    Closed { error: Option<String> },
+}
+
+/// What a source says of itself, read by the pipeline whenever it makes a snapshot.
+#[derive(Debug, Default)]
+pub struct Observed {
+    pub connected: AtomicBool,
+    /// The client is paused natively, on every assigned partition.
+    pub natively_paused: AtomicBool,
+    /// A pulled source wanted credits and got none, since the pipeline last cleared this.
+    pub starved: AtomicBool,
+    /// The sum of the lag over the assigned partitions, in records; -1 while unknown.
+    pub lag: AtomicI64,
+    /// Reconnects since the start.
+    pub reconnects: AtomicU64,
+    /// What the client dropped, in events that it reported (not records).
+    pub slow_consumer_events: AtomicU64,
+    /// Lag and committed offset per partition, for the metrics; replaced whole.
+    pub partitions: std::sync::Mutex<Vec<PartitionObserved>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionObserved {
+    pub topic: String,
+    pub number: i32,
+    /// Records between the committed position and the end; None while unknown.
+    pub lag: Option<i64>,
+    /// The position last committed by this instance; None before the first.
+    pub committed: Option<i64>,
+}
+
+/// The pipeline's end of a source.
+#[derive(Debug)]
+pub struct SourceHandle {
+    /// `kafka`, `nats`: the key under which it is reported.
+    pub name: &'static str,
+    pub delivery: Delivery,
+    pub wanted: watch::Sender<Wanted>,
+    pub observed: Arc<Observed>,
+}
+
+/// The source's end: where it puts its events, what is wanted of it, where it reports.
+#[derive(Debug, Clone)]
+pub struct SourcePort {
+    pub id: SourceId,
+    pub events: mpsc::Sender<(SourceId, SourceEvent)>,
+    pub wanted: watch::Receiver<Wanted>,
+    pub observed: Arc<Observed>,
+}
+
+/// Both ends of a source, connected.
+#[must_use]
+pub fn connect(
+    id: SourceId,
+    name: &'static str,
+    delivery: Delivery,
+    events: mpsc::Sender<(SourceId, SourceEvent)>,
+) -> (SourceHandle, SourcePort) {
+    let (wanted, wanted_receiver) = watch::channel(Wanted::default());
+    let observed = Arc::new(Observed { lag: AtomicI64::new(-1), ..Observed::default() });
+    let handle = SourceHandle { name, delivery, wanted, observed: Arc::clone(&observed) };
+    (handle, SourcePort { id, events, wanted: wanted_receiver, observed })
+}
