@@ -1,11 +1,15 @@
 //! data-bridge: moves records from Kafka and NATS into ClickHouse, and stays in control when
 //! ClickHouse is slow, down or drowning.
 
+pub mod alert;
 pub mod config;
 pub mod credits;
 pub mod decode;
+pub mod heartbeat;
+pub mod metrics;
 pub mod record;
 pub mod schema;
 pub mod sink;
 pub mod source;
 pub mod status;
+pub mod thousands;
