@@ -36,30 +36,6 @@ const LATENCY_SECONDS: &[f64] =
 /// between the oldest and the newest record stays empty, few enough to cost nothing.
 const LATENCY_POINTS: u64 = 16;
 
-/// Why a batch was cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CutReason {
-    Rows,
-    Bytes,
-    Linger,
-    /// No credit was left: waiting would bring nothing more.
-    Credits,
-    Drain,
-}
-
-impl CutReason {
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Rows => "rows",
-            Self::Bytes => "bytes",
-            Self::Linger => "linger",
-            Self::Credits => "credits",
-            Self::Drain => "drain",
-        }
-    }
-}
-
 /// The distributions. Cloning shares them.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -99,7 +75,7 @@ impl Metrics {
     /// A batch was cut.
     pub fn batch_cut(&self, writer: &str, reason: CutReason, rows: usize) {
         self.histograms.batch_rows.observe(
-            [writer, reason.name()],
+            [writer, reason.as_str()],
             crate::status::float_of(rows),
             1,
         );

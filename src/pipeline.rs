@@ -33,7 +33,7 @@ use crate::record::{Partition, UnixMs};
 use crate::route::Router;
 use crate::sink::Sink;
 use crate::source::{Delivery, SourceEvent, SourceHandle, SourceId};
-use crate::status::{RunStage, Snapshot};
+use crate::status::{Rates, RunStage, Snapshot};
 
 use drain::Phase;
 pub use drain::{Ending, Stop};
@@ -54,7 +54,7 @@ pub struct Parts<S> {
     pub sources: Vec<SourceHandle>,
     pub events: mpsc::Receiver<(SourceId, SourceEvent)>,
     pub credits: Arc<Credits>,
-    pub metrics: Arc<Metrics>,
+    pub metrics: Metrics,
     pub status: watch::Sender<Arc<Snapshot>>,
     pub stop: watch::Receiver<Stop>,
 }
@@ -93,7 +93,7 @@ pub struct Pipeline<S> {
     events: mpsc::Receiver<(SourceId, SourceEvent)>,
     stop: watch::Receiver<Stop>,
     credits: Arc<Credits>,
-    metrics: Arc<Metrics>,
+    metrics: Metrics,
     status: watch::Sender<Arc<Snapshot>>,
 
     sources: Vec<Attached>,
@@ -125,7 +125,13 @@ pub struct Pipeline<S> {
     settled: u64,
     settled_at_heartbeat: u64,
     phase: Phase,
+    /// For [`Ending`].
+    abandoned: usize,
+    aborted: bool,
+    close_failed: bool,
+    /// The snapshot is behind the state.
     changed: bool,
+    rates: Rates,
     last_heartbeat: Option<Arc<Snapshot>>,
     timers: Timers,
 }
@@ -171,7 +177,11 @@ impl<S: Sink> Pipeline<S> {
             settled: 0,
             settled_at_heartbeat: 0,
             phase: Phase::Running,
+            abandoned: 0,
+            aborted: false,
+            close_failed: false,
             changed: true,
+            rates: Rates::default(),
             last_heartbeat: None,
             config,
             sink,
@@ -272,8 +282,8 @@ impl<S: Sink> Pipeline<S> {
         let retries = self.waiting.iter().map(|cut| cut.due);
         let schemas = self.schemas.next_due();
         let revocations = self.revocations.iter().map(|revocation| revocation.deadline);
-        let all = lingers.chain(retries).chain(schemas).chain(revocations).chain(self.phase.deadline());
-        all.min().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
+        let others = schemas.chain(revocations).chain(self.phase.deadline());
+        lingers.chain(retries).chain(others).min().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
     }
 
     fn level(&self) -> Level {
@@ -306,7 +316,8 @@ fn job_result(done: Result<Job, tokio::task::JoinError>) -> Job {
         Ok(job) => job,
         // A job that panicked took its batch with it. Nothing of it is committed: the process
         // ends, and everything not durable comes again.
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Job::Aborted,
     }
 }
 

@@ -115,6 +115,34 @@ pub struct SourceHandle {
     pub observed: Arc<Observed>,
 }
 
+impl SourceHandle {
+    /// The name as people write it, for log lines.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self.name {
+            "kafka" => "Kafka",
+            "nats" => "NATS",
+            other => other,
+        }
+    }
+
+    /// Wants the client itself paused, or not.
+    pub fn want_native_pause(&self, pause: bool) {
+        self.wanted.send_if_modified(|wanted| {
+            std::mem::replace(&mut wanted.native_pause, pause) != pause
+        });
+    }
+
+    /// Wants the source to go on to a stage of its life; there is no way back.
+    pub fn want_stage(&self, stage: Stage) {
+        self.wanted.send_if_modified(|wanted| {
+            let later = stage > wanted.stage;
+            wanted.stage = wanted.stage.max(stage);
+            later
+        });
+    }
+}
+
 /// The source's end: where it puts its events, what is wanted of it, where it reports.
 #[derive(Debug, Clone)]
 pub struct SourcePort {

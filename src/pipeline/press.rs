@@ -1,10 +1,14 @@
 //! Acting on the rule of backpressure, and the heartbeat.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use tokio::time::Instant;
 
 use super::drain::Phase;
 use super::{Pipeline, wall_clock};
 use crate::backpressure::Change;
+use crate::heartbeat;
 use crate::sink::Sink;
 use crate::source::Delivery;
 use crate::status::RunStage;
@@ -45,8 +49,8 @@ impl<S: Sink> Pipeline<S> {
             return;
         }
         let now_paused = self.paused_sources();
-        let held = thousands(self.held as u64);
-        let cap = thousands(self.config.backpressure.max_buffer_size as u64);
+        let held = thousands(self.held);
+        let cap = thousands(self.config.backpressure.max_buffer_size);
         let writers = self.writers_in_words();
         let (count, bytes) = (self.backpressure.pause_count(), self.bytes);
         let causes = self.backpressure.causes().join(",");
@@ -118,7 +122,7 @@ impl<S: Sink> Pipeline<S> {
         let nothing_settled = self.settled == self.settled_at_heartbeat && self.held > 0;
         for index in 0..self.sources.len() {
             let handle = &self.sources[index].handle;
-            let asked = handle.observed.starved.swap(false, std::sync::atomic::Ordering::AcqRel);
+            let asked = handle.observed.starved.swap(false, Ordering::AcqRel);
             if asked && nothing_settled && handle.delivery == Delivery::Pulled {
                 let before = self.paused_sources();
                 let change = self.backpressure.starve(index, now, wall_clock());
@@ -130,8 +134,11 @@ impl<S: Sink> Pipeline<S> {
     /// One line for people, and the rates of the interval for the snapshot.
     fn beat(&mut self) {
         let snapshot = self.publish(self.stage());
-        let previous = self.last_heartbeat.replace(std::sync::Arc::clone(&snapshot));
-        crate::heartbeat::log(&snapshot, previous.as_deref());
+        let previous = self.last_heartbeat.replace(Arc::clone(&snapshot));
+        let interval = self.config.heartbeat.interval;
+        let line = heartbeat::line(&snapshot, previous.as_deref(), interval);
+        self.rates = line.rates;
+        line.log();
     }
 
     pub(super) fn stage(&self) -> RunStage {

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -42,9 +43,9 @@ impl<S: Sink> Pipeline<S> {
         }
         if let Some(times) = cut.batch.times() {
             let now = wall_clock();
-            let seconds = |time| std::time::Duration::from_millis((now - time).max(0).unsigned_abs());
-            let (oldest, newest) = (seconds(times.0), seconds(times.1));
-            self.metrics.durable(self.writer_name(cut.table), oldest, newest, rows);
+            let age = |time| Duration::from_millis((now - time).max(0).unsigned_abs()).as_secs_f64();
+            let writer = self.writer_name(cut.table);
+            self.metrics.durable(writer, age(times.1), age(times.0), rows);
         }
         self.set_table_state(cut.table, RouteState::Running);
         self.hurry_waiting(cut.table);

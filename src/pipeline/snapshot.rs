@@ -37,8 +37,11 @@ impl<S: Sink> Pipeline<S> {
             routes: self.route_statuses(),
             dead_letters: self.dead_letter_status(),
             needs_person: self.needs_person(),
+            rates: self.rates,
+            alerts: self.alerts.in_force().iter().map(ToString::to_string).collect(),
             made_at: wall_clock(),
-            ..Snapshot::default()
+            turned_at: Some(Instant::now()),
+            overdue: self.overdue(),
         }
     }
 
@@ -110,7 +113,6 @@ impl<S: Sink> Pipeline<S> {
             partitions,
             reconnects: observed.reconnects.load(Ordering::Relaxed),
             slow_consumer_events: observed.slow_consumer_events.load(Ordering::Relaxed),
-            connection_error: tally.connection_error.clone(),
             dropped_subjects: tally.dropped_subjects.to_map(),
             system: tally.system.to_map(),
             unrouted: tally.unrouted.to_map(),
