@@ -2,10 +2,12 @@
 //! ClickHouse is slow, down or drowning.
 
 pub mod alert;
+pub mod cli;
 pub mod config;
 pub mod credits;
 pub mod decode;
 pub mod heartbeat;
+pub mod http;
 pub mod metrics;
 pub mod record;
 pub mod schema;
