@@ -50,7 +50,6 @@ pub struct Metrics {
 
 /// The first nine keys are what users have scraped since the first release of the predecessor.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-#[expect(clippy::struct_excessive_bools, reason = "the keys that users scrape")]
 pub struct Backpressure {
     pub active: bool,
     pub nats_paused: bool,
