@@ -13,6 +13,7 @@ use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::status::{Identity, Snapshots};
+use crate::writer::CutReason;
 use histogram::Histogram;
 use snapshot::SnapshotCollector;
 

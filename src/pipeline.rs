@@ -113,7 +113,8 @@ pub struct Pipeline<S> {
     /// Refused, to be tried again at their time.
     waiting: Vec<CutBatch>,
     jobs: JoinSet<Job>,
-    inserting: usize,
+    /// The attempts under way: the batch's number and when it began.
+    inserting: Vec<(u64, Instant)>,
     next_batch: u64,
     /// What this process calls its batches, so that tokens are never used twice.
     run_id: uuid::Uuid,
@@ -168,7 +169,7 @@ impl<S: Sink> Pipeline<S> {
             queue: VecDeque::new(),
             waiting: Vec::new(),
             jobs: JoinSet::new(),
-            inserting: 0,
+            inserting: Vec::new(),
             next_batch: 0,
             run_id: uuid::Uuid::new_v4(),
             held: 0,

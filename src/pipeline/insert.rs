@@ -14,7 +14,7 @@ use crate::encode::{self, Program, Rounded};
 use crate::retry;
 use crate::schema::TableSchema;
 use crate::sink::{Insert, InsertError, Refusal, Sink};
-use crate::status::RouteState;
+use crate::status::{RouteState, WEDGED_AFTER};
 use crate::writer::CutReason;
 
 /// An unchanged schema that an insert keeps complaining about needs a person.
@@ -59,7 +59,7 @@ pub(super) struct Attempt {
 impl<S: Sink> Pipeline<S> {
     /// Puts a cut batch into the queue.
     pub(super) fn cut(&mut self, table: usize, batch: Batch, reason: CutReason) {
-        self.metrics.batch_cut(self.writer_name(table), reason.as_str(), batch.len());
+        self.metrics.batch_cut(self.writer_name(table), reason, batch.len());
         self.tables[table].in_flight += batch.len();
         let cut = self.new_cut(table, batch);
         self.queue.push_back(cut);
@@ -104,7 +104,7 @@ impl<S: Sink> Pipeline<S> {
     /// No credit is left and nothing is under way that would give one back: the largest open
     /// batch goes now rather than at its linger.
     pub(super) fn cut_when_stuck(&mut self) {
-        let idle = self.inserting == 0 && self.queue.is_empty() && self.waiting.is_empty();
+        let idle = self.inserting.is_empty() && self.queue.is_empty() && self.waiting.is_empty();
         if idle && self.credits.used() >= self.config.backpressure.pull_limit {
             let largest = (0..self.tables.len()).max_by_key(|&t| self.tables[t].buffer.rows());
             if let Some(table) = largest {
@@ -115,7 +115,7 @@ impl<S: Sink> Pipeline<S> {
 
     /// Starts inserts while there is room.
     pub(super) fn start_inserts(&mut self, now: Instant) {
-        while self.inserting < self.config.clickhouse.max_in_flight {
+        while self.inserting.len() < self.config.clickhouse.max_in_flight {
             let ready = |cut: &CutBatch| self.tables[cut.table].program.is_some();
             let Some(position) = self.queue.iter().position(ready) else { return };
             let cut = self.queue.remove(position).expect("the position was just found");
@@ -127,7 +127,7 @@ impl<S: Sink> Pipeline<S> {
                 token: format!("{}-{}", self.run_id, cut.number),
                 routes: self.route_names(&cut.batch),
             };
-            self.inserting += 1;
+            self.inserting.push((cut.number, now));
             self.jobs.spawn(attempt(Arc::clone(&self.sink), program, cut, naming, now));
         }
     }
@@ -165,7 +165,7 @@ impl<S: Sink> Pipeline<S> {
 
     fn attempted(&mut self, attempt: Attempt) {
         let Attempt { cut, rejected, result, took } = attempt;
-        self.inserting -= 1;
+        self.inserting.retain(|(number, _)| *number != cut.number);
         self.tables[cut.table].in_flight -= rejected.len();
         self.report_rejected(cut.table, &rejected);
         for (row, refused) in rejected {
@@ -251,6 +251,18 @@ impl<S: Sink> Pipeline<S> {
             let half = self.new_cut(cut.table, half);
             self.queue.push_front(half);
         }
+    }
+
+    /// What is overdue by so much that the pipeline counts as wedged. A refused attempt is
+    /// progress; one that neither ends nor times out is not.
+    pub(super) fn overdue(&self) -> Option<String> {
+        let now = Instant::now();
+        let attempt_limit = self.config.clickhouse.insert_timeout + WEDGED_AFTER;
+        let stuck = self.inserting.iter().find(|(_, began)| *began + attempt_limit < now);
+        if let Some((number, _)) = stuck {
+            return Some(format!("the insert of batch {number} neither ends nor times out"));
+        }
+        (self.next_deadline() + WEDGED_AFTER < now).then(|| "a timer was not served".to_owned())
     }
 
     /// The writer's name, for the metrics; dead letters have a name of their own.
