@@ -5,6 +5,8 @@
 //! queue, and a source that missed a change heals at its next look. A source never drops a record
 //! by itself and never waits for the pipeline but in the bounded drain of a revocation.
 
+pub mod nats;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 
