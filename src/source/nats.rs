@@ -69,7 +69,7 @@ pub async fn start(
     port: SourcePort,
     capacity: usize,
 ) -> anyhow::Result<Running> {
-    let wishes = wishes(subjects, system);
+    let wishes = wishes(&config.queue_group, subjects, system);
     let undrained = Arc::new(AtomicUsize::new(wishes.len()));
     let changed = Arc::new(Notify::new());
     let mut links = Vec::new();
@@ -80,7 +80,7 @@ pub async fn start(
             options::connect_options(config, &name, &wish, capacity, &port, &changed).await?;
         let client =
             options.connect(options::servers(config)?).await.context("connecting to NATS")?;
-        let subscriptions = Subscriptions::open(&client, wish, &config.queue_group).await?;
+        let subscriptions = Subscriptions::open(&client, wish).await?;
         links.push(Link::new(client.clone(), Arc::clone(&notes)));
         let reader = Reader::new(client, notes, subscriptions, port.clone());
         readers.spawn(reader.run(Arc::clone(&undrained)));
@@ -90,22 +90,29 @@ pub async fn start(
     Ok(Running { tasks })
 }
 
-/// What each connection subscribes to. Sorted, so that instances of one queue group agree on which
-/// of several crossing patterns a record comes by, whatever the order of their routes.
-fn wishes(subjects: &[SubjectPattern], system: &[SubjectPattern]) -> Vec<Wish> {
-    let mut system = minimal(system);
-    system.sort();
+/// What each connection subscribes to.
+///
+/// A group's member is chosen by the server among the subscriptions of both connections. If a
+/// pattern of the data can also bring `system` records, that would put some of these behind the
+/// flood; then, and only then, the system connection has a group of its own, and the data
+/// connection skips what it brings.
+fn wishes(group: &str, subjects: &[SubjectPattern], system: &[SubjectPattern]) -> Vec<Wish> {
+    let system = minimal(system);
     let mut data = minimal(subjects);
     data.retain(|pattern| !system.iter().any(|other| other.covers(pattern)));
-    data.sort();
-    let mut wishes = Vec::new();
-    if !system.is_empty() {
-        wishes.push(Wish { role: "system", patterns: system.clone(), elsewhere: Vec::new() });
+    let crossing = data.iter().any(|pattern| system.iter().any(|other| other.overlaps(pattern)));
+    let wish = |role, patterns: &Vec<SubjectPattern>| Wish {
+        role,
+        queue_group: group.to_owned(),
+        patterns: patterns.clone(),
+        elsewhere: Vec::new(),
+    };
+    let (mut first, mut second) = (wish("system", &system), wish("data", &data));
+    if crossing {
+        first.queue_group = format!("{group}-system");
+        second.elsewhere = system;
     }
-    if !data.is_empty() {
-        wishes.push(Wish { role: "data", patterns: data, elsewhere: system });
-    }
-    wishes
+    [first, second].into_iter().filter(|wish| !wish.patterns.is_empty()).collect()
 }
 
 /// Watches the connections until every reader has ended.
@@ -149,26 +156,27 @@ mod tests {
 
     #[test]
     fn system_subjects_get_a_connection_of_their_own() {
-        let wishes = wishes(
-            &patterns(&["market.>", "system.>", "market.*.tick", "bars.*.*"]),
-            &patterns(&["system.>", "system.health.*"]),
-        );
+        let subjects = patterns(&["market.>", "system.>", "market.*.tick", "bars.*.*"]);
+        let wishes = wishes("g", &subjects, &patterns(&["system.>", "system.health.*"]));
         assert_eq!(wishes.len(), 2);
         assert_eq!(wishes[0].patterns, patterns(&["system.>"]));
-        assert_eq!(wishes[1].patterns, patterns(&["bars.*.*", "market.>"]));
+        assert_eq!(wishes[1].patterns, patterns(&["market.>", "bars.*.*"]));
+        assert!(wishes.iter().all(|wish| wish.queue_group == "g" && wish.elsewhere.is_empty()));
+    }
+
+    #[test]
+    fn data_that_may_bring_system_records_leaves_them_to_a_group_of_their_own() {
+        let wishes = wishes("g", &patterns(&["*.health.*"]), &patterns(&["system.>"]));
+        assert_eq!(
+            (wishes[0].queue_group.as_str(), wishes[1].queue_group.as_str()),
+            ("g-system", "g")
+        );
         assert_eq!(wishes[1].elsewhere, wishes[0].patterns);
     }
 
     #[test]
     fn without_system_subjects_there_is_one_connection() {
-        assert_eq!(wishes(&patterns(&["a", "b"]), &[]).len(), 1);
-        assert!(wishes(&[], &[]).is_empty());
-    }
-
-    #[test]
-    fn the_order_of_the_routes_does_not_matter() {
-        let one = wishes(&patterns(&["market.*.tick", "market.external.*"]), &[]);
-        let other = wishes(&patterns(&["market.external.*", "market.*.tick"]), &[]);
-        assert_eq!(one[0].patterns, other[0].patterns);
+        assert_eq!(wishes("g", &patterns(&["a", "b"]), &[]).len(), 1);
+        assert!(wishes("g", &[], &[]).is_empty());
     }
 }

@@ -1,7 +1,9 @@
 //! The subscriptions of one connection, and what of them makes the next chunk.
 //!
-//! Owns the rule by which a record that several patterns match is taken once: by the first of
-//! them. Must never wait for more than the first message: what is ready is taken, up to a bound.
+//! A record that several patterns match comes once: the server gives each message to one member of
+//! a queue group, whatever pattern made it a member (tested; plain subscriptions would bring it
+//! several times). So nothing may be skipped here but what another *group* brings. Must never
+//! wait for more than the first message: what is ready is taken, up to a bound.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -21,18 +23,17 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// What one connection shall bring.
 #[derive(Debug)]
 pub(super) struct Wish {
-    /// For the connection's name and the log.
+    /// For the connection's name.
     pub role: &'static str,
+    pub queue_group: String,
     pub patterns: Vec<SubjectPattern>,
-    /// What another connection brings.
+    /// What another connection brings as well, by a queue group of its own: to be skipped.
     pub elsewhere: Vec<SubjectPattern>,
 }
 
 #[derive(Debug)]
 struct Subscription {
     subscriber: Subscriber,
-    /// Patterns that bring some of the same records, and before this one: theirs are skipped.
-    before: Vec<SubjectPattern>,
     ended: bool,
 }
 
@@ -40,6 +41,7 @@ struct Subscription {
 #[derive(Debug)]
 pub(super) struct Subscriptions {
     all: Vec<Subscription>,
+    elsewhere: Vec<SubjectPattern>,
     /// Where the next turn begins, so that a busy subject starves no other.
     turn: usize,
     /// Taken out of the channels, not yet in a chunk. Reused.
@@ -60,23 +62,18 @@ pub(super) struct Taken {
 }
 
 impl Subscriptions {
-    pub(super) async fn open(
-        client: &Client,
-        wish: Wish,
-        queue_group: &str,
-    ) -> anyhow::Result<Self> {
-        let mut all = Vec::with_capacity(wish.patterns.len());
-        for (index, pattern) in wish.patterns.iter().enumerate() {
+    pub(super) async fn open(client: &Client, wish: Wish) -> anyhow::Result<Self> {
+        let Wish { queue_group, patterns, elsewhere, .. } = wish;
+        let mut all = Vec::with_capacity(patterns.len());
+        for pattern in patterns {
             let subscriber = client
-                .queue_subscribe(pattern.as_str().to_owned(), queue_group.to_owned())
+                .queue_subscribe(pattern.as_str().to_owned(), queue_group.clone())
                 .await
                 .with_context(|| format!("subscribing to {pattern} in group {queue_group:?}"))?;
-            let earlier = wish.elsewhere.iter().chain(&wish.patterns[..index]);
-            let before = earlier.filter(|other| other.overlaps(pattern)).cloned().collect();
-            all.push(Subscription { subscriber, before, ended: false });
+            all.push(Subscription { subscriber, ended: false });
         }
         let waiting = Vec::with_capacity(CHUNK_RECORDS);
-        Ok(Self { all, turn: 0, waiting, waiting_bytes: 0, skipped: 0 })
+        Ok(Self { all, elsewhere, turn: 0, waiting, waiting_bytes: 0, skipped: 0 })
     }
 
     /// Waits until there is something to take. Loses nothing when it is dropped.
@@ -122,7 +119,7 @@ impl Subscriptions {
                     break;
                 }
                 match Pin::new(&mut subscription.subscriber).poll_next(cx) {
-                    Poll::Ready(Some(message)) => self.took(index, message),
+                    Poll::Ready(Some(message)) => self.took(message),
                     Poll::Ready(None) => subscription.ended = true,
                     Poll::Pending => break,
                 }
@@ -131,8 +128,8 @@ impl Subscriptions {
         true
     }
 
-    fn took(&mut self, index: usize, message: Message) {
-        if self.all[index].before.iter().any(|other| other.matches(&message.subject)) {
+    fn took(&mut self, message: Message) {
+        if self.elsewhere.iter().any(|other| other.matches(&message.subject)) {
             self.skipped += 1;
         } else {
             self.waiting_bytes += message.length;
