@@ -70,7 +70,8 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let identity = Identity::new(config.instance.clone());
     let state = HttpState::new(snapshots, identity, metrics.clone(), config.http.token.clone());
     let http_end = CancellationToken::new();
-    let serving = http::serve(listener, state, Limits::default(), http_end.clone().cancelled_owned());
+    let serving =
+        http::serve(listener, state, Limits::default(), http_end.clone().cancelled_owned());
     let serving = tasks.spawn(async move {
         if let Err(error) = serving.await {
             tracing::error!("HTTP: {error:#}");
@@ -103,7 +104,9 @@ impl Service {
     async fn run(self) -> anyhow::Result<Ending> {
         let sink = Arc::new(self.sink()?);
         if !self.wait_for(&sink).await {
-            tracing::info!("stopped before ClickHouse answered; nothing was taken from the sources");
+            tracing::info!(
+                "stopped before ClickHouse answered; nothing was taken from the sources"
+            );
             return Ok(Ending { abandoned: 0, closed: true, aborted: false });
         }
         let (events_sender, events) = mpsc::channel(EVENTS);

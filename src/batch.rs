@@ -16,15 +16,25 @@ struct Row {
     index: u32,
     ticket: Ticket,
     route: RouteId,
-    refusal: Option<Box<Refused>>,
+    letter: Option<Box<Letter>>,
 }
 
-/// Why a record became a dead letter.
+/// Why a record can't become a row of its table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     /// A stable code.
     pub reason: &'static str,
     pub error: String,
+}
+
+/// What a row of the dead-letter table says besides its record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Letter {
+    pub refused: Refused,
+    /// When it was refused.
+    pub time: UnixMs,
+    /// The source's name.
+    pub source: &'static str,
 }
 
 /// A row taken out of a batch, able to live by itself.
@@ -75,9 +85,9 @@ impl Batch {
     }
 
     /// Appends a row of the dead-letter table.
-    pub fn push_refused(&mut self, row: LooseRow, refused: Refused) {
+    pub fn push_letter(&mut self, row: LooseRow, letter: Letter) {
         let LooseRow { chunk, index, ticket, route } = row;
-        self.push_row(&chunk, index, ticket, route, Some(Box::new(refused)));
+        self.push_row(&chunk, index, ticket, route, Some(Box::new(letter)));
     }
 
     fn push_row(
@@ -86,7 +96,7 @@ impl Batch {
         index: usize,
         ticket: Ticket,
         route: RouteId,
-        refusal: Option<Box<Refused>>,
+        letter: Option<Box<Letter>>,
     ) {
         if !self.chunks.last().is_some_and(|last| Arc::ptr_eq(last, chunk)) {
             self.chunks.push(Arc::clone(chunk));
@@ -98,7 +108,7 @@ impl Batch {
         self.newest = Some(self.newest.map_or(time, |newest| newest.max(time)));
         let chunk = u32::try_from(self.chunks.len() - 1).expect("fewer chunks than rows");
         let index = u32::try_from(index).expect("a chunk holds few thousand records");
-        self.rows.push(Row { chunk, index, ticket, route, refusal });
+        self.rows.push(Row { chunk, index, ticket, route, letter });
     }
 
     /// The record of a row.
@@ -114,8 +124,8 @@ impl Batch {
     }
 
     #[must_use]
-    pub fn refusal(&self, row: usize) -> Option<&Refused> {
-        self.rows[row].refusal.as_deref()
+    pub fn letter(&self, row: usize) -> Option<&Letter> {
+        self.rows[row].letter.as_deref()
     }
 
     /// The claims and routes of all rows.
@@ -123,11 +133,11 @@ impl Batch {
         self.rows.iter().map(|row| (row.ticket, row.route))
     }
 
-    /// The claims, routes and refusals of all rows.
-    pub fn refusals(&self) -> impl Iterator<Item = (Ticket, RouteId, &Refused)> {
-        self.rows.iter().filter_map(|row| {
-            row.refusal.as_deref().map(|refused| (row.ticket, row.route, refused))
-        })
+    /// The claims, routes and letters of all rows that are dead letters.
+    pub fn letters(&self) -> impl Iterator<Item = (Ticket, RouteId, &Letter)> {
+        self.rows
+            .iter()
+            .filter_map(|row| row.letter.as_deref().map(|letter| (row.ticket, row.route, letter)))
     }
 
     /// Cuts the rows in two halves, in order.
@@ -138,7 +148,7 @@ impl Batch {
         for (number, row) in self.rows.into_iter().enumerate() {
             let half = if number < middle { &mut left } else { &mut right };
             let chunk = &self.chunks[row.chunk as usize];
-            half.push_row(chunk, row.index as usize, row.ticket, row.route, row.refusal);
+            half.push_row(chunk, row.index as usize, row.ticket, row.route, row.letter);
         }
         (left, right)
     }
@@ -172,7 +182,7 @@ impl Batch {
                 let (index, ticket, route) = (row.index as usize, row.ticket, row.route);
                 loose.push(LooseRow { chunk: Arc::clone(chunk), index, ticket, route });
             } else {
-                self.push_row(chunk, row.index as usize, row.ticket, row.route, row.refusal);
+                self.push_row(chunk, row.index as usize, row.ticket, row.route, row.letter);
             }
         }
         loose

@@ -4,7 +4,9 @@
 //! [`Cli::run`].
 
 mod config;
+mod health;
 mod logging;
+mod run;
 mod schema;
 
 use std::fmt;
@@ -53,6 +55,10 @@ pub enum LogFormat {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the service
+    Run,
+    /// Ask a running bridge how it is; exit code 0 or 1
+    Health(health::Args),
     /// Print the effective configuration, or a JSON Schema for editors
     Config(config::Args),
     /// Print the tables of the profile, or create them
@@ -79,11 +85,13 @@ impl Cli {
         logging::start(self.log_format);
         let files = self.config;
         let result = match self.command {
-            Command::Config(args) => config::run(&args, &files),
-            Command::Schema(args) => schema::run(args, &files),
+            Command::Run => run::run(&files),
+            Command::Health(args) => health::run(&args, &files),
+            Command::Config(args) => config::run(&args, &files).map(|()| ExitCode::SUCCESS),
+            Command::Schema(args) => schema::run(args, &files).map(|()| ExitCode::SUCCESS),
         };
         match result {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(code) => code,
             Err(failure) => failure.report(),
         }
     }

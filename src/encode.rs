@@ -5,9 +5,10 @@
 
 use bytes::Bytes;
 
-use crate::batch::{Batch, LooseRow, Refused};
+use crate::batch::{Batch, Letter, LooseRow, Refused};
 use crate::config::RouteFormat;
-use crate::decode::{self, Decoder, Extra};
+use crate::decode::{Decoder, Extra, Reason, Reject};
+use crate::record::Record;
 use crate::route::RouteId;
 use crate::schema::TableSchema;
 use crate::sink::Insert;
@@ -98,16 +99,80 @@ pub fn encode(batch: &mut Batch, program: &Program, naming: Naming) -> Encoded {
 type RefusedRows = Vec<(usize, Refused)>;
 
 fn native(batch: &Batch, decoder: &Decoder, naming: &Naming) -> (Bytes, RefusedRows, Rounded) {
+    // A decoder learns the order of the keys; each batch has one of its own.
+    let mut decoder = decoder.clone();
     let mut columns = decoder.columns();
-    let mut state = decoder.state();
     let (mut refused, mut rounded) = (Vec::new(), Rounded::default());
     for row in 0..batch.len() {
         let record = batch.record(row);
-        let extra = batch.refusal(row).map(|why| extra(batch, row, why, naming));
-        match decoder.decode(&mut state, &record, extra.as_ref(), &mut columns) {
+        let extra = batch.letter(row).map(|letter| extra(batch, row, letter, naming));
+        match decoder.decode(&record, extra.as_ref(), &mut columns) {
             Ok(decoded) => rounded.add(batch.route(row), decoded.rounded),
-            Err(reject) => refused.push((row, reject.into())),
+            Err(Reject { reason, error }) => {
+                refused.push((row, Refused { reason: reason.as_str(), error }));
+            }
         }
     }
     (columns.encode(), refused, rounded)
+}
+
+fn extra<'a>(batch: &Batch, row: usize, letter: &'a Letter, naming: &'a Naming) -> Extra<'a> {
+    Extra {
+        id: letter_id(&batch.record(row)),
+        time: letter.time,
+        instance: &naming.instance,
+        source: letter.source,
+        route: naming.routes.get(batch.route(row).index()).map_or("", String::as_str),
+        reason: letter.refused.reason,
+        error: &letter.refused.error,
+    }
+}
+
+/// The same for the same record whenever it is refused: from its position, or else from its
+/// subject, its content and the moment when it came.
+fn letter_id(record: &Record<'_>) -> uuid::Uuid {
+    let mut hash = xxhash_rust::xxh3::Xxh3::new();
+    hash.update(record.topic_or_subject().as_bytes());
+    match record.place() {
+        Some((partition, offset)) => {
+            hash.update(&partition.number.to_le_bytes());
+            hash.update(&offset.to_le_bytes());
+        }
+        None => {
+            hash.update(&record.received_at().to_le_bytes());
+            hash.update(record.payload().unwrap_or_default());
+        }
+    }
+    uuid::Uuid::from_u128(hash.digest128())
+}
+
+/// One line a record. Only whole JSON objects: anything else could become several rows or none.
+fn json_lines(batch: &Batch) -> (Bytes, RefusedRows) {
+    let mut body = Vec::with_capacity(batch.bytes());
+    let mut refused = Vec::new();
+    for row in 0..batch.len() {
+        let payload = batch.record(row).payload().unwrap_or_default();
+        match check_object(payload) {
+            Ok(()) => {
+                body.extend_from_slice(payload);
+                body.push(b'\n');
+            }
+            Err(why) => refused.push((row, why)),
+        }
+    }
+    (body.into(), refused)
+}
+
+fn check_object(payload: &[u8]) -> Result<(), Refused> {
+    let refused = |reason: Reason, error: String| Refused { reason: reason.as_str(), error };
+    if payload.is_empty() {
+        return Err(refused(Reason::EmptyPayload, "the payload is empty".to_owned()));
+    }
+    serde_json::from_slice::<serde::de::IgnoredAny>(payload)
+        .map_err(|error| refused(Reason::InvalidJson, error.to_string()))?;
+    if payload.trim_ascii_start().first() == Some(&b'{') {
+        Ok(())
+    } else {
+        Err(refused(Reason::NotAnObject, "the payload is not a JSON object".to_owned()))
+    }
 }

@@ -30,4 +30,7 @@ pub mod alert;
 pub mod thousands;
 pub mod http;
 
+pub mod shutdown;
+pub mod app;
+
 pub mod cli;

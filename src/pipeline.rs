@@ -171,7 +171,7 @@ impl<S: Sink> Pipeline<S> {
             jobs: JoinSet::new(),
             inserting: Vec::new(),
             next_batch: 0,
-            run_id: uuid::Uuid::new_v4(),
+            run_id: uuid::Uuid::from_u128(rand::random()),
             held: 0,
             peak_held: 0,
             bytes: 0,
@@ -284,7 +284,11 @@ impl<S: Sink> Pipeline<S> {
         let schemas = self.schemas.next_due();
         let revocations = self.revocations.iter().map(|revocation| revocation.deadline);
         let others = schemas.chain(revocations).chain(self.phase.deadline());
-        lingers.chain(retries).chain(others).min().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
+        lingers
+            .chain(retries)
+            .chain(others)
+            .min()
+            .unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
     }
 
     fn level(&self) -> Level {

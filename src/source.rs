@@ -6,6 +6,7 @@
 //! by itself and never waits for the pipeline but in the bounded drain of a revocation.
 
 pub mod kafka;
+pub mod nats;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
@@ -130,9 +131,8 @@ impl SourceHandle {
 
     /// Wants the client itself paused, or not.
     pub fn want_native_pause(&self, pause: bool) {
-        self.wanted.send_if_modified(|wanted| {
-            std::mem::replace(&mut wanted.native_pause, pause) != pause
-        });
+        self.wanted
+            .send_if_modified(|wanted| std::mem::replace(&mut wanted.native_pause, pause) != pause);
     }
 
     /// Wants the source to go on to a stage of its life; there is no way back.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::batch::{Batch, LooseRow, Refused};
+use crate::batch::{Batch, Letter, LooseRow};
 use crate::config;
 use crate::ledger::Ticket;
 use crate::record::Chunk;
@@ -75,13 +75,13 @@ impl TableBuffer {
 
     /// Adds a dead letter; returns the batch if that made it full.
     #[must_use]
-    pub fn push_refused(
+    pub fn push_letter(
         &mut self,
         row: LooseRow,
-        refused: Refused,
+        letter: Letter,
         now: Instant,
     ) -> Option<(Batch, CutReason)> {
-        self.open.push_refused(row, refused);
+        self.open.push_letter(row, letter);
         self.pushed(now)
     }
 

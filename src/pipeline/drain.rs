@@ -27,9 +27,14 @@ pub enum Stop {
 pub(super) enum Phase {
     Running,
     /// Waiting until nothing is held.
-    Draining { deadline: Instant, pushed_deadline: Instant },
+    Draining {
+        deadline: Instant,
+        pushed_deadline: Instant,
+    },
     /// Waiting until the sources have committed and left.
-    Closing { deadline: Instant },
+    Closing {
+        deadline: Instant,
+    },
     Ended,
 }
 
@@ -80,7 +85,8 @@ impl<S: Sink> Pipeline<S> {
         let now = Instant::now();
         let grace = self.config.shutdown.grace;
         let waiting = grace.saturating_sub(CLOSE.min(grace / 3));
-        self.phase = Phase::Draining { deadline: now + waiting, pushed_deadline: now + PUSHED_DRAIN };
+        self.phase =
+            Phase::Draining { deadline: now + waiting, pushed_deadline: now + PUSHED_DRAIN };
         tracing::info!(held = self.held, ?grace, "stopping: draining");
         self.publish(RunStage::Draining);
         self.release_for_shutdown(now);
@@ -144,7 +150,11 @@ impl<S: Sink> Pipeline<S> {
             match source.handle.delivery {
                 Delivery::Pulled => {
                     source.tally.released += held;
-                    tracing::error!(source = name, records = held, "abandoned; they come again after the restart");
+                    tracing::error!(
+                        source = name,
+                        records = held,
+                        "abandoned; they come again after the restart"
+                    );
                 }
                 Delivery::Pushed => {
                     source.tally.drop_records("unknown", "abandoned", held);

@@ -38,11 +38,21 @@ pub(super) struct CutBatch {
     passes_by_itself: bool,
 }
 
+impl CutBatch {
+    /// Its body may have been sent: it may be in ClickHouse.
+    pub(super) fn is_encoded(&self) -> bool {
+        self.insert.is_some()
+    }
+}
+
 /// What a job gives back.
 #[derive(Debug)]
 pub(super) enum Job {
     Inserted(Box<Attempt>),
-    Schema { table: String, result: Result<TableSchema, InsertError> },
+    Schema {
+        table: String,
+        result: Result<TableSchema, InsertError>,
+    },
     /// It was stopped because the bridge gives up.
     Aborted,
 }
@@ -134,7 +144,7 @@ impl<S: Sink> Pipeline<S> {
 
     /// Dead letters name their route; other batches do not need the names.
     fn route_names(&self, batch: &Batch) -> Vec<String> {
-        if batch.refusals().next().is_none() {
+        if batch.letters().next().is_none() {
             return Vec::new();
         }
         self.routes.iter().map(|route| route.name.clone()).collect()
@@ -202,7 +212,8 @@ impl<S: Sink> Pipeline<S> {
             InsertError::Retry(_) => self.wait(cut, RouteState::Retrying(text), true),
             InsertError::AwaitFix(_) => self.wait(cut, RouteState::AwaitingFix(text), false),
             InsertError::Reject(refusal) if table + 1 == self.tables.len() => {
-                let text = format!("the dead-letter table refuses a row ({refusal}); correct its columns");
+                let text =
+                    format!("the dead-letter table refuses a row ({refusal}); correct its columns");
                 self.wait(cut, RouteState::AwaitingFix(text), false);
             }
             InsertError::Reject(refusal) => self.bisect(cut, &refusal),

@@ -56,10 +56,21 @@ impl<S: Sink> Pipeline<S> {
         let causes = self.backpressure.causes().join(",");
         match change {
             Change::Began => {
-                tracing::warn!(cause = causes, count, bytes, writers, "BACKPRESSURE ACTIVE: Buffer high ({held}/{cap}){why}");
+                tracing::warn!(
+                    cause = causes,
+                    count,
+                    bytes,
+                    writers,
+                    "BACKPRESSURE ACTIVE: Buffer high ({held}/{cap}){why}"
+                );
             }
             Change::Ended => {
-                tracing::info!(count, bytes, writers, "BACKPRESSURE RELEASED: Buffer normal ({held}/{cap}){why}");
+                tracing::info!(
+                    count,
+                    bytes,
+                    writers,
+                    "BACKPRESSURE RELEASED: Buffer normal ({held}/{cap}){why}"
+                );
             }
             Change::Joined | Change::None => {}
         }

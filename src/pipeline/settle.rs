@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 use super::insert::CutBatch;
 use super::{Pipeline, wall_clock};
-use crate::batch::{LooseRow, Refused};
+use crate::batch::{Letter, LooseRow, Refused};
 use crate::ledger::Slot;
-use crate::record::{Partition, Position};
+use crate::record::{Partition, Position, UnixMs};
 use crate::sink::Sink;
 use crate::source::SourceId;
 use crate::status::RouteState;
@@ -43,7 +43,9 @@ impl<S: Sink> Pipeline<S> {
         }
         if let Some(times) = cut.batch.times() {
             let now = wall_clock();
-            let age = |time| Duration::from_millis((now - time).max(0).unsigned_abs()).as_secs_f64();
+            let age = |time: UnixMs| {
+                Duration::from_millis((now - time).max(0).unsigned_abs()).as_secs_f64()
+            };
             let writer = self.writer_name(cut.table);
             self.metrics.durable(writer, age(times.1), age(times.0), rows);
         }
@@ -67,7 +69,7 @@ impl<S: Sink> Pipeline<S> {
     }
 
     fn dead_letters_written(&mut self, cut: &CutBatch) {
-        for (ticket, route, refused) in cut.batch.refusals() {
+        for (ticket, route, letter) in cut.batch.letters() {
             let source = self.ledger.source(ticket.slot());
             if self.ledger.settle(ticket)
                 && let Some(source) = source
@@ -76,7 +78,7 @@ impl<S: Sink> Pipeline<S> {
             }
             let route = &mut self.routes[route.index()];
             route.dead_lettered += 1;
-            *route.reasons.entry(refused.reason).or_default() += 1;
+            *route.reasons.entry(letter.refused.reason).or_default() += 1;
         }
     }
 
@@ -85,8 +87,12 @@ impl<S: Sink> Pipeline<S> {
     pub(super) fn dead_letter(&mut self, row: LooseRow, refused: Refused) {
         let table = self.tables.len() - 1;
         let row = row.detached();
+        // A partition that was let go has no source any more; the letter is written all the same.
+        let source = self.ledger.source(row.ticket.slot());
+        let source = source.map_or("", |id| self.sources[id.0].handle.name);
+        let letter = Letter { refused, time: wall_clock(), source };
         if let Some((batch, reason)) =
-            self.tables[table].buffer.push_refused(row, refused, Instant::now())
+            self.tables[table].buffer.push_letter(row, letter, Instant::now())
         {
             self.cut(table, batch, reason);
         }
@@ -145,7 +151,11 @@ impl<S: Sink> Pipeline<S> {
         if released > 0 {
             self.sources[source.0].tally.released += released as u64;
             let count = partitions.len();
-            tracing::info!(released, count, "partitions let go before all was durable; the rest comes again");
+            tracing::info!(
+                released,
+                count,
+                "partitions let go before all was durable; the rest comes again"
+            );
             self.forget_rows(&partitions.iter().map(|(_, slot)| *slot).collect());
         }
         if let Some(answer) = answer
@@ -209,7 +219,11 @@ impl<S: Sink> Pipeline<S> {
         let source = &mut self.sources[source.0];
         source.tally.received += count;
         source.tally.drop_records("unknown", "slow_consumer", count);
-        tracing::warn!(source = source.handle.name, count, "records dropped by the client: too slow");
+        tracing::warn!(
+            source = source.handle.name,
+            count,
+            "records dropped by the client: too slow"
+        );
     }
 
     pub(super) fn connection(&mut self, source: SourceId, error: Option<String>) {

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::Pipeline;
 use super::insert::Job;
 use super::tally::RouteTally;
-use super::Pipeline;
 use crate::config::{self, Action, Config, RouteFormat};
 use crate::decode;
 use crate::encode::Program;

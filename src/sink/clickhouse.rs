@@ -88,9 +88,10 @@ impl ClickHouse {
         tcp.set_nodelay(true);
         tcp.enforce_http(false);
         let connector = tls::connector(tcp, config.tls.as_ref()).context("clickhouse.tls")?;
-        let http = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
-            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-            .build(connector);
+        let http =
+            hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
+                .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+                .build(connector);
         let mut client = Client::with_http_client(http)
             .with_url(config.url.clone())
             .with_database(config.database.clone())
@@ -173,7 +174,10 @@ impl ClickHouse {
     }
 
     fn refused(&self, error: &clickhouse::error::Error, table: Option<&str>) -> InsertError {
-        classify::classify(error, &classify::Place { user: &self.user, database: &self.database, table })
+        classify::classify(
+            error,
+            &classify::Place { user: &self.user, database: &self.database, table },
+        )
     }
 
     fn timed_out(&self, after: Duration) -> InsertError {
@@ -288,4 +292,3 @@ fn column(line: &str) -> Result<ColumnSchema, serde_json::Error> {
     };
     Ok(ColumnSchema { name, type_name: r#type, default })
 }
-

@@ -49,7 +49,9 @@ pub(super) fn classify(error: &Error, place: &Place<'_>) -> InsertError {
         Some(code) if AWAIT_FIX.contains(&code) => InsertError::AwaitFix(refusal),
         Some(code) if DATA.contains(&code) => InsertError::Reject(refusal),
         // Overload is 252 as well; but one block with too many partitions never goes in whole.
-        Some(TOO_MANY_PARTS) if text.contains("Too many partitions") => InsertError::Reject(refusal),
+        Some(TOO_MANY_PARTS) if text.contains("Too many partitions") => {
+            InsertError::Reject(refusal)
+        }
         _ => InsertError::Retry(refusal),
     }
 }
@@ -70,12 +72,16 @@ fn remedy(code: u32, place: &Place<'_>) -> Option<String> {
             "{table} does not exist in database `{database}`: create it (`data-bridge schema \
              --apply` creates those of the profile), or correct the route's `table`"
         ),
-        81 => format!("database `{database}` does not exist: create it, or correct clickhouse.database"),
+        81 => format!(
+            "database `{database}` does not exist: create it, or correct clickhouse.database"
+        ),
         192 | 193 | 194 | 516 => format!(
             "ClickHouse does not accept user `{user}`: correct clickhouse.user and \
              clickhouse.password, or the password in ClickHouse"
         ),
-        291 | 497 => format!("user `{user}` lacks a privilege: GRANT SELECT, INSERT ON {database}.* TO {user}"),
+        291 | 497 => format!(
+            "user `{user}` lacks a privilege: GRANT SELECT, INSERT ON {database}.* TO {user}"
+        ),
         164 => format!("user `{user}` may only read: set readonly = 0 in its settings profile"),
         62 | 115 | 452 => "this ClickHouse refuses a setting that the bridge needs".to_owned(),
         _ => return None,
@@ -117,8 +123,14 @@ mod tests {
         let password = of("Code: 516. DB::Exception: default: Authentication failed");
         assert!(matches!(&password, InsertError::AwaitFix(_)));
         assert!(password.refusal().message.contains("clickhouse.password"), "{password:?}");
-        assert!(matches!(of("Code: 27. DB::Exception: Cannot parse input"), InsertError::Reject(_)));
-        assert!(matches!(of("Code: 16. DB::Exception: No such column"), InsertError::SchemaChanged(_)));
+        assert!(matches!(
+            of("Code: 27. DB::Exception: Cannot parse input"),
+            InsertError::Reject(_)
+        ));
+        assert!(matches!(
+            of("Code: 16. DB::Exception: No such column"),
+            InsertError::SchemaChanged(_)
+        ));
         assert!(matches!(of("Code: 241. DB::Exception: Memory limit"), InsertError::Retry(_)));
         assert!(matches!(of("502 Bad Gateway"), InsertError::Retry(_)));
         assert!(matches!(of("Code: 987654. DB::Exception: new"), InsertError::Retry(_)));
@@ -128,7 +140,8 @@ mod tests {
     fn too_many_parts_is_overload_and_too_many_partitions_is_not() {
         let parts = of("Code: 252. DB::Exception: Too many parts (3001)");
         assert!(matches!(parts, InsertError::Retry(_)));
-        let partitions = of("Code: 252. DB::Exception: Too many partitions for single INSERT block");
+        let partitions =
+            of("Code: 252. DB::Exception: Too many partitions for single INSERT block");
         assert!(matches!(partitions, InsertError::Reject(_)));
     }
 }
