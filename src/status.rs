@@ -408,3 +408,9 @@ pub(crate) fn float(count: u64) -> f64 {
 pub(crate) fn float_of(count: usize) -> f64 {
     count as f64
 }
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+pub(crate) mod samples;
