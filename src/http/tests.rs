@@ -200,8 +200,8 @@ async fn a_client_that_dribbles_its_header_is_cut() {
     let mut slow = TcpStream::connect(bridge.address).await.unwrap();
     let (mut from, mut to) = slow.split();
     let dribble = async {
-        let mut header = "GET /health HTTP/1.1\r\nx: ".bytes().chain(std::iter::repeat(b'a'));
-        while let Some(byte) = header.next() {
+        let header = "GET /health HTTP/1.1\r\nx: ".bytes().chain(std::iter::repeat(b'a'));
+        for byte in header {
             if to.write_all(&[byte]).await.is_err() {
                 break;
             }

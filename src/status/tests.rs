@@ -84,3 +84,65 @@ fn rates_are_per_second_of_the_interval() {
     assert_eq!(rates, Rates { input_records_per_second: 100.0, output_records_per_second: 10.0 });
     assert_eq!(Rates::between(&earlier, &later, Duration::ZERO), Rates::default());
 }
+
+#[test]
+fn before_the_first_turn_everything_configured_is_there_at_zero() {
+    let snapshot = Snapshot::starting(&config());
+    assert_eq!(snapshot.stage, RunStage::Starting);
+    assert_eq!(snapshot.backpressure.pull_limit, 30_000);
+    assert_eq!(snapshot.writers.keys().collect::<Vec<_>>(), ["aggregate", "external"]);
+    assert_eq!(snapshot.sources.keys().collect::<Vec<_>>(), ["nats"], "Kafka is not configured");
+    let dropped: Vec<_> = snapshot.sources["nats"].dropped.keys().collect();
+    assert_eq!(dropped, ["market"], "system records are never dropped");
+    assert_eq!(snapshot.routes["health"].state, RouteState::Running);
+}
+
+fn config() -> Config {
+    use crate::config::*;
+    let seconds = Duration::from_secs;
+    let route = |name: &str, class: &str| Route {
+        name: name.into(),
+        kafka_topics: vec![],
+        nats_subjects: vec![format!("{class}.>")],
+        class: class.into(),
+        action: Action::Count,
+    };
+    let writer = Writer { batch_rows: 1, batch_bytes: 1, linger: seconds(1) };
+    Config {
+        instance: "bridge-1".into(),
+        heartbeat: Heartbeat { interval: seconds(5) },
+        backpressure: Backpressure {
+            max_buffer_size: 50_000,
+            pause_threshold: 40_000,
+            resume_threshold: 20_000,
+            pull_limit: 30_000,
+            max_buffer_bytes: 1 << 28,
+            warn_after: seconds(300),
+            critical_after: seconds(600),
+            repeat_every: seconds(60),
+        },
+        kafka: None,
+        nats: Some(Nats {
+            servers: vec![],
+            queue_group: "q".into(),
+            auth: NatsAuth::None,
+            tls: None,
+        }),
+        clickhouse: ClickHouse {
+            url: "http://localhost:8123".into(),
+            database: "market".into(),
+            user: "default".into(),
+            password: None,
+            tls: None,
+            compression: Compression::None,
+            insert_timeout: seconds(30),
+            max_in_flight: 2,
+        },
+        retry: Retry { base_delay: seconds(1), max_delay: seconds(30) },
+        writers: ["aggregate", "external"].map(|name| (name.to_owned(), writer)).into(),
+        dead_letters: DeadLetters { table: "dead_letters".into(), create: true },
+        routes: vec![route("candles", "market"), route("health", "system")],
+        shutdown: Shutdown { grace: seconds(30) },
+        http: Http { listen: "127.0.0.1:8080".parse().unwrap(), token: None },
+    }
+}
