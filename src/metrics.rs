@@ -1,6 +1,6 @@
 //! Every metric by name, with help and unit: `data_bridge_…`, base units, few labels.
 //!
-//! Counters and gauges are read off the snapshot at each scrape ([`snapshot`]), so that `/metrics`
+//! Counters and gauges are read off the snapshot at each scrape (`metrics/snapshot.rs`), so that `/metrics`
 //! and `/health` cannot disagree. What a snapshot cannot carry are distributions: those are the
 //! histograms of [`Metrics`], made once and observed by the pipeline at its event seam, once a
 //! batch and never once a record.

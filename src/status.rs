@@ -1,28 +1,26 @@
 //! The snapshot: everything that the bridge says of itself, made by the pipeline's owner and
 //! published whole by `watch`. `/health`, `/metrics`, the heartbeat line and the alerts all read
-//! the same one, so they cannot disagree. Plain data, and what follows from it alone: which word
-//! describes the bridge, and whether it is wedged.
+//! the same one, so they cannot disagree. Plain data; what follows from it alone is in `condition`,
+//! what it looks like as JSON in `health`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::config::{Action, Config};
+use crate::config::{Action, Config, Route};
 use crate::record::UnixMs;
 
+pub mod condition;
 pub mod health;
+
+pub use condition::{Condition, WEDGED_AFTER};
 
 /// How the snapshot is published. Shared, so that a slow reader never makes the owner wait.
 pub type Snapshots = watch::Receiver<Arc<Snapshot>>;
-
-/// An owner loop that has not turned for this long is wedged. Far above any honest turn (turns
-/// take milliseconds, the heartbeat comes every few seconds), far below what an operator would
-/// call an outage.
-pub const WEDGED_AFTER: Duration = Duration::from_secs(60);
 
 /// One consistent view of the bridge. Counters count since the start of the process.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -219,46 +217,25 @@ impl Identity {
     }
 }
 
-/// The bridge in one word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Condition {
-    Starting,
-    Healthy,
-    /// It works with something missing: paused, a route waiting, a source away.
-    Degraded,
-    /// Paused past `critical_after`, wedged, or a person is needed.
-    Critical,
-    Draining,
-}
-
-impl Condition {
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Healthy => "healthy",
-            Self::Degraded => "degraded",
-            Self::Critical => "critical",
-            Self::Draining => "draining",
-        }
-    }
-}
-
 impl Snapshot {
     /// What there is to say before the pipeline turns: everything configured, at zero. Every
     /// configured writer, source and route is there from the first answer on.
     #[must_use]
     pub fn starting(config: &Config) -> Self {
         let limits = &config.backpressure;
-        let source = |natively_paused, assigned| SourceStatus {
+        let source = |natively_paused, assigned, reads: fn(&Route) -> bool| SourceStatus {
             natively_paused,
             assigned,
-            dropped: config.routes.iter().map(|r| (r.class.clone(), BTreeMap::new())).collect(),
+            dropped: droppable(&config.routes, reads),
             ..SourceStatus::default()
         };
-        let kafka = config.kafka.iter().map(|_| ("kafka".to_owned(), source(Some(false), Some(0))));
-        let nats = config.nats.iter().map(|_| ("nats".to_owned(), source(None, None)));
+        let kafka = config.kafka.iter().map(|_| {
+            ("kafka".to_owned(), source(Some(false), Some(0), |r| !r.kafka_topics.is_empty()))
+        });
+        let nats = config
+            .nats
+            .iter()
+            .map(|_| ("nats".to_owned(), source(None, None, |r| !r.nats_subjects.is_empty())));
         let routes = config.routes.iter().map(|route| {
             // A `count` route waits for no table.
             let state = match route.action {
@@ -287,57 +264,6 @@ impl Snapshot {
         }
     }
 
-    /// Why the pipeline counts as wedged, or None while it turns. ClickHouse being down is never a
-    /// reason: a failed attempt is a turn. Nothing turns before the start and after the end.
-    #[must_use]
-    pub fn wedged(&self, now: Instant) -> Option<String> {
-        if matches!(self.stage, RunStage::Starting | RunStage::Stopped) {
-            return None;
-        }
-        if let Some(overdue) = &self.overdue {
-            return Some(overdue.clone());
-        }
-        let Some(turned_at) = self.turned_at else {
-            return Some("the owner loop has never turned".to_owned());
-        };
-        let age = now.saturating_duration_since(turned_at);
-        (age > WEDGED_AFTER)
-            .then(|| format!("the owner loop has not turned for {} s", age.as_secs()))
-    }
-
-    /// The bridge in one word.
-    #[must_use]
-    pub fn condition(&self, now: Instant) -> Condition {
-        let backpressure = &self.backpressure;
-        let awaits_fix = |r: &RouteStatus| matches!(r.state, RouteState::AwaitingFix(_));
-        match self.stage {
-            RunStage::Starting => Condition::Starting,
-            RunStage::Draining | RunStage::Stopped => Condition::Draining,
-            RunStage::Running
-                if backpressure.critical
-                    || !self.needs_person.is_empty()
-                    || self.routes.values().any(awaits_fix)
-                    || self.wedged(now).is_some() =>
-            {
-                Condition::Critical
-            }
-            RunStage::Running
-                if backpressure.active
-                    || self.routes.values().any(|r| r.state != RouteState::Running)
-                    || self.sources.values().any(|s| s.paused || !s.connected) =>
-            {
-                Condition::Degraded
-            }
-            RunStage::Running => Condition::Healthy,
-        }
-    }
-
-    /// Ready to be given work: paused is ready, starting and draining are not.
-    #[must_use]
-    pub fn is_ready(&self, now: Instant) -> bool {
-        self.stage == RunStage::Running && self.wedged(now).is_none()
-    }
-
     /// Records received, over all sources.
     #[must_use]
     pub fn received(&self) -> u64 {
@@ -355,6 +281,16 @@ impl Snapshot {
     pub fn dropped(&self) -> u64 {
         self.sources.values().map(SourceStatus::dropped_total).sum()
     }
+}
+
+/// Every class that a source may have to drop, at nothing, so that `/health` has its key before the
+/// first drop. `system` is never dropped.
+fn droppable(
+    routes: &[Route],
+    reads: fn(&Route) -> bool,
+) -> BTreeMap<String, BTreeMap<&'static str, u64>> {
+    let classes = routes.iter().filter(|route| reads(route)).map(|route| route.class.clone());
+    classes.filter(|class| class != "system").map(|class| (class, BTreeMap::new())).collect()
 }
 
 impl SourceStatus {
@@ -408,3 +344,9 @@ pub(crate) fn float(count: u64) -> f64 {
 pub(crate) fn float_of(count: usize) -> f64 {
     count as f64
 }
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+pub(crate) mod samples;

@@ -42,9 +42,10 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Equality in a time that tells nothing about where two tokens differ. Their length may show.
+/// An empty token, should one be configured, opens nothing.
 fn same(given: &[u8], token: &[u8]) -> bool {
     let differences = given.iter().zip(token).fold(0_u8, |sum, (a, b)| black_box(sum | (a ^ b)));
-    given.len() == token.len() && differences == 0
+    given.len() == token.len() && differences == 0 && !token.is_empty()
 }
 
 /// The client says that it takes this media type (and not with `q=0`).
@@ -65,6 +66,7 @@ mod tests {
     #[test]
     fn tokens_are_equal_only_when_every_byte_is() {
         assert!(same(b"secret", b"secret"));
+        assert!(!same(b"", b""), "an empty token opens nothing");
         for other in [&b"Secret"[..], b"secre", b"secrets", b"", b"secreT"] {
             assert!(!same(other, b"secret"), "{other:?}");
         }

@@ -25,9 +25,8 @@ use super::{HttpState, router};
 pub struct Limits {
     /// Connections at once; more wait in the kernel's queue until one ends.
     pub connections: usize,
-    /// For a request's head to arrive, and for the next one on an idle connection. Longer than the
-    /// 2 s in which pages and the usual 5-15 s in which scrapers come back would need; a scraper
-    /// that finds its connection closed opens another.
+    /// For a request's head to arrive, and for the next one on an idle connection. Above the 15 s
+    /// of the usual scrape interval, so that scrapers keep their connection.
     pub header_timeout: Duration,
     /// After this a connection is ended after its present answer: a client that never reads cannot
     /// stay either.
