@@ -86,7 +86,7 @@ impl Cli {
         let files = self.config;
         let result = match self.command {
             Command::Run => run::run(&files),
-            Command::Health(args) => health::run(&args, &files),
+            Command::Health(args) => health::command(args, &files),
             Command::Config(args) => config::run(&args, &files).map(|()| ExitCode::SUCCESS),
             Command::Schema(args) => schema::run(args, &files).map(|()| ExitCode::SUCCESS),
         };
@@ -127,6 +127,21 @@ impl Failure {
         drop(writeln!(std::io::stderr().lock(), "data-bridge: {}", self.message));
         ExitCode::from(self.code)
     }
+}
+
+/// Runs a command that waits for servers.
+pub(crate) fn block_on<T>(
+    command: impl Future<Output = anyhow::Result<T>>,
+) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| {
+        Failure::other(format!("cannot start the async runtime: {error}"))
+    })?;
+    let result = runtime.block_on(command);
+    // A client that does not close must not keep the process: all that it owes was done, or
+    // given up and logged.
+    runtime.shutdown_background();
+    result.map_err(|error| Failure::other(format!("{error:#}")))
 }
 
 impl From<ConfigError> for Failure {

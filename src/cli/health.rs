@@ -2,6 +2,7 @@
 //! container's health check needs nothing but our own binary.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
 
+use super::Failure;
+use crate::config;
 use crate::thousands::thousands;
 
 /// The bridge answers in milliseconds or not at all; health checks are usually given 5 s.
@@ -47,9 +50,28 @@ struct AnswerBackpressure {
     pause_count: u64,
 }
 
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  data-bridge health                              the bridge that this configuration starts
+  data-bridge health --url http://10.0.0.7:8080   another one")]
+pub(super) struct Args {
+    /// Where the bridge listens [default: http.listen of the configuration]
+    #[arg(long)]
+    url: Option<String>,
+}
+
+pub(super) fn command(args: Args, files: &[PathBuf]) -> Result<ExitCode, Failure> {
+    let url = match args.url {
+        Some(url) => url,
+        None => url_of(config::load(files)?.http.listen),
+    };
+    super::block_on(run(&url))
+}
+
 /// Where to ask the bridge that listens on this address, from the same machine.
 #[must_use]
-pub fn url_of(listen: SocketAddr) -> String {
+pub(super) fn url_of(listen: SocketAddr) -> String {
     let host = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -60,7 +82,7 @@ pub fn url_of(listen: SocketAddr) -> String {
 
 /// Asks, prints one line, and says by the exit code whether the bridge serves: 0 or 1.
 #[expect(clippy::print_stdout, reason = "a command talks on stdout")]
-pub async fn run(url: &str) -> anyhow::Result<ExitCode> {
+async fn run(url: &str) -> anyhow::Result<ExitCode> {
     let uri = health_uri(url)?;
     match tokio::time::timeout(TIMEOUT, ask(uri.clone())).await {
         Ok(Ok((status, body))) => {

@@ -102,10 +102,6 @@ impl RouteTally {
         self.class == "system"
     }
 
-    /// The state of a route that has no table: nothing can be wrong with it.
-    pub(super) fn state_without_table() -> RouteState {
-        RouteState::Running
-    }
 }
 
 /// Counts of one writer.
