@@ -4,6 +4,7 @@
 pub mod config;
 pub mod credits;
 pub mod decode;
+pub mod generate;
 pub mod record;
 pub mod schema;
 pub mod sink;
