@@ -50,6 +50,14 @@ impl Plan {
         Self { recipe, streams, paces: BTreeMap::new() }
     }
 
+    /// Leaves out the streams of other targets. The numbers of the rest stay what they are.
+    pub fn keep_targets(&mut self, wanted: impl Fn(Target) -> bool) {
+        self.streams.retain(|stream| wanted(stream.target));
+        for (index, stream) in self.streams.iter_mut().enumerate() {
+            stream.index = index;
+        }
+    }
+
     #[must_use]
     pub fn of_target(&self, target: Target) -> Vec<Stream> {
         self.streams.iter().copied().filter(|stream| stream.target == target).collect()
