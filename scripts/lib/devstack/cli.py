@@ -194,8 +194,16 @@ def _parse(arguments):
     )
     users = argparse.ArgumentParser(add_help=False)
     which = users.add_mutually_exclusive_group()
-    which.add_argument("--password", default="", help="of ClickHouse's user default (none)")
-    which.add_argument("--users-file", metavar="XML", help="ClickHouse's users, grants and quotas")
+    which.add_argument(
+        "--password",
+        default="data-bridge",
+        help="of ClickHouse's user data_bridge (default: %(default)s); user default has none",
+    )
+    which.add_argument(
+        "--users-file",
+        metavar="XML",
+        help="ClickHouse's users and grants instead; user default must be in it, without a password",
+    )
 
     parser = _Parser(
         prog="scripts/stack",
