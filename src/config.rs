@@ -1,12 +1,43 @@
 //! The configuration: typed and validated. What is invalid cannot be built. Loading it (files,
 //! layers, environment, messages) is in `config/`; this file is what the rest of the crate sees.
+//!
+//! ```text
+//! files --layers--+                                   +--> Config (validate, connection, route)
+//!                 +--> tree --check--> raw structs ---+
+//! variables --env-+      ^               |            +--> effective TOML (print)
+//!                        +--- schema <---+
+//! ```
+
+mod check;
+mod columns;
+mod connection;
+mod env;
+mod kafka_client;
+mod later;
+mod layers;
+mod load;
+mod print;
+mod problem;
+mod raw;
+mod raw_route;
+mod route;
+mod schema;
+mod secret;
+mod suggest;
+mod units;
+mod validate;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
 
+pub use self::layers::{DEFAULT_FILE, files};
+pub use self::load::{effective, load};
+pub use self::problem::ConfigError;
+pub use self::schema::json_schema;
 use crate::decode::Mapping;
 
 /// The whole configuration, valid.
@@ -48,7 +79,7 @@ pub struct Backpressure {
     pub repeat_every: Duration,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Kafka {
     pub brokers: Vec<String>,
     pub group_id: String,
@@ -58,7 +89,22 @@ pub struct Kafka {
     /// Bytes that librdkafka may prefetch, over all partitions.
     pub prefetch_bytes: usize,
     /// Further librdkafka properties, checked not to override those that the bridge relies on.
+    /// Some of them are secrets: never print them.
     pub client: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for Kafka {
+    /// Of the client's properties only the names: the values may be secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kafka")
+            .field("brokers", &self.brokers)
+            .field("group_id", &self.group_id)
+            .field("auto_offset_reset", &self.auto_offset_reset)
+            .field("commit_interval", &self.commit_interval)
+            .field("prefetch_bytes", &self.prefetch_bytes)
+            .field("client", &self.client.keys())
+            .finish()
+    }
 }
 
 #[derive(Debug, Clone)]

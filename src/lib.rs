@@ -1,6 +1,7 @@
 //! data-bridge: moves records from Kafka and NATS into ClickHouse, and stays in control when
 //! ClickHouse is slow, down or drowning.
 
+pub mod cli;
 pub mod config;
 pub mod credits;
 pub mod decode;

@@ -1,0 +1,139 @@
+//! The command line: what can be asked of the program, and the exit code it answers with.
+//!
+//! One file a command. A new one is a `mod` line, a variant of [`Command`] and an arm in
+//! [`Cli::run`].
+
+mod config;
+mod logging;
+mod schema;
+
+use std::fmt;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::config::ConfigError;
+
+const EXAMPLES: &str = "\
+Examples:
+  data-bridge config                             what the files and the environment amount to
+  data-bridge --config base.toml --config prod.toml config
+  DATA_BRIDGE__KAFKA__BROKERS=a:9092,b:9092 data-bridge config
+  data-bridge schema --apply                     create the tables of the profile
+
+Without --config, ./config/data-bridge.toml is read. Any key can be set by a variable:
+DATA_BRIDGE__BACKPRESSURE__PAUSE_THRESHOLD=24000
+
+Exit codes: 0 ok, 64 wrong usage or configuration, 69 a server cannot be reached, 1 anything else.";
+
+/// Moves records from Kafka and NATS into ClickHouse, and stays in control when it is slow or down.
+#[derive(Debug, Parser)]
+#[command(name = "data-bridge", version, after_help = EXAMPLES, max_term_width = 100)]
+pub struct Cli {
+    /// A configuration file (TOML, or YAML and JSON by extension); several are layered, a later
+    /// one over those before it [default: config/data-bridge.toml]
+    #[arg(long, global = true, value_name = "PATH")]
+    config: Vec<PathBuf>,
+
+    /// How log lines look [default: human on a terminal, else json]
+    #[arg(long, global = true, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Human,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print the effective configuration, or a JSON Schema for editors
+    Config(config::Args),
+    /// Print the tables of the profile, or create them
+    Schema(schema::Args),
+}
+
+impl Cli {
+    /// The arguments of this process; on wrong ones, says so and gives the exit code.
+    ///
+    /// # Errors
+    ///
+    /// For `--help` and `--version` (code 0), and for arguments that make no sense (64).
+    pub fn from_args() -> Result<Self, ExitCode> {
+        Self::try_parse().map_err(|error| {
+            // nobody is left to tell that stderr is closed
+            drop(error.print());
+            if error.use_stderr() { ExitCode::from(Failure::USAGE) } else { ExitCode::SUCCESS }
+        })
+    }
+
+    /// Runs the command to its end.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        logging::start(self.log_format);
+        let files = self.config;
+        let result = match self.command {
+            Command::Config(args) => config::run(&args, &files),
+            Command::Schema(args) => schema::run(args, &files),
+        };
+        match result {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => failure.report(),
+        }
+    }
+}
+
+/// Why a command failed: a message for a person, and an exit code for a script.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    /// Wrong usage or configuration (EX_USAGE).
+    const USAGE: u8 = 64;
+    /// A server cannot be reached (EX_UNAVAILABLE).
+    const UNAVAILABLE: u8 = 69;
+
+    pub(crate) fn usage(message: impl fmt::Display) -> Self {
+        Self { code: Self::USAGE, message: message.to_string() }
+    }
+
+    pub(crate) fn unavailable(message: impl fmt::Display) -> Self {
+        Self { code: Self::UNAVAILABLE, message: message.to_string() }
+    }
+
+    pub(crate) fn other(message: impl fmt::Display) -> Self {
+        Self { code: 1, message: message.to_string() }
+    }
+
+    fn report(&self) -> ExitCode {
+        // nobody is left to tell that stderr is closed
+        drop(writeln!(std::io::stderr().lock(), "data-bridge: {}", self.message));
+        ExitCode::from(self.code)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::usage(error)
+    }
+}
+
+/// What a command says on stdout. A reader that went away (`| head`) is no failure.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::other(format!("cannot write to stdout: {error}")))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,203 @@
+//! Validates where the bridge connects to, and who it says it is.
+
+use std::path::PathBuf;
+
+use super::problem::Problems;
+use super::raw;
+use super::route::is_identifier;
+use super::secret;
+use super::{ClickHouse, Compression, Nats, NatsAuth, Tls};
+
+pub(super) fn brokers(brokers: &[String], problems: &mut Problems) {
+    const KEY: &str = "kafka.brokers";
+    if brokers.is_empty() {
+        problems.push(KEY, "[]", "must name a broker, such as [\"localhost:9092\"]");
+    }
+    for (index, broker) in brokers.iter().enumerate() {
+        let wrong = match broker.rsplit_once(':') {
+            _ if broker.contains("://") => "must be \"host:port\", without a scheme",
+            _ if broker.contains(',') => "is several; write a list: [\"host:port\", \"host:port\"]",
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0) => {
+                continue;
+            }
+            _ => "must be \"host:port\", such as \"localhost:9092\"",
+        };
+        problems.text(&format!("{KEY}[{index}]"), broker, wrong);
+    }
+}
+
+pub(super) fn nats(raw: &raw::Nats, problems: &mut Problems) -> Option<Nats> {
+    if raw.servers.is_empty() {
+        let text = "must name a server, such as [\"nats://localhost:4222\"]; to run without NATS, \
+                    leave the [nats] table out";
+        problems.push("nats.servers", "[]", text);
+    }
+    let servers = raw.servers.iter().enumerate();
+    let servers = servers.map(|(index, server)| nats_server(index, server, problems)).collect();
+    let group = &raw.queue_group;
+    if group.is_empty() || group.contains(char::is_whitespace) {
+        problems.text("nats.queue_group", group, "must be a name without spaces");
+    }
+    Some(Nats {
+        servers,
+        queue_group: group.clone(),
+        auth: nats_auth(raw, problems)?,
+        tls: tls("nats.tls", raw.tls.as_ref(), problems),
+    })
+}
+
+/// With its scheme: `nats://` if it has none.
+fn nats_server(index: usize, server: &str, problems: &mut Problems) -> String {
+    let key = format!("nats.servers[{index}]");
+    let (scheme, address) = server.split_once("://").unwrap_or(("nats", server));
+    let wrong = if !matches!(scheme, "nats" | "tls") {
+        "must start with nats:// or tls://, such as \"nats://localhost:4222\""
+    } else if address.contains('@') {
+        "must not hold credentials; use nats.user and nats.password"
+    } else if address.contains(',') {
+        "is several; write a list: [\"nats://a:4222\", \"nats://b:4222\"]"
+    } else if !is_address(address) {
+        "must be \"nats://host:port\", such as \"nats://localhost:4222\""
+    } else {
+        return format!("{scheme}://{address}");
+    };
+    problems.text(&key, server, wrong);
+    server.to_owned()
+}
+
+/// A host, and maybe a port.
+fn is_address(text: &str) -> bool {
+    let text = text.trim_end_matches('/');
+    let bad = |c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#' | '"');
+    if text.is_empty() || text.contains(bad) {
+        return false;
+    }
+    match text.rsplit_once(':') {
+        Some((_, port)) if port.ends_with(']') => true, // an IPv6 address without a port
+        Some((host, port)) => !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0),
+        None => true,
+    }
+}
+
+fn nats_auth(raw: &raw::Nats, problems: &mut Problems) -> Option<NatsAuth> {
+    let password =
+        secret::of("nats.password", raw.password.as_ref(), raw.password_file.as_ref(), problems);
+    let token = secret::of("nats.token", raw.token.as_ref(), raw.token_file.as_ref(), problems);
+    secret::exists("nats.credentials_file", raw.credentials_file.as_ref(), problems);
+    secret::exists("nats.nkey_file", raw.nkey_file.as_ref(), problems);
+
+    let has_password = raw.password.is_some() || raw.password_file.is_some();
+    let ways = [
+        ("user and password", raw.user.is_some() || has_password),
+        ("token", raw.token.is_some() || raw.token_file.is_some()),
+        ("credentials_file", raw.credentials_file.is_some()),
+        ("nkey_file", raw.nkey_file.is_some()),
+    ];
+    let given: Vec<_> = ways.iter().filter(|(_, given)| *given).map(|(way, _)| *way).collect();
+    if given.len() > 1 {
+        let text = format!("authenticates in several ways ({}); give one", given.join("; "));
+        problems.bare("nats", text);
+        return None;
+    }
+    match (&raw.user, has_password) {
+        (Some(user), false) => {
+            problems.text("nats.user", user, "needs nats.password or nats.password_file");
+            return None;
+        }
+        (None, true) => {
+            problems.bare("nats.password", "needs nats.user");
+            return None;
+        }
+        _ => {}
+    }
+    Some(match (raw.user.clone(), token, &raw.credentials_file, &raw.nkey_file) {
+        (Some(user), ..) => NatsAuth::UserPassword { user, password: password? },
+        (_, Some(token), ..) => NatsAuth::Token(token),
+        (_, _, Some(file), _) => NatsAuth::CredentialsFile(file.clone()),
+        (.., Some(file)) => NatsAuth::NkeyFile(file.clone()),
+        _ => NatsAuth::None,
+    })
+}
+
+fn tls(key: &str, raw: Option<&raw::Tls>, problems: &mut Problems) -> Option<Tls> {
+    let raw = raw?;
+    let mut file = |name: &str, file: &Option<PathBuf>| {
+        secret::exists(&format!("{key}.{name}"), file.as_ref(), problems);
+    };
+    file("ca_file", &raw.ca_file);
+    file("cert_file", &raw.cert_file);
+    file("key_file", &raw.key_file);
+    let shown = |file: &PathBuf| file.to_string_lossy().into_owned();
+    match (&raw.cert_file, &raw.key_file) {
+        (Some(cert), None) => {
+            problems.text(&format!("{key}.cert_file"), &shown(cert), "needs key_file beside it");
+        }
+        (None, Some(private)) => {
+            problems.text(&format!("{key}.key_file"), &shown(private), "needs cert_file beside it");
+        }
+        _ => {}
+    }
+    Some(Tls {
+        ca_file: raw.ca_file.clone(),
+        cert_file: raw.cert_file.clone(),
+        key_file: raw.key_file.clone(),
+    })
+}
+
+pub(super) fn clickhouse(raw: &raw::ClickHouse, problems: &mut Problems) -> ClickHouse {
+    clickhouse_url(raw, problems);
+    if !is_identifier(&raw.database) {
+        let text = "must be a database's name: letters, digits and `_`";
+        problems.text("clickhouse.database", &raw.database, text);
+    }
+    if raw.user.is_empty() {
+        problems.text("clickhouse.user", &raw.user, "must be a user's name, such as \"default\"");
+    }
+    let password = secret::of(
+        "clickhouse.password",
+        raw.password.as_ref(),
+        raw.password_file.as_ref(),
+        problems,
+    );
+    if raw.insert_timeout.0.is_zero() {
+        let text = "must be more than nothing, such as \"30s\"";
+        problems.text("clickhouse.insert_timeout", &raw.insert_timeout.to_string(), text);
+    }
+    ClickHouse {
+        url: raw.url.trim_end_matches('/').to_owned(),
+        database: raw.database.clone(),
+        user: raw.user.clone(),
+        password,
+        tls: tls("clickhouse.tls", raw.tls.as_ref(), problems),
+        compression: match raw.compression {
+            raw::Compression::None => Compression::None,
+            raw::Compression::Lz4 => Compression::Lz4,
+        },
+        insert_timeout: raw.insert_timeout.0,
+        max_in_flight: raw.max_in_flight,
+    }
+}
+
+fn clickhouse_url(raw: &raw::ClickHouse, problems: &mut Problems) {
+    const KEY: &str = "clickhouse.url";
+    let wrong = match raw.url.split_once("://") {
+        Some(("http" | "https", rest)) if rest.contains('@') => {
+            "must not hold credentials; use clickhouse.user and clickhouse.password"
+        }
+        Some(("http" | "https", rest)) if rest.contains('?') => {
+            "must not hold parameters; use clickhouse.database and clickhouse.user"
+        }
+        Some((_, rest)) if rest.ends_with(":9000") || rest.ends_with(":9440") => {
+            "is the native port; the bridge speaks HTTP, such as \"http://localhost:8123\""
+        }
+        Some(("http" | "https", rest)) if is_address(rest) => {
+            if raw.tls.is_some() && raw.url.starts_with("http:") {
+                let text = "must start with https:// for [clickhouse.tls] to have a meaning";
+                problems.text(KEY, &raw.url, text);
+            }
+            return;
+        }
+        _ => "must be the HTTP interface, such as \"http://localhost:8123\" (or https://)",
+    };
+    problems.text(KEY, &raw.url, wrong);
+}

@@ -1,0 +1,49 @@
+//! What the design names and this version does not have: refused with a clear word, so that nobody
+//! relies on a key that does nothing.
+
+/// For a key that does not exist yet.
+pub(super) fn key(path: &str) -> Option<&'static str> {
+    match generic(path).as_str() {
+        "breaker" => Some(
+            "there is no circuit breaker in this version; leave the table out ([retry] bounds how \
+             often ClickHouse is asked)",
+        ),
+        "nats.jetstream" | "routes[].jetstream_subjects" => Some(
+            "JetStream is not available in this version; leave it out (nats_subjects subscribes \
+             to core NATS)",
+        ),
+        _ => None,
+    }
+}
+
+/// For a text that is not allowed yet.
+pub(super) fn value(path: &str, text: &str) -> Option<&'static str> {
+    match (generic(path).as_str(), text) {
+        ("routes[].delivery", "exactly_once") => {
+            Some("is not available in this version; must be \"at_least_once\"")
+        }
+        ("dead_letters.to", "kafka" | "nats" | "file") => {
+            Some("is not available in this version; must be \"clickhouse\"")
+        }
+        _ => None,
+    }
+}
+
+/// For a list where there is only one yet.
+pub(super) fn list(path: &str) -> Option<&'static str> {
+    (path == "clickhouse.url")
+        .then_some("several servers are not available in this version; must be one url, a text")
+}
+
+/// `routes[3].x` → `routes[].x`.
+fn generic(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    let mut inside = false;
+    for c in path.chars() {
+        inside = (inside && c != ']') || c == '[';
+        if !inside || c == '[' {
+            out.push(c);
+        }
+    }
+    out
+}

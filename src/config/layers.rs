@@ -1,0 +1,116 @@
+//! From files to one tree of values: each file over the one before it. Tables are merged key by
+//! key; everything else, lists too, is replaced whole.
+
+use std::path::{Path, PathBuf};
+
+use config::{File, FileFormat, Map, Source, Value, ValueKind};
+
+use super::kafka_client;
+use super::problem::ConfigError;
+
+/// Read when no `--config` is given.
+pub const DEFAULT_FILE: &str = "config/data-bridge.toml";
+
+/// The files to read: those given, else the default one, which must then be there.
+///
+/// # Errors
+///
+/// When none is given and the default file is missing.
+pub fn files(given: &[PathBuf]) -> Result<Vec<PathBuf>, ConfigError> {
+    if !given.is_empty() {
+        return Ok(given.to_vec());
+    }
+    let default = PathBuf::from(DEFAULT_FILE);
+    if default.is_file() {
+        return Ok(vec![default]);
+    }
+    Err(ConfigError::file(format!(
+        "no --config given and ./{DEFAULT_FILE} is not there; give --config PATH, or start in the \
+         directory that holds config/"
+    )))
+}
+
+/// The files, merged.
+pub(super) fn read(files: &[PathBuf]) -> Result<Value, ConfigError> {
+    let mut tree = Value::new(None, Map::<String, Value>::new());
+    for file in files {
+        merge(&mut tree, read_one(file)?);
+    }
+    Ok(tree)
+}
+
+fn read_one(path: &Path) -> Result<Value, ConfigError> {
+    let shown = path.display();
+    let fail = |text: String| Err(ConfigError::file(text));
+    let format = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("yaml" | "yml") => FileFormat::Yaml,
+        Some("json") => FileFormat::Json,
+        _ => FileFormat::Toml,
+    };
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(_) if path.is_dir() => {
+            return fail(format!("--config {shown}: is a directory; give the file in it"));
+        }
+        Err(error) => return fail(format!("--config {shown}: cannot be read: {error}")),
+    };
+    let mut tree = match File::from_str(&text, format).collect() {
+        Ok(table) => from_here(&shown.to_string(), table.into()),
+        Err(error) => return fail(format!("{shown}: {}", error.to_string().trim_end())),
+    };
+    kafka_client::flatten(&mut tree);
+    Ok(tree)
+}
+
+/// The value, saying of every part of it that it comes from this file.
+fn from_here(file: &String, kind: ValueKind) -> Value {
+    let kind = match kind {
+        ValueKind::Table(table) => {
+            let items = table.into_iter();
+            ValueKind::Table(items.map(|(key, v)| (key, from_here(file, v.kind))).collect())
+        }
+        ValueKind::Array(items) => {
+            ValueKind::Array(items.into_iter().map(|v| from_here(file, v.kind)).collect())
+        }
+        other => other,
+    };
+    Value::new(Some(file), kind)
+}
+
+/// Lays `over` over `tree`.
+fn merge(tree: &mut Value, over: Value) {
+    let ValueKind::Table(base) = &mut tree.kind else {
+        *tree = over;
+        return;
+    };
+    match over.kind {
+        ValueKind::Table(table) => {
+            for (key, value) in table {
+                match base.get_mut(&key) {
+                    Some(known) => merge(known, value),
+                    None => {
+                        base.insert(key, value);
+                    }
+                }
+            }
+        }
+        _ => *tree = over,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(text: &str) -> Value {
+        let table = File::from_str(text, FileFormat::Toml).collect().unwrap();
+        Value::new(None, table)
+    }
+
+    #[test]
+    fn a_later_file_replaces_lists_whole_and_merges_tables() {
+        let mut merged = tree("a = [1, 2]\n[t]\nx = 1\ny = 2");
+        merge(&mut merged, tree("a = [3]\n[t]\ny = 5"));
+        assert_eq!(merged, tree("a = [3]\n[t]\nx = 1\ny = 5"));
+    }
+}

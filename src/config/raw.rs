@@ -1,0 +1,327 @@
+//! The configuration as it is written: every key, its type, its default and its meaning, once.
+//!
+//! The editor's schema, the check for unknown keys, the types of environment variables and the
+//! reference all come from these structs. They promise nothing: [`super::validate`] does.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::raw_route::Route;
+use super::units::{Secret, Size, Span};
+
+/// Configuration of data-bridge.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Raw {
+    /// Names this process in dead letters, logs and client ids. Default: the host's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) instance: Option<String>,
+    pub(super) heartbeat: Heartbeat,
+    pub(super) backpressure: Backpressure,
+    /// Leave the table out: no Kafka.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) kafka: Option<Kafka>,
+    /// Leave the table out: no NATS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) nats: Option<Nats>,
+    pub(super) clickhouse: ClickHouse,
+    pub(super) retry: Retry,
+    /// Buffers with their own batching, by name; `default` always exists.
+    pub(super) writers: BTreeMap<String, Writer>,
+    pub(super) dead_letters: DeadLetters,
+    pub(super) shutdown: Shutdown,
+    pub(super) http: Http,
+    /// Which record goes where: in order, the first match wins.
+    pub(super) routes: Vec<Route>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Heartbeat {
+    /// How often the bridge looks at itself; below a third of Kafka's max.poll.interval.ms.
+    pub(super) interval: Span,
+}
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Self { interval: Span::seconds(5) }
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Backpressure {
+    /// The hard cap on records held.
+    #[schemars(range(min = 10, max = 100_000_000))]
+    pub(super) max_buffer_size: usize,
+    /// Above this many records held, every source is paused.
+    #[schemars(range(min = 1))]
+    pub(super) pause_threshold: usize,
+    /// Below this many records held, they are resumed.
+    #[schemars(range(min = 1))]
+    pub(super) resume_threshold: usize,
+    /// Kafka and JetStream fill the buffer only so far. Default: `pause_threshold`, or midway
+    /// between the thresholds when core NATS is configured beside Kafka.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub(super) pull_limit: Option<usize>,
+    /// The same limit in bytes: pauses above 80 % of it, resumes below 40 %.
+    pub(super) max_buffer_bytes: Size,
+    /// A pause this long is a WARNING in the log.
+    pub(super) warn_after: Span,
+    /// A pause this long is CRITICAL: in the log, and as the status.
+    pub(super) critical_after: Span,
+    /// How often these alerts are repeated.
+    pub(super) repeat_every: Span,
+}
+
+impl Default for Backpressure {
+    fn default() -> Self {
+        Self {
+            max_buffer_size: 50_000,
+            pause_threshold: 40_000,
+            resume_threshold: 20_000,
+            pull_limit: None,
+            max_buffer_bytes: Size::mib(256),
+            warn_after: Span::seconds(5 * 60),
+            critical_after: Span::seconds(10 * 60),
+            repeat_every: Span::seconds(60),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Kafka {
+    /// `host:port` of some brokers; the others are found through them.
+    pub(super) brokers: Vec<String>,
+    /// The consumer group; instances of one group share the partitions.
+    pub(super) group_id: String,
+    /// Where a partition starts that the group has no offset for.
+    pub(super) auto_offset_reset: OffsetReset,
+    /// How often durable offsets are committed.
+    pub(super) commit_interval: Span,
+    /// Memory for records fetched but not taken yet, over all partitions.
+    pub(super) prefetch_bytes: Size,
+    /// Any other librdkafka property, dotted or quoted. A secret one may be given as NAME_file.
+    #[serde(serialize_with = "super::kafka_client::hidden")]
+    #[schemars(schema_with = "super::kafka_client::schema")]
+    pub(super) client: BTreeMap<String, serde_json::Value>,
+}
+
+impl Default for Kafka {
+    fn default() -> Self {
+        Self {
+            brokers: vec!["localhost:9092".to_owned()],
+            group_id: "data-bridge".to_owned(),
+            auto_offset_reset: OffsetReset::Earliest,
+            commit_interval: Span::seconds(1),
+            prefetch_bytes: Size::mib(32),
+            client: BTreeMap::new(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum OffsetReset {
+    Earliest,
+    Latest,
+    Error,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Nats {
+    /// `nats://host:port` or `tls://host:port`.
+    pub(super) servers: Vec<String>,
+    /// Several instances of one queue group share the subjects.
+    pub(super) queue_group: String,
+    /// With `password`. At most one way to authenticate may be given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) password: Option<Secret>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) password_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) token: Option<Secret>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) token_file: Option<PathBuf>,
+    /// A `.creds` file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) credentials_file: Option<PathBuf>,
+    /// A file that holds the seed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) nkey_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tls: Option<Tls>,
+}
+
+impl Default for Nats {
+    fn default() -> Self {
+        Self {
+            servers: vec!["nats://localhost:4222".to_owned()],
+            queue_group: "data-bridge".to_owned(),
+            user: None,
+            password: None,
+            password_file: None,
+            token: None,
+            token_file: None,
+            credentials_file: None,
+            nkey_file: None,
+            tls: None,
+        }
+    }
+}
+
+/// TLS to a server: which authority to trust, and who we are.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Tls {
+    /// Authorities to trust (PEM). Default: the well-known ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) ca_file: Option<PathBuf>,
+    /// Our certificate (PEM); with `key_file`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cert_file: Option<PathBuf>,
+    /// Its private key (PEM).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ClickHouse {
+    /// The HTTP interface.
+    pub(super) url: String,
+    /// Where tables named without a database are.
+    pub(super) database: String,
+    pub(super) user: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) password: Option<Secret>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) password_file: Option<PathBuf>,
+    /// Only with an https url.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tls: Option<Tls>,
+    /// Of what is sent.
+    pub(super) compression: Compression,
+    /// After this long without an answer an insert is tried again, with the same token.
+    pub(super) insert_timeout: Span,
+    /// Inserts under way at a time.
+    #[schemars(range(min = 1, max = 64))]
+    pub(super) max_in_flight: usize,
+}
+
+impl Default for ClickHouse {
+    fn default() -> Self {
+        Self {
+            url: "http://localhost:8123".to_owned(),
+            database: "default".to_owned(),
+            user: "default".to_owned(),
+            password: None,
+            password_file: None,
+            tls: None,
+            compression: Compression::Lz4,
+            insert_timeout: Span::seconds(30),
+            max_in_flight: 2,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Compression {
+    None,
+    Lz4,
+}
+
+/// The pause between attempts; attempts are unlimited: giving up would lose data.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Retry {
+    /// The upper bound of the first pause; it doubles with every attempt.
+    pub(super) base_delay: Span,
+    /// It doubles up to this.
+    pub(super) max_delay: Span,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { base_delay: Span::millis(100), max_delay: Span::seconds(30) }
+    }
+}
+
+/// When a batch is cut: whatever comes first. Applies per table.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Writer {
+    /// Rows; at most half of max_buffer_size. Default: 10,000, or that half if it is less.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub(super) batch_rows: Option<usize>,
+    /// Bytes; at most half of max_buffer_bytes. Default: 16MiB, or that half if it is less.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) batch_bytes: Option<Size>,
+    /// Age of its oldest row. Default: 1s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) linger: Option<Span>,
+}
+
+/// Where records go that ClickHouse refuses.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct DeadLetters {
+    /// What keeps them.
+    pub(super) to: DeadLetterStore,
+    pub(super) table: String,
+    /// Made at start if it is missing and permitted.
+    pub(super) create: bool,
+}
+
+impl Default for DeadLetters {
+    fn default() -> Self {
+        Self { to: DeadLetterStore::ClickHouse, table: "dead_letters".to_owned(), create: true }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum DeadLetterStore {
+    ClickHouse,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Shutdown {
+    /// How long a stop may take to bring home what is held.
+    pub(super) grace: Span,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self { grace: Span::seconds(30) }
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Http {
+    /// `address:port`.
+    pub(super) listen: String,
+    /// If given, everything but the health paths asks for it as a bearer token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) token: Option<Secret>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) token_file: Option<PathBuf>,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:8080".to_owned(), token: None, token_file: None }
+    }
+}

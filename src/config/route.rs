@@ -1,0 +1,272 @@
+//! Validates the routes: each of them alone, and whether any can be reached.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use regex::Regex;
+
+use super::columns;
+use super::problem::Problems;
+use super::raw_route::{self, Format};
+use super::suggest;
+use super::{Action, InsertAction, Route, RouteFormat, Writer};
+
+/// Kafka's limit on the name of a topic.
+const TOPIC_CHARS: usize = 249;
+
+pub(super) fn routes(
+    raw: &[raw_route::Route],
+    writers: &BTreeMap<String, Writer>,
+    problems: &mut Problems,
+) -> Vec<Route> {
+    if raw.is_empty() {
+        let text = "no route is configured, so no record would be stored; add a [[routes]] table \
+                    (config/data-bridge.toml has examples)";
+        problems.bare("routes", text);
+    }
+    let mut names = BTreeSet::new();
+    let mut routes = Vec::new();
+    for (index, route) in raw.iter().enumerate() {
+        let key = format!("routes[{index}]");
+        if route.name.trim().is_empty() {
+            problems.text(&format!("{key}.name"), &route.name, "must be a name");
+        } else if !names.insert(&route.name) {
+            let text = "is the name of an earlier route; each needs its own";
+            problems.text(&format!("{key}.name"), &route.name, text);
+        }
+        matching(&key, route, problems);
+        unreachable(&key, route, &raw[..index], problems);
+        routes.extend(one(&key, route, writers, problems));
+    }
+    routes
+}
+
+fn one(
+    key: &str,
+    raw: &raw_route::Route,
+    writers: &BTreeMap<String, Writer>,
+    problems: &mut Problems,
+) -> Option<Route> {
+    if raw.class.trim().is_empty() {
+        problems.text(&format!("{key}.class"), &raw.class, "must be a name, such as \"market\"");
+    }
+    let action = match raw.action {
+        raw_route::Action::Count => {
+            count(key, raw, problems);
+            Action::Count
+        }
+        raw_route::Action::Insert => Action::Insert(insert(key, raw, writers, problems)?),
+    };
+    Some(Route {
+        name: raw.name.clone(),
+        kafka_topics: raw.kafka_topics.clone(),
+        nats_subjects: raw.nats_subjects.clone(),
+        class: raw.class.clone(),
+        action,
+    })
+}
+
+/// A `count` route stores nothing: what says how to store would do nothing.
+fn count(key: &str, raw: &raw_route::Route, problems: &mut Problems) {
+    let stored = [("table", raw.table.as_deref()), ("writer", raw.writer.as_deref())];
+    for (name, value) in stored {
+        if let Some(value) = value {
+            let text = "a route with action = \"count\" stores nothing; leave it out, or set \
+                        action = \"insert\"";
+            problems.text(&format!("{key}.{name}"), value, text);
+        }
+    }
+    if !raw.columns.is_empty() || raw.format.is_some() {
+        let name = if raw.columns.is_empty() { "format" } else { "columns" };
+        let text = "a route with action = \"count\" stores nothing; leave it out";
+        problems.bare(&format!("{key}.{name}"), text);
+    }
+}
+
+fn insert(
+    key: &str,
+    raw: &raw_route::Route,
+    writers: &BTreeMap<String, Writer>,
+    problems: &mut Problems,
+) -> Option<InsertAction> {
+    let writer = raw.writer.clone().unwrap_or_else(|| "default".to_owned());
+    if !writers.contains_key(&writer) {
+        let known = writers.keys().map(String::as_str);
+        let remedy = match suggest::nearest(known.clone(), &writer) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => format!("there are {}", known.collect::<Vec<_>>().join(", ")),
+        };
+        let text = format!("no such writer; {remedy} (or add [writers.{writer}])");
+        problems.text(&format!("{key}.writer"), &writer, text);
+    }
+    let format = match raw.format {
+        Some(Format::Json) if !raw.columns.is_empty() => {
+            let text = "format = \"json\" passes the payload on as it is; leave the columns out, \
+                        or the format";
+            problems.bare(&format!("{key}.columns"), text);
+            return None;
+        }
+        Some(Format::Json) => Some(RouteFormat::Json),
+        None | Some(Format::Columns) => {
+            columns::mapping(key, &raw.columns, problems).map(RouteFormat::Columns)
+        }
+    };
+    let Some(table) = raw.table.clone() else {
+        let text = "is missing: where to insert; to only count the records set action = \"count\"";
+        problems.bare(&format!("{key}.table"), text);
+        return None;
+    };
+    self::table(&format!("{key}.table"), &table, problems);
+    Some(InsertAction { writer, table, format: format? })
+}
+
+/// A table's name goes into SQL as it is.
+pub(super) fn table(key: &str, table: &str, problems: &mut Problems) {
+    let valid = match table.split_once('.') {
+        Some((database, name)) => is_identifier(database) && is_identifier(name),
+        None => is_identifier(table),
+    };
+    if !valid {
+        let text = "must be `table` or `database.table`, of letters, digits and `_`";
+        problems.text(key, table, text);
+    }
+}
+
+pub(super) fn is_identifier(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
+/// What a route takes.
+fn matching(key: &str, raw: &raw_route::Route, problems: &mut Problems) {
+    if raw.kafka_topics.is_empty() && raw.nats_subjects.is_empty() {
+        let text = "takes no records; give kafka_topics or nats_subjects";
+        problems.bare(key, text);
+    }
+    for (index, topic) in raw.kafka_topics.iter().enumerate() {
+        if let Some(wrong) = wrong_topic(topic) {
+            problems.text(&format!("{key}.kafka_topics[{index}]"), topic, wrong);
+        }
+    }
+    for (index, subject) in raw.nats_subjects.iter().enumerate() {
+        if let Some(wrong) = wrong_subject(subject) {
+            problems.text(&format!("{key}.nats_subjects[{index}]"), subject, wrong);
+        }
+    }
+}
+
+fn wrong_topic(topic: &str) -> Option<String> {
+    if topic.starts_with('^') {
+        let error = Regex::new(topic).err()?.to_string();
+        let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        return Some(format!("not a regular expression: {reason}"));
+    }
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let valid = !matches!(topic, "" | "." | "..") && topic.chars().all(allowed);
+    (!valid || topic.len() > TOPIC_CHARS).then(|| {
+        "not a topic's name (letters, digits, `.`, `_`, `-`); a regular expression starts with `^`"
+            .to_owned()
+    })
+}
+
+fn wrong_subject(subject: &str) -> Option<&'static str> {
+    if subject.contains(char::is_whitespace) {
+        return Some("a subject has no spaces");
+    }
+    let tokens: Vec<_> = subject.split('.').collect();
+    for (index, token) in tokens.iter().enumerate() {
+        match *token {
+            "" => return Some("a subject has no empty tokens: no `.` at an end, no `..`"),
+            ">" if index + 1 < tokens.len() => return Some("`>` stands only at the end"),
+            "*" | ">" => {}
+            _ if token.contains(['*', '>']) => {
+                return Some(
+                    "`*` stands for a whole token and `>` for all that follow, not for \
+                             part of a token",
+                );
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// What an earlier route takes never gets here: mostly a route in the wrong place.
+fn unreachable(
+    key: &str,
+    raw: &raw_route::Route,
+    earlier: &[raw_route::Route],
+    problems: &mut Problems,
+) {
+    for before in earlier {
+        let move_up = format!(
+            "never gets a record: the route \"{}\" before it takes them all; move this one up",
+            before.name
+        );
+        for (index, subject) in raw.nats_subjects.iter().enumerate() {
+            if before.nats_subjects.iter().any(|wider| subject_covers(wider, subject)) {
+                let key = format!("{key}.nats_subjects[{index}]");
+                problems.text(&key, subject, move_up.clone());
+            }
+        }
+        for (index, topic) in raw.kafka_topics.iter().enumerate() {
+            if before.kafka_topics.iter().any(|wider| topic_covers(wider, topic)) {
+                let key = format!("{key}.kafka_topics[{index}]");
+                problems.text(&key, topic, move_up.clone());
+            }
+        }
+    }
+}
+
+/// Whether every subject that `narrow` matches is matched by `wide` too.
+fn subject_covers(wide: &str, narrow: &str) -> bool {
+    let mut narrow = narrow.split('.');
+    for wide in wide.split('.') {
+        match (wide, narrow.next()) {
+            (">", Some(_)) => return true,
+            ("*", Some(token)) if token != ">" => {}
+            (_, Some(token)) if token == wide => {}
+            _ => return false,
+        }
+    }
+    narrow.next().is_none()
+}
+
+fn topic_covers(wide: &str, narrow: &str) -> bool {
+    let matches = || !narrow.starts_with('^') && Regex::new(wide).is_ok_and(|w| w.is_match(narrow));
+    wide == narrow || (wide.starts_with('^') && matches())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wider_subject_covers_a_narrower_one_and_never_the_other_way() {
+        assert!(subject_covers("market.>", "market.external.>"));
+        assert!(subject_covers("market.*.*", "market.*.tick"));
+        assert!(subject_covers("a.*", "a.*"));
+        for (wide, narrow) in
+            [("market.*.*", "market.external.>"), ("market.*.tick", "market.*.*"), ("a.>", "a")]
+        {
+            assert!(!subject_covers(wide, narrow), "{wide} {narrow}");
+        }
+    }
+
+    #[test]
+    fn a_subject_is_told_apart_from_a_slip() {
+        for good in ["a", "a.b", "*.b", "a.>", ">", "market.*.*"] {
+            assert_eq!(wrong_subject(good), None, "{good}");
+        }
+        for bad in ["", "a..b", ".a", "a.", "a b", ">.a", "a.b>", "a.*b"] {
+            assert!(wrong_subject(bad).is_some(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_topic_is_told_apart_from_a_slip() {
+        assert_eq!(wrong_topic("market.external.x"), None);
+        assert_eq!(wrong_topic("^market\\..*"), None);
+        for bad in ["", "a b", "market.*", "^(", "é"] {
+            assert!(wrong_topic(bad).is_some(), "{bad}");
+        }
+    }
+}

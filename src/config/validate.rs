@@ -1,0 +1,227 @@
+//! From what was written to what is valid: the only way to a [`Config`].
+//!
+//! Each function checks one section and reports all it finds; what cannot be represented is None.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::connection;
+use super::kafka_client;
+use super::problem::Problems;
+use super::raw::{self, OffsetReset, Raw};
+use super::route;
+use super::secret;
+use super::units::{Size, Span};
+use super::{Backpressure, Config, DeadLetters, Heartbeat, Http, Kafka, Retry, Shutdown, Writer};
+
+/// librdkafka's default of max.poll.interval.ms.
+const MAX_POLL_INTERVAL: Duration = Duration::from_secs(300);
+/// 10,000 rows and 16 MiB: the low end of what ClickHouse likes, one insert a second and table.
+const BATCH_ROWS: usize = 10_000;
+const BATCH_BYTES: Size = Size::mib(16);
+const LINGER: Span = Span::seconds(1);
+/// Letters of a name that goes into client ids.
+const INSTANCE_CHARS: usize = 128;
+
+/// The configuration, if nothing is wrong with it; else `problems` says what is.
+pub(super) fn build(raw: &Raw, problems: &mut Problems) -> Option<Config> {
+    let kafka = raw.kafka.as_ref().map(|kafka| self::kafka(kafka, problems));
+    let nats = raw.nats.as_ref().map(|nats| connection::nats(nats, problems));
+    if kafka.is_none() && nats.is_none() {
+        let text = "no source is configured; add a [kafka] or a [nats] table, or set \
+                    DATA_BRIDGE__KAFKA__BROKERS or DATA_BRIDGE__NATS__SERVERS";
+        problems.bare("kafka, nats", text);
+    }
+    let config = Config {
+        instance: instance(raw.instance.as_deref(), problems),
+        heartbeat: heartbeat(&raw.heartbeat, kafka.as_ref(), problems),
+        backpressure: backpressure(raw, problems),
+        kafka,
+        nats: nats.flatten(),
+        clickhouse: connection::clickhouse(&raw.clickhouse, problems),
+        retry: retry(&raw.retry, problems),
+        writers: writers(raw, problems),
+        dead_letters: dead_letters(&raw.dead_letters, problems),
+        routes: Vec::new(),
+        shutdown: Shutdown { grace: raw.shutdown.grace.0 },
+        http: http(&raw.http, problems)?,
+    };
+    let routes = route::routes(&raw.routes, &config.writers, problems);
+    Some(Config { routes, ..config })
+}
+
+fn instance(given: Option<&str>, problems: &mut Problems) -> String {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let Some(name) = given else {
+        let host = gethostname::gethostname().to_string_lossy().into_owned();
+        let host: String = host.chars().map(|c| if allowed(c) { c } else { '-' }).collect();
+        return if host.is_empty() { "data-bridge".to_owned() } else { host };
+    };
+    if name.is_empty() || name.len() > INSTANCE_CHARS || !name.chars().all(allowed) {
+        let text = "goes into client ids: letters, digits, `-`, `_` and `.`, at most 128";
+        problems.text("instance", name, text);
+    }
+    name.to_owned()
+}
+
+/// A length of time that must not be zero: a timer would spin.
+fn positive(key: &str, span: Span, problems: &mut Problems) -> Duration {
+    if span.0 < Duration::from_millis(1) {
+        problems.text(key, &span.to_string(), "must be at least \"1ms\"");
+    }
+    span.0
+}
+
+fn heartbeat(raw: &raw::Heartbeat, kafka: Option<&Kafka>, problems: &mut Problems) -> Heartbeat {
+    const KEY: &str = "heartbeat.interval";
+    const PROPERTY: &str = "max.poll.interval.ms";
+    let interval = positive(KEY, raw.interval, problems);
+    let Some(kafka) = kafka else { return Heartbeat { interval } };
+    let given = kafka.client.get(PROPERTY);
+    let poll = match given.map(|text| text.parse().map(Duration::from_millis)) {
+        None => MAX_POLL_INTERVAL,
+        Some(Ok(poll)) => poll,
+        Some(Err(_)) => {
+            let text = "must be a whole number of milliseconds, such as 300000";
+            problems.text(&format!("kafka.client.{PROPERTY}"), given.map_or("", |v| v), text);
+            return Heartbeat { interval };
+        }
+    };
+    if interval >= poll / 3 {
+        let text = format!(
+            "must be below a third of Kafka's {PROPERTY} ({}), or a pause costs the group \
+             membership; write for example \"5s\"",
+            Span(poll)
+        );
+        problems.text(KEY, &raw.interval.to_string(), text);
+    }
+    Heartbeat { interval }
+}
+
+fn backpressure(raw: &Raw, problems: &mut Problems) -> Backpressure {
+    let b = &raw.backpressure;
+    let (max, pause, resume) = (b.max_buffer_size, b.pause_threshold, b.resume_threshold);
+    if pause >= max {
+        let text = format!("must be below max_buffer_size ({max}); 80 % of it is {}", max / 5 * 4);
+        problems.push("backpressure.pause_threshold", pause, text);
+    }
+    if resume >= pause {
+        let text = format!(
+            "must be below pause_threshold ({pause}), or sources flap; half of it is {}",
+            pause / 2
+        );
+        problems.push("backpressure.resume_threshold", resume, text);
+    }
+    let midway = usize::midpoint(pause, resume);
+    let both = raw.kafka.is_some() && raw.nats.is_some();
+    let pull_limit = b.pull_limit.unwrap_or(if both { midway } else { pause });
+    if b.pull_limit.is_some_and(|limit| limit <= resume || limit > max) {
+        let text = format!(
+            "must be above resume_threshold ({resume}) and at most max_buffer_size ({max}); leave \
+             it out for the default"
+        );
+        problems.push("backpressure.pull_limit", pull_limit, text);
+    }
+    if b.max_buffer_bytes < Size::mib(1) {
+        let text = "must be at least \"1MiB\"; the default is \"256MiB\"";
+        problems.text("backpressure.max_buffer_bytes", &b.max_buffer_bytes.to_string(), text);
+    }
+    if b.critical_after < b.warn_after {
+        let text = format!("must not be less than warn_after (\"{}\")", b.warn_after);
+        problems.text("backpressure.critical_after", &b.critical_after.to_string(), text);
+    }
+    Backpressure {
+        max_buffer_size: max,
+        pause_threshold: pause,
+        resume_threshold: resume,
+        pull_limit,
+        max_buffer_bytes: b.max_buffer_bytes.0,
+        warn_after: positive("backpressure.warn_after", b.warn_after, problems),
+        critical_after: positive("backpressure.critical_after", b.critical_after, problems),
+        repeat_every: positive("backpressure.repeat_every", b.repeat_every, problems),
+    }
+}
+
+fn kafka(raw: &raw::Kafka, problems: &mut Problems) -> Kafka {
+    connection::brokers(&raw.brokers, problems);
+    if raw.group_id.trim().is_empty() {
+        problems.text("kafka.group_id", &raw.group_id, "must be a name, such as \"data-bridge\"");
+    }
+    // librdkafka takes 1 KiB to 2 GiB
+    let range = Size(64 * 1024)..=Size(2 * 1024 * 1024 * 1024 - 1024);
+    if !range.contains(&raw.prefetch_bytes) {
+        let text = "must be from \"64KiB\" to just under \"2GiB\"; the default is \"32MiB\"";
+        problems.text("kafka.prefetch_bytes", &raw.prefetch_bytes.to_string(), text);
+    }
+    let auto_offset_reset = match raw.auto_offset_reset {
+        OffsetReset::Earliest => "earliest",
+        OffsetReset::Latest => "latest",
+        OffsetReset::Error => "error",
+    };
+    Kafka {
+        brokers: raw.brokers.clone(),
+        group_id: raw.group_id.clone(),
+        auto_offset_reset: auto_offset_reset.to_owned(),
+        commit_interval: positive("kafka.commit_interval", raw.commit_interval, problems),
+        prefetch_bytes: raw.prefetch_bytes.0,
+        client: kafka_client::properties(&raw.client, problems),
+    }
+}
+
+fn retry(raw: &raw::Retry, problems: &mut Problems) -> Retry {
+    if raw.base_delay > raw.max_delay {
+        let text = format!("must not be more than max_delay (\"{}\")", raw.max_delay);
+        problems.text("retry.base_delay", &raw.base_delay.to_string(), text);
+    }
+    Retry {
+        base_delay: positive("retry.base_delay", raw.base_delay, problems),
+        max_delay: raw.max_delay.0,
+    }
+}
+
+/// Every writer that was given, and `default`. What a writer does not say fits the limits.
+fn writers(raw: &Raw, problems: &mut Problems) -> BTreeMap<String, Writer> {
+    let most_rows = (raw.backpressure.max_buffer_size / 2).max(1);
+    let most_bytes = Size(raw.backpressure.max_buffer_bytes.0 / 2);
+    let mut given = raw.writers.clone();
+    given.entry("default".to_owned()).or_default();
+    let mut writers = BTreeMap::new();
+    for (name, writer) in given {
+        let key = |key: &str| format!("writers.{name}.{key}");
+        let rows = writer.batch_rows.unwrap_or(BATCH_ROWS.min(most_rows));
+        if rows > most_rows {
+            let text = format!("must be at most half of backpressure.max_buffer_size: {most_rows}");
+            problems.push(&key("batch_rows"), rows, text);
+        }
+        let bytes = writer.batch_bytes.unwrap_or(BATCH_BYTES.min(most_bytes));
+        if bytes > most_bytes || bytes.0 == 0 {
+            let half = "must be at most half of backpressure.max_buffer_bytes";
+            problems.text(
+                &key("batch_bytes"),
+                &bytes.to_string(),
+                format!("{half}: \"{most_bytes}\""),
+            );
+        }
+        let linger = positive(&key("linger"), writer.linger.unwrap_or(LINGER), problems);
+        writers.insert(name, Writer { batch_rows: rows, batch_bytes: bytes.0, linger });
+    }
+    writers
+}
+
+fn dead_letters(raw: &raw::DeadLetters, problems: &mut Problems) -> DeadLetters {
+    route::table("dead_letters.table", &raw.table, problems);
+    DeadLetters { table: raw.table.clone(), create: raw.create }
+}
+
+fn http(raw: &raw::Http, problems: &mut Problems) -> Option<Http> {
+    let token = secret::of("http.token", raw.token.as_ref(), raw.token_file.as_ref(), problems);
+    let listen: Result<SocketAddr, _> = raw.listen.parse();
+    let Ok(listen) = listen else {
+        let text = "must be an address and a port, such as \"127.0.0.1:8080\", or \
+                    \"0.0.0.0:8080\" for every interface";
+        problems.text("http.listen", &raw.listen, text);
+        return None;
+    };
+    Some(Http { listen, token })
+}
