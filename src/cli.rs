@@ -4,6 +4,7 @@
 //! [`Cli::run`].
 
 mod config;
+mod generate;
 mod logging;
 mod schema;
 
@@ -57,6 +58,8 @@ enum Command {
     Config(config::Args),
     /// Print the tables of the profile, or create them
     Schema(schema::Args),
+    /// Send realistic market records to Kafka and NATS
+    Generate(Box<generate::Args>),
 }
 
 impl Cli {
@@ -81,6 +84,7 @@ impl Cli {
         let result = match self.command {
             Command::Config(args) => config::run(&args, &files),
             Command::Schema(args) => schema::run(args, &files),
+            Command::Generate(args) => generate::run(&args, &files),
         };
         match result {
             Ok(()) => ExitCode::SUCCESS,

@@ -22,7 +22,7 @@ pub use address::{Address, Target};
 pub use check::sql_check;
 pub use pace::{Burst, Pace};
 pub use plan::{Plan, Stream, demo_profile};
-pub use run::{Counts, Servers, Tally, run};
+pub use run::{Counts, Run, Servers, Tally};
 
 use bad::Spoil;
 

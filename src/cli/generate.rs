@@ -4,19 +4,20 @@
 
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
-use clap::{Args, ValueEnum};
+use clap::ValueEnum;
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Kafka, Nats, NatsAuth};
+use super::Failure;
+use crate::config::{self, Kafka, Nats, NatsAuth};
 use crate::generate::{
-    Burst, Counts, Kind, Pace, Plan, Recipe, Servers, Tally, Target, demo_profile, run, sql_check,
+    Burst, Counts, Kind, Pace, Plan, Recipe, Run, Servers, Tally, Target, demo_profile, sql_check,
 };
 
 const EXAMPLES: &str = "\
@@ -27,7 +28,7 @@ Examples:
       a backfill, as fast as Kafka takes it
   data-bridge generate --nats --kinds ticks=60000,system=60 --rate 5000
   data-bridge generate --kinds candles --revisions 5 --burst 10s:5000 --rate 200 --bad 1/1000
-  data-bridge generate --profile demo --sql-check | clickhouse client -d market
+  data-bridge generate --profile demo --sql-check | curl 'localhost:8123/?database=market' --data-binary @-
       proves every value in ClickHouse against what was sent";
 
 /// Send realistic market records to Kafka and NATS, each with a sequence number `_seq`, so that
@@ -36,9 +37,9 @@ Examples:
 /// Everything is a function of the seed and the sequence number: the same options send the same
 /// records. Counts and rates hold for each target. Kafka carries ticks, candles and external
 /// records; NATS carries signals and system messages too.
-#[derive(Debug, Args)]
+#[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub struct Generate {
+pub(super) struct Args {
     /// Send to Kafka: the configured brokers, or these. Neither --kafka nor --nats: to all that is
     /// configured
     #[arg(long, value_name = "BROKERS", num_args = 0..=1, require_equals = true, value_delimiter = ',')]
@@ -111,77 +112,97 @@ enum Profile {
     Demo,
 }
 
-impl Generate {
-    /// Sends, or prints the query. An error when not everything was sent.
-    pub async fn run(self, kafka: Option<Kafka>, nats: Option<Nats>) -> Result<()> {
-        let servers = self.servers(kafka, nats)?;
-        let plan = self.plan(&servers)?;
-        if self.sql_check {
-            say(&sql_check(&plan));
-            return Ok(());
-        }
-        let tally = Arc::new(Tally::new(&plan));
-        let stop = CancellationToken::new();
-        let started = Instant::now();
+/// Sends, or prints the query. A failure when not everything was sent.
+pub(super) fn run(args: &Args, files: &[PathBuf]) -> Result<(), Failure> {
+    let servers = args.servers(files)?;
+    let plan = args.plan(&servers)?;
+    if args.sql_check {
+        return super::print(&format!("{}\n", sql_check(&plan)));
+    }
+    let runtime = tokio::runtime::Runtime::new().map_err(Failure::other)?;
+    runtime.block_on(args.send(&plan, &servers))
+}
+
+impl Args {
+    async fn send(&self, plan: &Plan, servers: &Servers) -> Result<(), Failure> {
+        let tally = Arc::new(Tally::new(plan));
+        let run = Run::connect(plan, servers, &tally)
+            .await
+            .map_err(|error| Failure::unavailable(format!("{error:#}")))?;
+        let (stop, started) = (CancellationToken::new(), Instant::now());
         let outcome = {
-            let running = run(&plan, &servers, &tally, &stop);
-            tokio::pin!(running);
-            let mut show = Show::new(&plan, self.quiet);
+            let sending = run.send(&stop);
+            tokio::pin!(sending);
+            let mut show = Show::new(plan, self.quiet);
             let mut redraw = interval(show.every);
             loop {
                 tokio::select! {
-                    outcome = &mut running => break outcome,
-                    _ = redraw.tick() => show.update(&plan, &tally),
-                    result = tokio::signal::ctrl_c() => {
-                        result.context("listening for Ctrl-C")?;
+                    outcome = &mut sending => break outcome,
+                    _ = redraw.tick() => show.update(plan, &tally),
+                    _ = tokio::signal::ctrl_c() => {
+                        if stop.is_cancelled() {
+                            return Err(Failure::other("interrupted twice: nothing is known"));
+                        }
                         stop.cancel();
                     }
                 }
             }
         };
-        let elapsed = started.elapsed();
+        let (elapsed, interrupted) = (started.elapsed(), stop.is_cancelled());
         let summary = if self.json {
-            summary_json(&plan, &tally, elapsed, stop.is_cancelled())
+            summary_json(plan, &tally, elapsed, interrupted)
         } else {
-            summary_text(&plan, &tally, elapsed)
+            summary_text(plan, &tally, elapsed)
         };
-        say(&summary);
-        outcome?;
-        if stop.is_cancelled() {
-            bail!("interrupted: what is above was sent, the rest was not");
+        super::print(&format!("{summary}\n"))?;
+        outcome.map_err(|error| Failure::other(format!("{error:#}")))?;
+        if interrupted {
+            return Err(Failure::other("interrupted: the sums are those of what was sent"));
         }
         Ok(())
     }
 
-    fn servers(&self, kafka: Option<Kafka>, nats: Option<Nats>) -> Result<Servers> {
-        let all = self.kafka.is_none() && self.nats.is_none();
+    /// Addresses given by hand need no configuration; where there is one, they replace only its
+    /// addresses, so that its credentials serve them too.
+    fn servers(&self, files: &[PathBuf]) -> Result<Servers, Failure> {
+        let by_hand =
+            |given: &Option<Vec<String>>| given.as_ref().is_none_or(|list| !list.is_empty());
+        let asked = self.kafka.is_some() || self.nats.is_some();
+        let without_config = asked
+            && by_hand(&self.kafka)
+            && by_hand(&self.nats)
+            && files.is_empty()
+            && !Path::new(config::DEFAULT_FILE).exists();
+        let (kafka, nats) = if without_config {
+            (None, None)
+        } else {
+            let config = config::load(files)?;
+            (config.kafka, config.nats)
+        };
         let kafka = match &self.kafka {
-            None => kafka.filter(|_| all),
-            Some(brokers) if brokers.is_empty() => {
-                Some(kafka.context("--kafka: no [kafka] is configured; write --kafka=HOST:PORT")?)
-            }
-            Some(brokers) => {
-                Some(Kafka { brokers: brokers.clone(), ..kafka.unwrap_or_else(no_kafka) })
-            }
+            None => kafka.filter(|_| !asked),
+            Some(given) if given.is_empty() => Some(kafka.ok_or_else(|| {
+                Failure::usage("--kafka: no [kafka] is configured; write --kafka=HOST:PORT")
+            })?),
+            Some(given) => Some(Kafka { brokers: given.clone(), ..kafka.unwrap_or_else(no_kafka) }),
         };
         let nats = match &self.nats {
-            None => nats.filter(|_| all),
-            Some(servers) if servers.is_empty() => Some(
-                nats.context("--nats: no [nats] is configured; write --nats=nats://HOST:PORT")?,
-            ),
-            Some(servers) => {
-                Some(Nats { servers: servers.clone(), ..nats.unwrap_or_else(no_nats) })
-            }
+            None => nats.filter(|_| !asked),
+            Some(given) if given.is_empty() => Some(nats.ok_or_else(|| {
+                Failure::usage("--nats: no [nats] is configured; write --nats=nats://HOST:PORT")
+            })?),
+            Some(given) => Some(Nats { servers: given.clone(), ..nats.unwrap_or_else(no_nats) }),
         };
         if kafka.is_none() && nats.is_none() {
-            bail!(
-                "nowhere to send to: configure [kafka] or [nats], or write --kafka=HOST:PORT or --nats=nats://HOST:PORT"
-            );
+            return Err(Failure::usage(
+                "nowhere to send to: configure [kafka] or [nats], or write --kafka=HOST:PORT or \
+                 --nats=nats://HOST:PORT",
+            ));
         }
         Ok(Servers { kafka, partitions: self.partitions, nats })
     }
 
-    fn plan(&self, servers: &Servers) -> Result<Plan> {
+    fn plan(&self, servers: &Servers) -> Result<Plan, Failure> {
         let has = |target| match target {
             Target::Kafka => servers.kafka.is_some(),
             Target::Nats => servers.nats.is_some(),
@@ -200,9 +221,9 @@ impl Generate {
         };
         plan.keep_targets(has);
         if plan.streams.is_empty() {
-            bail!(
-                "nothing to send: Kafka carries ticks, candles and external; signals and system need NATS"
-            );
+            return Err(Failure::usage(
+                "nothing to send: Kafka carries ticks, candles and external; signals and system need NATS",
+            ));
         }
         if self.rate.is_some() || self.burst.is_some() {
             let pace = Pace { rate: self.rate, burst: self.burst };
@@ -346,11 +367,6 @@ fn summary_json(plan: &Plan, tally: &Tally, elapsed: Duration, interrupted: bool
         "streams": streams,
     })
     .to_string()
-}
-
-#[expect(clippy::print_stdout, reason = "the summary is what the command is asked for")]
-fn say(text: &str) {
-    println!("{text}");
 }
 
 #[expect(clippy::print_stderr, reason = "progress goes beside the summary, not into it")]

@@ -110,34 +110,56 @@ impl Sender {
     }
 }
 
-/// Sends the plan. Connects to every target before anything is sent to one. When `stop` is
-/// cancelled, what was handed over is still delivered and counted.
-pub async fn run(
-    plan: &Plan,
-    servers: &Servers,
-    tally: &Arc<Tally>,
-    stop: &CancellationToken,
-) -> Result<()> {
-    let mut connected = Vec::new();
-    for target in [Target::Kafka, Target::Nats] {
-        let streams = plan.of_target(target);
-        if !streams.is_empty() {
-            let sender = connect(plan, servers, target, &streams, tally).await?;
-            connected.push((target, Mix::new(streams), sender));
+/// A plan whose targets are all connected: nothing is sent to one before the other answers.
+pub struct Run {
+    recipe: Recipe,
+    connected: Vec<(Mix, Pace, Sender)>,
+}
+
+impl std::fmt::Debug for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Run").field("recipe", &self.recipe).finish_non_exhaustive()
+    }
+}
+
+impl Run {
+    /// Connects to the targets and creates what is missing there.
+    ///
+    /// # Errors
+    ///
+    /// When a target of the plan cannot be reached, or lets nobody in.
+    pub async fn connect(plan: &Plan, servers: &Servers, tally: &Arc<Tally>) -> Result<Self> {
+        let mut connected = Vec::new();
+        for target in [Target::Kafka, Target::Nats] {
+            let streams = plan.of_target(target);
+            if !streams.is_empty() {
+                let sender = connect(plan, servers, target, &streams, tally).await?;
+                let pace = plan.paces.get(&target).copied().unwrap_or_default();
+                connected.push((Mix::new(streams), pace, sender));
+            }
         }
+        Ok(Self { recipe: plan.recipe, connected })
     }
-    let mut tasks = JoinSet::new();
-    for (target, mix, sender) in connected {
-        let pace = plan.paces.get(&target).copied().unwrap_or_default();
-        tasks.spawn(send_all(plan.recipe, mix, pace, sender, stop.clone()));
+
+    /// Sends everything. When `stop` is cancelled, what was handed over is still delivered and
+    /// counted.
+    ///
+    /// # Errors
+    ///
+    /// When not every record was taken.
+    pub async fn send(self, stop: &CancellationToken) -> Result<()> {
+        let mut tasks = JoinSet::new();
+        for (mix, pace, sender) in self.connected {
+            tasks.spawn(send_all(self.recipe, mix, pace, sender, stop.clone()));
+        }
+        // A failure on one target does not cut the other short: its sums are wanted all the same.
+        let mut outcome = Ok(());
+        while let Some(ended) = tasks.join_next().await {
+            let ended = ended.context("a sender's task")?;
+            outcome = outcome.and(ended);
+        }
+        outcome
     }
-    // A failure on one target does not cut the other short: its sums are wanted all the same.
-    let mut outcome = Ok(());
-    while let Some(ended) = tasks.join_next().await {
-        let ended = ended.context("a sender's task")?;
-        outcome = outcome.and(ended);
-    }
-    outcome
 }
 
 async fn connect(
