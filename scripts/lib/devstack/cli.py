@@ -72,7 +72,14 @@ def _kill(root, options):
 
 
 def _down(root, options):
-    stack = Stack(root, options.name)
+    names = [options.name]
+    if options.all:
+        names = sorted(path.name for path in (root / "run").glob("*"))
+    for name in names:
+        _down_one(Stack(root, name), options)
+
+
+def _down_one(stack, options):
     if not stack.directory.exists():
         print(f"stack {stack.name}: not up")
         return
@@ -90,7 +97,9 @@ def _status(root, options):
     else:
         for name, facts in described.items():
             pid = f"pid {facts['pid']}, {facts['rss_mb']} MB" if facts["pid"] else "-"
-            print(f"{name:<11} {facts['state']:<9} {facts['address']:<28} {pid}  ({facts['flavor']})")
+            print(
+                f"{name:<11} {facts['state']:<9} {facts['address']:<28} {pid}  ({facts['flavor']})"
+            )
     well = described and all(facts["state"] == "ready" for facts in described.values())
     return 0 if well else EXIT_FAILED
 
@@ -130,7 +139,9 @@ def _logs(root, options):
     stack = _existing(root, options)
     names = [options.server] if options.server else stack.known()
     files = [str(stack.log_path(name)) for name in names]
-    os.execvp("tail", ["tail", "--lines=200", *(["--follow=name"] if options.follow else []), *files])
+    os.execvp(
+        "tail", ["tail", "--lines=200", *(["--follow=name"] if options.follow else []), *files]
+    )
 
 
 def _fetch_all(root, options):
@@ -207,7 +218,7 @@ def _parse(arguments):
 
     parser = _Parser(
         prog="scripts/stack",
-        description=__import__("devstack").__doc__.splitlines()[0],
+        description="Gets and runs Kafka, NATS and ClickHouse without containers.",
         epilog=EPILOG,
         parents=[common],
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -223,6 +234,7 @@ def _parse(arguments):
     up.add_argument("servers", nargs="*", metavar="SERVER", type=_server, help="only these")
     down = command("down", _down, "stop the servers and remove their data")
     down.add_argument("--keep-data", action="store_true", help="the next `up` finds data and ports")
+    down.add_argument("--all", action="store_true", help="every stack, whatever its name")
     status = command("status", _status, "what runs where; exit 0 if all answer")
     status.add_argument("--json", action="store_true")
     logs = command("logs", _logs, "the end of the log files")
