@@ -72,14 +72,7 @@ def _kill(root, options):
 
 
 def _down(root, options):
-    names = [options.name]
-    if options.all:
-        names = sorted(path.name for path in (root / "run").glob("*"))
-    for name in names:
-        _down_one(Stack(root, name), options)
-
-
-def _down_one(stack, options):
+    stack = Stack(root, options.name)
     if not stack.directory.exists():
         print(f"stack {stack.name}: not up")
         return
@@ -201,7 +194,7 @@ def _parse(arguments):
         type=_port_base,
         metavar="N",
         default=argparse.SUPPRESS,
-        help=f"use {servers.PORTS_PER_STACK} ports from N on (default: free ones, kept until `down`)",
+        help=f"use {servers.PORTS_PER_STACK} ports from N on (default: free ones, the same each time)",
     )
     users = argparse.ArgumentParser(add_help=False)
     which = users.add_mutually_exclusive_group()
@@ -234,7 +227,6 @@ def _parse(arguments):
     up.add_argument("servers", nargs="*", metavar="SERVER", type=_server, help="only these")
     down = command("down", _down, "stop the servers and remove their data")
     down.add_argument("--keep-data", action="store_true", help="the next `up` finds data and ports")
-    down.add_argument("--all", action="store_true", help="every stack, whatever its name")
     status = command("status", _status, "what runs where; exit 0 if all answer")
     status.add_argument("--json", action="store_true")
     logs = command("logs", _logs, "the end of the log files")
@@ -247,8 +239,9 @@ def _parse(arguments):
     fetch = command("fetch", _fetch_all, "download the servers, start nothing")
     fetch.add_argument("servers", nargs="*", metavar="SERVER", type=_server, help="only these")
 
-    parser.set_defaults(name="dev", port_base=None)
-    return parser.parse_args(arguments)
+    # Options stand before or after the command; absent ones are not set, so that a command's
+    # defaults do not overwrite what stood before it.
+    return parser.parse_args(arguments, argparse.Namespace(name="dev", port_base=None))
 
 
 def _server(text):
