@@ -250,5 +250,6 @@ def _clickhouse_users(password):
 """
 
 
-NAMES = ("kafka", "nats", "clickhouse")
+# In the order of their start: the others start while Kafka's storage is being formatted.
+NAMES = ("nats", "clickhouse", "kafka")
 BY_FLAVOR = {server.flavor: server for server in (Apache, Tansu, Nats, ClickHouse)}
