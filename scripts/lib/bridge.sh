@@ -6,6 +6,7 @@
 
 readonly DATABASE=market
 
+# shellcheck disable=SC2034  # some are for who sources this
 if [[ -t 1 ]]; then BOLD=$'\e[1m' DIM=$'\e[2m' RED=$'\e[31m' PLAIN=$'\e[0m'; else BOLD='' DIM='' RED='' PLAIN=''; fi
 
 title() { printf '\n%s%s%s\n' "$BOLD" "$*" "$PLAIN"; }

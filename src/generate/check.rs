@@ -66,7 +66,7 @@ fn query(
         |(with, matches)| {
             format!(
                 "SELECT countIf(NOT same) AS wrong, groupArrayIf(5)(n, NOT same) AS wrong_seqs \
-                 FROM (WITH {with} SELECT n, {matches} AS same FROM {table} \
+                 FROM (WITH {with} SELECT n, ifNull({matches}, 0) AS same FROM {table} \
                  WHERE _seq BETWEEN {first} AND {last})"
             )
         },
@@ -109,7 +109,8 @@ fn tick_values(plan: &Plan) -> (String, &'static str) {
     );
     let same = "symbol = x_symbol AND toUnixTimestamp64Milli(time) = x_ms \
          AND bid * 100000 = x_bid AND ask * 100000 = x_bid + x_spread \
-         AND if(q % 8 = 7, 1, mid * 100000 = x_bid + intDiv(x_spread, 2))";
+         AND if(q % 8 = 7, mid IS NULL, mid * 100000 = x_bid + intDiv(x_spread, 2)) \
+         AND spread = x_spread / 10";
     (with, same)
 }
 
@@ -123,7 +124,7 @@ fn candle_values(plan: &Plan) -> (String, &'static str) {
         format!("multiIf(is_week, {week}, {}, {})", by_slot.join(", "), what(&TIMEFRAMES[0]))
     };
     let with = format!(
-        "{}, q % {revisions} AS r, intDiv(q, {revisions}) AS b, \
+        "{}, q % {revisions} AS r, {revisions} - 1 AS last_r, intDiv(q, {revisions}) AS b, \
          mix(b * {SYMBOL_COUNT} + s) AS h, intDiv(b, 64) AS cycle, b % 64 AS slot, \
          (slot = 63 AND cycle % 8 = 7) AS is_week, {} AS x_timeframe, {} AS tf_ms, {} AS i, \
          (whole -> intDiv(whole * toInt64(r + 1), {revisions})) AS part, \
@@ -145,7 +146,10 @@ fn candle_values(plan: &Plan) -> (String, &'static str) {
     let same = "symbol = x_symbol AND timeframe = x_timeframe \
          AND toUnixTimestamp64Milli(time) = x_ms AND open * 100000 = x_open \
          AND high * 100000 = x_high AND low * 100000 = x_low AND close * 100000 = x_close \
-         AND tick_count = x_ticks";
+         AND tick_count = x_ticks AND is_complete = (r = last_r) \
+         AND if(slot < 32, price_range IS NULL, price_range * 100000 = x_high - x_low) \
+         AND if(slot < 32, avg_spread IS NULL, avg_spread * 100000 = scale * (2 + h % 5)) \
+         AND if(slot < 32, vwap * 100000 = intDiv(x_high + x_low + x_close, 3), vwap IS NULL)";
     (with, same)
 }
 
