@@ -1,0 +1,251 @@
+//! The first pass over a payload: validates all of it, and notes where the wanted values lie.
+//!
+//! Owns which keys are wanted and in which order they came last time: producers write the same
+//! keys in the same order, so that the next key can be guessed and compared instead of looked up.
+//! Of equal keys in one object the last wins, as in serde_json and Python.
+
+use super::json::{JsonError, Kind, Reader, Span, unescape};
+use super::reject::{Reason, Reject};
+
+/// Keys of one object whose order is remembered. Beyond it they are looked up.
+const MAX_REMEMBERED: usize = 256;
+/// Longer keys are not remembered: no wanted key is likely to be, and memory stays bounded.
+const MAX_REMEMBERED_BYTES: usize = 64;
+
+/// Wanted values by their paths, and where they lie in the payload read last.
+#[derive(Debug)]
+pub(super) struct Keys {
+    /// Objects with wanted members; the first is the payload itself.
+    nodes: Vec<Node>,
+    slots: Vec<Span>,
+    unescaped: Vec<u8>,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    /// Sorted by length, then bytes: comparing lengths is enough for most keys.
+    wanted: Vec<Wanted>,
+    /// The keys that came last time, and what they are.
+    order: Vec<(Vec<u8>, Option<usize>)>,
+}
+
+#[derive(Debug)]
+struct Wanted {
+    key: String,
+    slot: usize,
+    /// The object below, if members of it are wanted.
+    child: Option<usize>,
+    /// Slots of everything below.
+    below: Vec<usize>,
+}
+
+impl Wanted {
+    fn rank(key: &[u8]) -> (usize, &[u8]) {
+        (key.len(), key)
+    }
+}
+
+impl Keys {
+    pub(super) fn new() -> Self {
+        Self { nodes: vec![Node::default()], slots: Vec::new(), unescaped: Vec::new() }
+    }
+
+    /// The slot in which the value at this path will be found.
+    pub(super) fn slot(&mut self, path: &[String]) -> usize {
+        let mut node = 0;
+        let mut passed: Vec<(usize, usize)> = Vec::new();
+        for (depth, key) in path.iter().enumerate() {
+            let index = self.wanted(node, key, &mut passed);
+            if depth + 1 == path.len() {
+                return self.nodes[node].wanted[index].slot;
+            }
+            passed.push((node, index));
+            node = self.child(node, index);
+        }
+        unreachable!("a path has at least one key")
+    }
+
+    /// The index of the key among those wanted in this object; inserted if it is new.
+    fn wanted(&mut self, node: usize, key: &str, passed: &mut [(usize, usize)]) -> usize {
+        let wanted = &mut self.nodes[node].wanted;
+        let rank = Wanted::rank(key.as_bytes());
+        match wanted.binary_search_by(|other| Wanted::rank(other.key.as_bytes()).cmp(&rank)) {
+            Ok(index) => index,
+            Err(index) => {
+                let slot = self.slots.len();
+                self.slots.push(Span::ABSENT);
+                let new = Wanted { key: key.to_owned(), slot, child: None, below: Vec::new() };
+                wanted.insert(index, new);
+                for &mut (node, index) in passed {
+                    self.nodes[node].wanted[index].below.push(slot);
+                }
+                index
+            }
+        }
+    }
+
+    fn child(&mut self, node: usize, index: usize) -> usize {
+        let next = self.nodes.len();
+        let child = *self.nodes[node].wanted[index].child.get_or_insert(next);
+        if child == next {
+            self.nodes.push(Node::default());
+        }
+        child
+    }
+
+    /// Where the value of this slot lies in the payload read last.
+    #[inline]
+    pub(super) fn found(&self, slot: usize) -> Span {
+        self.slots[slot]
+    }
+
+    /// Reads a whole payload.
+    pub(super) fn read(&mut self, payload: &[u8]) -> Result<(), Reject> {
+        self.slots.fill(Span::ABSENT);
+        if payload.is_empty() {
+            return Err(Reject::new(Reason::EmptyPayload, "there is no payload"));
+        }
+        if let Err(error) = simdutf8::basic::from_utf8(payload) {
+            // The quick check does not say where; this one does, and refusals may take their time.
+            let at = str::from_utf8(payload).err().map_or(0, |exact| exact.valid_up_to());
+            return Err(Reject::new(Reason::InvalidUtf8, format!("{error} at byte {at}")));
+        }
+        let mut reader = Reader::new(payload, 0);
+        reader.skip_space();
+        let read = if reader.peek() == Some(b'{') {
+            self.object(&mut reader, 0, 0).and_then(|()| reader.end())
+        } else {
+            match reader.value(0).and_then(|span| reader.end().map(|()| span)) {
+                Ok(span) => return Err(not_an_object(span)),
+                Err(error) => Err(error),
+            }
+        };
+        read.map_err(|error| invalid(error, payload))
+    }
+
+    fn object(
+        &mut self,
+        reader: &mut Reader<'_>,
+        node: usize,
+        depth: u32,
+    ) -> Result<(), JsonError> {
+        reader.open_object(depth)?;
+        let mut first = true;
+        let mut guess = 0;
+        while reader.seek_key(first)? {
+            first = false;
+            match self.key(reader, node, &mut guess)? {
+                None => {
+                    reader.value(depth + 1)?;
+                }
+                Some(index) => self.member(reader, node, index, depth + 1)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a key: which of the wanted ones it is. `guess` is the place in the last order.
+    #[inline]
+    fn key(
+        &mut self,
+        reader: &mut Reader<'_>,
+        node: usize,
+        guess: &mut usize,
+    ) -> Result<Option<usize>, JsonError> {
+        let place = *guess;
+        // One ahead as well: an optional key may be missing this time.
+        for (ahead, (key, index)) in self.nodes[node].order.iter().skip(place).take(2).enumerate() {
+            if reader.this_key(key)? {
+                *guess = place + ahead + 1;
+                return Ok(*index);
+            }
+        }
+        self.unexpected_key(reader, node, guess)
+    }
+
+    fn unexpected_key(
+        &mut self,
+        reader: &mut Reader<'_>,
+        node: usize,
+        guess: &mut usize,
+    ) -> Result<Option<usize>, JsonError> {
+        let span = reader.any_key()?;
+        let raw = &reader.bytes()[span.start..span.end];
+        let escaped = span.kind == Kind::EscapedText;
+        if escaped {
+            self.unescaped.clear();
+            unescape(raw, &mut self.unescaped);
+        }
+        let key = if escaped { self.unescaped.as_slice() } else { raw };
+        let Node { wanted, order } = &mut self.nodes[node];
+        let rank = Wanted::rank(key);
+        let found = wanted.binary_search_by(|other| Wanted::rank(other.key.as_bytes()).cmp(&rank));
+        let found = found.ok();
+        if !escaped && raw.len() <= MAX_REMEMBERED_BYTES {
+            if let Some((remembered, index)) = order.get_mut(*guess) {
+                remembered.clear();
+                remembered.extend_from_slice(raw);
+                *index = found;
+            } else if order.len() < MAX_REMEMBERED {
+                order.push((raw.to_vec(), found));
+            }
+            *guess += 1;
+        }
+        Ok(found)
+    }
+
+    fn member(
+        &mut self,
+        reader: &mut Reader<'_>,
+        node: usize,
+        index: usize,
+        depth: u32,
+    ) -> Result<(), JsonError> {
+        let Wanted { slot, child, ref below, .. } = self.nodes[node].wanted[index];
+        let Some(child) = child else {
+            self.slots[slot] = reader.value(depth)?;
+            return Ok(());
+        };
+        for &below in below {
+            // The key came before: what was found in that object counts no more.
+            self.slots[below] = Span::ABSENT;
+        }
+        reader.skip_space();
+        self.slots[slot] = if reader.peek() == Some(b'{') {
+            let start = reader.at();
+            self.object(reader, child, depth)?;
+            Span { kind: Kind::Object, start, end: reader.at() }
+        } else {
+            reader.value(depth)?
+        };
+        Ok(())
+    }
+}
+
+fn not_an_object(span: Span) -> Reject {
+    let found = match span.kind {
+        Kind::Array => "an array",
+        Kind::Text | Kind::EscapedText => "a string",
+        Kind::Number => "a number",
+        Kind::True | Kind::False => "a bool",
+        _ => "null",
+    };
+    Reject::new(Reason::NotAnObject, format!("expected a JSON object, found {found}"))
+}
+
+fn invalid(error: JsonError, payload: &[u8]) -> Reject {
+    match error {
+        JsonError::TooDeep(at) => Reject::new(
+            Reason::TooDeep,
+            format!("nested deeper than {} at byte {at}", super::json::MAX_DEPTH),
+        ),
+        JsonError::Syntax(expected, at) => {
+            let rest = super::reject::shortened(&payload[at.min(payload.len())..]);
+            let found = if rest.is_empty() { "the end".to_owned() } else { rest };
+            Reject::new(
+                Reason::InvalidJson,
+                format!("no valid JSON at byte {at}: expected {expected}, found {found}"),
+            )
+        }
+    }
+}
