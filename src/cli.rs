@@ -4,6 +4,7 @@
 //! [`Cli::run`].
 
 mod config;
+mod generate;
 mod health;
 mod logging;
 mod run;
@@ -63,6 +64,8 @@ enum Command {
     Config(config::Args),
     /// Print the tables of the profile, or create them
     Schema(schema::Args),
+    /// Send realistic market records to Kafka and NATS
+    Generate(Box<generate::Args>),
 }
 
 impl Cli {
@@ -84,11 +87,13 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         logging::start(self.log_format);
         let files = self.config;
+        let done = |()| ExitCode::SUCCESS;
         let result = match self.command {
             Command::Run => run::run(&files),
             Command::Health(args) => health::command(args, &files),
-            Command::Config(args) => config::run(&args, &files).map(|()| ExitCode::SUCCESS),
-            Command::Schema(args) => schema::run(args, &files).map(|()| ExitCode::SUCCESS),
+            Command::Config(args) => config::run(&args, &files).map(done),
+            Command::Schema(args) => schema::run(args, &files).map(done),
+            Command::Generate(args) => generate::run(&args, &files).map(done),
         };
         match result {
             Ok(code) => code,

@@ -33,4 +33,6 @@ pub mod http;
 pub mod shutdown;
 pub mod app;
 
+pub mod generate;
+
 pub mod cli;

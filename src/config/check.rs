@@ -4,6 +4,7 @@
 use config::{Value, ValueKind};
 use serde_json::Value as Json;
 
+use super::kafka_client;
 use super::later;
 use super::problem::{Problems, join, shorten};
 use super::schema;
@@ -84,7 +85,8 @@ impl Check<'_> {
     }
 
     fn wrong_type(&mut self, path: &str, schema: &Json, value: &Value) {
-        let secret = schema::branches(schema).iter().any(schema::is_secret);
+        let secret = schema::branches(schema).iter().any(schema::is_secret)
+            || path.strip_prefix("kafka.client.").is_some_and(kafka_client::is_secret);
         let shown = if secret { HIDDEN.to_owned() } else { show(value) };
         let text = match (&value.kind, schema::format(schema)) {
             _ if later::list(path).is_some() && matches!(value.kind, ValueKind::Array(_)) => {

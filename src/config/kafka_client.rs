@@ -72,7 +72,7 @@ pub(super) fn property_of(variable: &str) -> String {
 }
 
 /// Whether a property's value must never be shown. Rather one too many.
-pub(crate) fn is_secret(property: &str) -> bool {
+pub(super) fn is_secret(property: &str) -> bool {
     let secret = ["password", "secret", "pem", "jaas", "oauthbearer.config"];
     secret.iter().any(|word| property.contains(word))
 }

@@ -1,4 +1,4 @@
 //! The one integration-test binary.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-mod nats_source;
+mod config;

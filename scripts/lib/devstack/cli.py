@@ -90,7 +90,9 @@ def _status(root, options):
     else:
         for name, facts in described.items():
             pid = f"pid {facts['pid']}, {facts['rss_mb']} MB" if facts["pid"] else "-"
-            print(f"{name:<11} {facts['state']:<9} {facts['address']:<28} {pid}  ({facts['flavor']})")
+            print(
+                f"{name:<11} {facts['state']:<9} {facts['address']:<28} {pid}  ({facts['flavor']})"
+            )
     well = described and all(facts["state"] == "ready" for facts in described.values())
     return 0 if well else EXIT_FAILED
 
@@ -130,7 +132,9 @@ def _logs(root, options):
     stack = _existing(root, options)
     names = [options.server] if options.server else stack.known()
     files = [str(stack.log_path(name)) for name in names]
-    os.execvp("tail", ["tail", "--lines=200", *(["--follow=name"] if options.follow else []), *files])
+    os.execvp(
+        "tail", ["tail", "--lines=200", *(["--follow=name"] if options.follow else []), *files]
+    )
 
 
 def _fetch_all(root, options):
@@ -190,16 +194,24 @@ def _parse(arguments):
         type=_port_base,
         metavar="N",
         default=argparse.SUPPRESS,
-        help=f"use {servers.PORTS_PER_STACK} ports from N on (default: free ones, kept until `down`)",
+        help=f"use {servers.PORTS_PER_STACK} ports from N on (default: free ones, the same each time)",
     )
     users = argparse.ArgumentParser(add_help=False)
     which = users.add_mutually_exclusive_group()
-    which.add_argument("--password", default="", help="of ClickHouse's user default (none)")
-    which.add_argument("--users-file", metavar="XML", help="ClickHouse's users, grants and quotas")
+    which.add_argument(
+        "--password",
+        default="data-bridge",
+        help="of ClickHouse's user data_bridge (default: %(default)s); user default has none",
+    )
+    which.add_argument(
+        "--users-file",
+        metavar="XML",
+        help="ClickHouse's users and grants instead; user default must be in it, without a password",
+    )
 
     parser = _Parser(
         prog="scripts/stack",
-        description=__import__("devstack").__doc__.splitlines()[0],
+        description="Gets and runs Kafka, NATS and ClickHouse without containers.",
         epilog=EPILOG,
         parents=[common],
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -227,8 +239,9 @@ def _parse(arguments):
     fetch = command("fetch", _fetch_all, "download the servers, start nothing")
     fetch.add_argument("servers", nargs="*", metavar="SERVER", type=_server, help="only these")
 
-    parser.set_defaults(name="dev", port_base=None)
-    return parser.parse_args(arguments)
+    # Options stand before or after the command; absent ones are not set, so that a command's
+    # defaults do not overwrite what stood before it.
+    return parser.parse_args(arguments, argparse.Namespace(name="dev", port_base=None))
 
 
 def _server(text):

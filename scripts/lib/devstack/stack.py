@@ -10,10 +10,8 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 import zlib
-from pathlib import Path
 
 from devstack import processes, probes, servers
 from devstack.problem import EXIT_USAGE, Problem
@@ -35,7 +33,6 @@ class Stack:
         self.dist = root / "dist"
         self.directory = root / "run" / name
         self._state_path = self.directory / "stack.json"
-        self._state = {"servers": {}}
         self._load()
 
     # --- what is known -----------------------------------------------------------------
@@ -46,7 +43,7 @@ class Stack:
 
     @property
     def port_base(self):
-        return self._state.get("port_base")
+        return self._state["port_base"]
 
     def known(self):
         """The names of the servers that were ever started here, in a fixed order."""
@@ -109,15 +106,18 @@ class Stack:
             for server, dist in wanted:
                 running = self.process(server.name)
                 if running:
-                    print(f"{server.name}: already running, pid {running.pid}, {self.address(server)}")
+                    print(
+                        f"{server.name}: already running, pid {running.pid}, {self.address(server)}"
+                    )
                 else:
                     started[server.name] = time.monotonic()
                     self._start(server, dist, options)
             self._wait_until_ready(started)
         except BaseException as error:
             self._stop(started)
-            # The logs of a server that failed are worth reading; of a Ctrl-C, nothing is.
-            if not was_here and not isinstance(error, Problem):
+            # The logs of a server that failed are worth reading; what else remains is not.
+            logs_tell_why = isinstance(error, Problem) and self.known()
+            if not was_here and not logs_tell_why:
                 shutil.rmtree(self.directory, ignore_errors=True)
             raise
 
@@ -133,7 +133,9 @@ class Stack:
         stopped = self._stop(self.known())
         if not keep_data:
             shutil.rmtree(self.directory)
-        print(f"stack {self.name}: down, {len(stopped)} stopped{', data kept' if keep_data else ''}")
+        print(
+            f"stack {self.name}: down, {len(stopped)} stopped{', data kept' if keep_data else ''}"
+        )
 
     # --- how ---------------------------------------------------------------------------
 
@@ -206,7 +208,7 @@ class Stack:
         """The first free block after a place that depends on the stack's path: the same
         stack gets the same ports again, and stacks of different work trees rarely meet."""
         taken = {
-            json.loads(path.read_text()).get("port_base")
+            json.loads(path.read_text())["port_base"]
             for path in self.directory.parent.glob("*/stack.json")
         }
         blocks = (LAST_PORT - FIRST_PORT) // servers.PORTS_PER_STACK
@@ -216,15 +218,19 @@ class Stack:
             block_ports = range(base, base + servers.PORTS_PER_STACK)
             if base not in taken and all(map(probes.is_free, block_ports)):
                 return base
-        raise Problem(f"no {servers.PORTS_PER_STACK} free ports between {FIRST_PORT} and {LAST_PORT}")
+        raise Problem(
+            f"no {servers.PORTS_PER_STACK} free ports between {FIRST_PORT} and {LAST_PORT}"
+        )
 
     def _log_tail(self, name):
         lines = self.log_path(name).read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
         return "\n".join([f"The end of {self.log_path(name)}:", *(f"  | {line}" for line in lines)])
 
     def _load(self):
-        if self.exists:
+        try:
             self._state = json.loads(self._state_path.read_text())
+        except FileNotFoundError:
+            self._state = {"port_base": None, "servers": {}}
 
     def _save(self):
         """Whole or not at all: a reader never sees half a file."""
