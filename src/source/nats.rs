@@ -70,6 +70,7 @@ pub async fn start(
     capacity: usize,
 ) -> anyhow::Result<Running> {
     let wishes = wishes(&config.queue_group, subjects, system);
+    anyhow::ensure!(!wishes.is_empty(), "[nats] is configured, but no route takes a NATS subject");
     let undrained = Arc::new(AtomicUsize::new(wishes.len()));
     let changed = Arc::new(Notify::new());
     let mut links = Vec::new();

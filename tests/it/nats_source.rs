@@ -9,9 +9,10 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use data_bridge::source::Stage;
+use futures_util::StreamExt as _;
 
 use self::bridge::{Setup, publisher, routed};
-use self::server::Server;
+use self::server::{Server, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_instances_share_the_records_of_a_wildcard() {
@@ -76,6 +77,41 @@ async fn a_record_that_several_patterns_match_is_delivered_once() {
             one.subjects().into_iter().chain(other.subjects()).filter(|s| *s == subject).count();
         assert_eq!(count, 50, "{subject}");
     }
+    assert_eq!(one.dropped + other.dropped, 0);
+}
+
+/// One member of a group gets a record, across servers too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_from_another_server_of_the_cluster_is_delivered_once() {
+    let (mut here, mut there) = (Server::down(), Server::down());
+    let (here_route, there_route) = (Server::down().port, Server::down().port);
+    let config = |name, own, other| {
+        format!(
+            "server_name: {name}\ncluster {{ name: c, listen: \"127.0.0.1:{own}\", \
+             routes: [\"nats://127.0.0.1:{other}\"] }}"
+        )
+    };
+    here.restart(&config("here", here_route, there_route)).await;
+    there.restart(&config("there", there_route, here_route)).await;
+    let subjects = ["market.*.tick", "market.external.*", "market.external.>"];
+    let mut one = Setup::new(&there, &subjects).start().await;
+    let mut other = Setup::new(&there, &subjects).start().await;
+    let (to, observer) = (publisher(&here).await, publisher(&there).await);
+    one.until_subscribed(&to, "market.external.a.probe").await;
+    other.until_subscribed(&to, "market.external.a.probe").await;
+    let mut plain = observer.subscribe("market.external.tick").await.unwrap();
+    routed(&observer).await;
+    // what the observer has, the instances' server has given to them too
+    for n in 0..500 {
+        to.publish("market.external.tick", n.to_string().into()).await.unwrap();
+    }
+    within("all crossed over", async {
+        while plain.next().await.is_some_and(|message| &message.payload[..] != b"499") {}
+    })
+    .await;
+    one.drain().await;
+    other.drain().await;
+    assert_eq!(one.got.len() + other.got.len(), 500);
     assert_eq!(one.dropped + other.dropped, 0);
 }
 

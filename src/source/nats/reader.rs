@@ -171,6 +171,7 @@ impl Reader {
     /// Every channel is empty.
     fn settle(&mut self) {
         if let Some(in_messages) = self.answered.take() {
+            self.look_for_fence();
             self.lost += self.losses.settle(in_messages);
         }
     }
@@ -244,16 +245,23 @@ impl Reader {
         self.losses.took(1);
     }
 
+    /// It may come after the drain was given up.
+    fn look_for_fence(&mut self) {
+        let back = self.fence.as_mut().and_then(|fence| fence.next().now_or_never());
+        if let Some(Some(_)) = back {
+            self.fence_is_back();
+        }
+    }
+
     fn connected(&self) -> bool {
         self.client.connection_state() == State::Connected
     }
 
     /// What was counted, and will never be taken any more.
     async fn report_rest(&mut self) {
-        if let Some(Some(_)) = self.fence.as_mut().and_then(|fence| fence.next().now_or_never()) {
-            self.fence_is_back();
-        }
-        self.lost += self.losses.settle(self.in_messages());
+        let in_messages = self.in_messages();
+        self.look_for_fence();
+        self.lost += self.losses.settle(in_messages);
         if self.lost > 0 {
             let lost = std::mem::take(&mut self.lost);
             super::send(&self.port, SourceEvent::DroppedByClient(lost)).await;

@@ -173,8 +173,12 @@ impl Subscriptions {
         }
     }
 
+    /// Ends them. What waits here was not handed over, and is not going to be.
     pub(super) fn close(&mut self) {
         self.all.clear();
         self.turn = 0;
+        self.waiting.clear();
+        self.waiting_bytes = 0;
+        self.skipped = 0;
     }
 }
