@@ -15,6 +15,8 @@ mod lag;
 mod rebalance;
 pub mod settings;
 mod take;
+#[cfg(test)]
+mod tests;
 mod trouble;
 
 use std::sync::Arc;
@@ -190,7 +192,7 @@ impl Poller {
                 return self.commit_finally();
             }
             self.steer(native_pause);
-            self.commit_due();
+            self.commit_due()?;
             self.look_up_ends(native_pause);
             if native_pause || stage == Stage::Draining {
                 self.poll_without_credit(LOOK);
@@ -210,7 +212,6 @@ impl Poller {
             match happening {
                 Happening::Assign(list) => self.assign(&list)?,
                 Happening::Revoke(list) => self.revoke(&list)?,
-                Happening::Committed(answer) => self.apply_commit_answer(answer)?,
                 Happening::Stats(stats) => {
                     let observed = &self.port.observed;
                     if stats.connected && !observed.connected.swap(true, Ordering::AcqRel) {
@@ -253,7 +254,7 @@ impl Poller {
     fn reopen(&mut self, why: &str) -> Result<(), Gone> {
         tracing::error!("the Kafka client failed and is made anew: {why}");
         self.stash = None;
-        self.commits.forget_all();
+        self.commits.forget();
         let lost = self.assignment.clear();
         if !lost.is_empty() {
             self.send(SourceEvent::Lost(lost))?;

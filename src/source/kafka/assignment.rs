@@ -73,6 +73,12 @@ impl Assignment {
         &self.assigned[index].partition
     }
 
+    /// It is ours, under this very epoch.
+    pub(super) fn contains(&self, partition: &Partition) -> bool {
+        let found = self.find(&partition.topic, partition.number);
+        found.is_some_and(|index| **self.get(index) == *partition)
+    }
+
     /// Adds a partition under a new epoch, in place of an older one if there is one.
     pub(super) fn add(
         &mut self,

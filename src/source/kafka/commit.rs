@@ -1,9 +1,13 @@
-//! Commits: what the pipeline calls durable, at most one request at a time, tried again with the
-//! next interval until it succeeds. Also the calls that may block, each on a thread of its own.
+//! Commits: what the pipeline calls durable, one request at a time, tried again with the next
+//! interval until it succeeds. Also the calls that may block, each on a thread of its own.
+//!
+//! A commit is synchronous for librdkafka: the result of an asynchronous one never reaches the
+//! application with rdkafka 0.39, which registers no commit callback. On a thread of its own it
+//! holds up nobody, and its result depends on no poll, so on no credit.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
@@ -13,49 +17,43 @@ use rdkafka::topic_partition_list::Offset;
 use crate::record::{Partition, Position};
 use crate::source::SourceEvent;
 
-use super::context::{CommitAnswer, Context};
+use super::context::Context;
 use super::lag::End;
 use super::{Gone, Poller};
 
-/// librdkafka answers every commit, within its session and socket timeouts; should it not, the
-/// next commit must not wait for ever.
-const ANSWER_WITHIN: Duration = Duration::from_secs(120);
-/// How long a synchronous commit may take: at a revocation others wait, at the end the process.
+/// How long to wait for a commit: at a revocation others wait, at the end the process.
 const COMMIT_WITHIN: Duration = Duration::from_secs(5);
 /// How often the ends of the partitions are asked for while nothing is fetched.
 const ENDS_EVERY: Duration = Duration::from_secs(5);
 const ENDS_WITHIN: Duration = Duration::from_millis(500);
 
-/// The asynchronous commit on its way, if there is one.
-#[derive(Debug)]
+/// When to commit next, and the commit on its way, if there is one.
 pub(super) struct Commits {
     interval: Duration,
     next: Instant,
-    in_flight: Vec<Position>,
-    sent: Instant,
+    in_flight: Option<Aside<CommitResult>>,
+}
+
+/// What a commit came to, by position.
+#[derive(Default)]
+struct CommitResult {
+    done: Vec<Position>,
+    failed: Vec<Position>,
+    why: Option<String>,
 }
 
 impl Commits {
     pub(super) fn new(interval: Duration) -> Self {
-        let now = Instant::now();
-        Self { interval, next: now + interval, in_flight: Vec::new(), sent: now }
+        Self { interval, next: Instant::now() + interval, in_flight: None }
     }
 
-    pub(super) fn are_in_flight(&self) -> bool {
-        !self.in_flight.is_empty()
-    }
-
-    /// Of these partitions no result is told any more.
-    pub(super) fn forget(&mut self, going: &[Arc<Partition>]) {
-        self.in_flight.retain(|position| !going.contains(&position.partition));
-    }
-
-    pub(super) fn forget_all(&mut self) {
-        self.in_flight.clear();
+    /// The consumer is given up: what it still commits is nobody's any more.
+    pub(super) fn forget(&mut self) {
+        self.in_flight = None;
     }
 
     fn is_due(&mut self, now: Instant) -> bool {
-        if now < self.next || (self.are_in_flight() && now < self.sent + ANSWER_WITHIN) {
+        if now < self.next || self.in_flight.is_some() {
             return false;
         }
         self.next = now + self.interval;
@@ -64,53 +62,42 @@ impl Commits {
 }
 
 impl Poller {
-    pub(super) fn commit_due(&mut self) {
-        let now = Instant::now();
-        if !self.commits.is_due(now) {
-            return;
+    /// Looks after the commit on its way, and begins the next when it is time.
+    pub(super) fn commit_due(&mut self) -> Result<(), Gone> {
+        self.finish_commit(Duration::ZERO)?;
+        if self.commits.is_due(Instant::now()) {
+            let durable = self.port.wanted.borrow().commit.clone();
+            self.begin_commit(self.due(&durable));
         }
-        let durable = self.port.wanted.borrow().commit.clone();
-        let due = self.due(&durable);
-        if due.is_empty() {
-            return;
-        }
-        match self.consumer.commit(&list_of(&due), CommitMode::Async) {
-            Ok(()) => {
-                self.commits.in_flight = due;
-                self.commits.sent = now;
-            }
-            Err(error) => self.troubles.commit_failed(&error.to_string()),
+        Ok(())
+    }
+
+    fn begin_commit(&mut self, due: Vec<Position>) {
+        if !due.is_empty() {
+            let consumer = Arc::clone(&self.consumer);
+            self.commits.in_flight = Aside::begin("kafka-commit", move || commit(&consumer, due));
         }
     }
 
-    pub(super) fn apply_commit_answer(&mut self, answer: CommitAnswer) -> Result<(), Gone> {
-        let mut done = Vec::new();
-        let mut failed = Vec::new();
-        let mut why = None;
-        for part in answer.partitions {
-            // Only what is still in flight: the answer for an epoch that is over tells nothing.
-            let in_flight = &mut self.commits.in_flight;
-            let found = in_flight.iter().position(|position| {
-                position.partition.topic == part.topic
-                    && position.partition.number == part.number
-                    && (position.offset == part.offset || part.offset < 0)
-            });
-            let Some(found) = found else { continue };
-            let position = in_flight.swap_remove(found);
-            match part.error.or_else(|| answer.error.clone()) {
-                None => done.push(position),
-                Some(error) => {
-                    failed.push(position);
-                    why = Some(error);
-                }
+    /// Waits for the commit on its way, no longer than `within`.
+    fn finish_commit(&mut self, within: Duration) -> Result<(), Gone> {
+        let Some(aside) = self.commits.in_flight.take() else { return Ok(()) };
+        match aside.finish(within) {
+            Ok(CommitResult { done, failed, why }) => {
+                self.told(done, None)?;
+                self.told(failed, why)
+            }
+            Err(still) => {
+                self.commits.in_flight = still;
+                Ok(())
             }
         }
-        self.told(done, None)?;
-        self.told(failed, why)
     }
 
     /// Notes and tells the result of a commit.
-    fn told(&mut self, positions: Vec<Position>, error: Option<String>) -> Result<(), Gone> {
+    fn told(&mut self, mut positions: Vec<Position>, error: Option<String>) -> Result<(), Gone> {
+        // Of an epoch that is over nothing is told.
+        positions.retain(|position| self.assignment.contains(&position.partition));
         if positions.is_empty() {
             return Ok(());
         }
@@ -122,27 +109,30 @@ impl Poller {
         self.send(SourceEvent::Committed { positions, error })
     }
 
-    /// Commits synchronously, under a deadline.
-    pub(super) fn commit_now(&mut self, due: Vec<Position>) -> Result<(), Gone> {
-        if due.is_empty() {
-            return Ok(());
+    /// Commits what of `durable` belongs to partitions that `concern` us, and waits for the
+    /// result, under a deadline. The commit on its way comes first: none may overtake another.
+    pub(super) fn commit_now(
+        &mut self,
+        durable: &[Position],
+        concern: impl Fn(&Partition) -> bool,
+    ) -> Result<(), Gone> {
+        self.finish_commit(self.revoke_within.min(COMMIT_WITHIN))?;
+        if self.commits.in_flight.is_none() {
+            let mut due = self.due(durable);
+            due.retain(|position| concern(&position.partition));
+            self.begin_commit(due);
+            self.finish_commit(self.revoke_within.min(COMMIT_WITHIN))?;
         }
-        let consumer = Arc::clone(&self.consumer);
-        let list = list_of(&due);
-        let result = aside("kafka-commit", COMMIT_WITHIN, move || commit_checked(&consumer, &list));
-        let error = match result {
-            Some(result) => result.err(),
-            None => Some(format!("no answer from the group's broker within {COMMIT_WITHIN:?}")),
-        };
-        self.commits.in_flight.retain(|p| !due.iter().any(|d| d.partition == p.partition));
-        self.told(due, error)
+        if self.commits.in_flight.take().is_some() {
+            self.troubles.commit_failed("no answer from the group's broker in time");
+        }
+        Ok(())
     }
 
     /// The last commit of this consumer: everything is drained.
     pub(super) fn commit_finally(&mut self) -> Result<(), Gone> {
         let durable = self.port.wanted.borrow().commit.clone();
-        let due = self.due(&durable);
-        self.commit_now(due)
+        self.commit_now(&durable, |_| true)
     }
 
     /// While nothing is fetched, librdkafka does not see the partitions grow, and the lag would
@@ -156,7 +146,8 @@ impl Poller {
         self.ends_at = now + ENDS_EVERY;
         let partitions: Vec<_> = self.assignment.partitions().cloned().collect();
         let consumer = Arc::clone(&self.consumer);
-        let ends = aside("kafka-ends", ENDS_WITHIN, move || fetch_ends(&consumer, &partitions));
+        let aside = Aside::begin("kafka-ends", move || fetch_ends(&consumer, &partitions));
+        let ends = aside.and_then(|aside| aside.finish(2 * ENDS_WITHIN).ok());
         for end in ends.unwrap_or_default() {
             self.assignment.note_end(&end);
         }
@@ -180,24 +171,22 @@ fn fetch_ends(consumer: &BaseConsumer<Context>, partitions: &[Arc<Partition>]) -
     ends
 }
 
-/// The result of a synchronous commit is an error only if every partition failed: read back what
-/// the group has.
-fn commit_checked(
-    consumer: &BaseConsumer<Context>,
-    list: &TopicPartitionList,
-) -> Result<(), String> {
-    consumer.commit(list, CommitMode::Sync).map_err(|error| error.to_string())?;
-    let Ok(committed) = consumer.committed_offsets(list.clone(), COMMIT_WITHIN) else {
-        return Ok(()); // the commit itself was answered
-    };
-    for element in list.elements() {
-        let found = committed.find_partition(element.topic(), element.partition());
-        if found.is_none_or(|found| found.offset() != element.offset()) {
-            let (topic, partition) = (element.topic(), element.partition());
-            return Err(format!("the commit of {topic}[{partition}] did not take"));
-        }
+/// Commits, and reads back what the group has then: the call itself fails only if all partitions
+/// failed.
+fn commit(consumer: &BaseConsumer<Context>, due: Vec<Position>) -> CommitResult {
+    let list = list_of(&due);
+    if let Err(error) = consumer.commit(&list, CommitMode::Sync) {
+        return CommitResult { failed: due, why: Some(error.to_string()), ..Default::default() };
     }
-    Ok(())
+    let Ok(group) = consumer.committed_offsets(list, COMMIT_WITHIN) else {
+        return CommitResult { done: due, ..Default::default() }; // the commit was answered
+    };
+    let took = |Position { partition, offset }: &Position| {
+        let found = group.find_partition(&partition.topic, partition.number);
+        found.is_some_and(|found| found.offset() == Offset::Offset(*offset))
+    };
+    let (done, failed) = due.into_iter().partition(took);
+    CommitResult { done, failed, why: Some("the broker did not take it".to_owned()) }
 }
 
 fn list_of(positions: &[Position]) -> TopicPartitionList {
@@ -209,22 +198,40 @@ fn list_of(positions: &[Position]) -> TopicPartitionList {
     list
 }
 
-/// Makes a call that may block for as long as a session, on a thread of its own, and waits for it
-/// no longer than `within`. A call that is late ends by itself; nobody listens to it.
-fn aside<T: Send + 'static>(
-    name: &str,
-    within: Duration,
-    call: impl FnOnce() -> T + Send + 'static,
-) -> Option<T> {
-    let (tell, told) = mpsc::sync_channel(1);
-    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-        let listened = tell.send(call());
-        drop(listened);
-    });
-    let thread = thread.inspect_err(|error| tracing::error!("starting {name}: {error}")).ok()?;
-    let result = told.recv_timeout(within).ok();
-    if result.is_some() && thread.join().is_err() {
-        tracing::error!("the thread {name} panicked");
+/// A call that may block for as long as a session, on a thread of its own. One that is given up
+/// ends by itself; nobody listens to it.
+struct Aside<T> {
+    told: mpsc::Receiver<T>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl<T: Send + 'static> Aside<T> {
+    fn begin(name: &str, call: impl FnOnce() -> T + Send + 'static) -> Option<Self> {
+        let (tell, told) = mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let listened = tell.send(call());
+            drop(listened);
+        });
+        let thread =
+            thread.inspect_err(|error| tracing::error!("starting {name}: {error}")).ok()?;
+        Some(Self { told, thread })
     }
-    result
+
+    /// The result, if it comes in time; else the call, to be asked again. A call that panicked is
+    /// over, and told nothing.
+    fn finish(self, within: Duration) -> Result<T, Option<Self>> {
+        let told = match self.told.try_recv() {
+            Err(TryRecvError::Empty) if !within.is_zero() => self.told.recv_timeout(within),
+            Err(TryRecvError::Empty) => Err(RecvTimeoutError::Timeout),
+            Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
+            Ok(result) => Ok(result),
+        };
+        if matches!(told, Err(RecvTimeoutError::Timeout)) {
+            return Err(Some(self));
+        }
+        if self.thread.join().is_err() {
+            tracing::error!("a call to Kafka panicked");
+        }
+        told.map_err(|_| None)
+    }
 }

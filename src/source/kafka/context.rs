@@ -9,7 +9,6 @@ use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult};
-use rdkafka::topic_partition_list::Offset;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Statistics, TopicPartitionList};
 
@@ -19,22 +18,7 @@ use super::lag;
 pub(super) enum Happening {
     Assign(TopicPartitionList),
     Revoke(TopicPartitionList),
-    Committed(CommitAnswer),
     Stats(lag::Stats),
-}
-
-/// The broker's answer to an asynchronous commit.
-pub(super) struct CommitAnswer {
-    /// The request as a whole failed.
-    pub(super) error: Option<String>,
-    pub(super) partitions: Vec<PartitionAnswer>,
-}
-
-pub(super) struct PartitionAnswer {
-    pub(super) topic: String,
-    pub(super) number: i32,
-    pub(super) offset: i64,
-    pub(super) error: Option<String>,
 }
 
 #[derive(Default)]
@@ -108,22 +92,6 @@ impl ConsumerContext for Context {
         } else {
             self.note(Happening::Revoke(list.clone()));
         }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        let partitions = offsets.elements().into_iter().map(|element| PartitionAnswer {
-            topic: element.topic().to_owned(),
-            number: element.partition(),
-            offset: match element.offset() {
-                Offset::Offset(offset) => offset,
-                _ => -1,
-            },
-            error: element.error().err().map(|error| error.to_string()),
-        });
-        self.note(Happening::Committed(CommitAnswer {
-            error: result.err().map(|error| error.to_string()),
-            partitions: partitions.collect(),
-        }));
     }
 }
 

@@ -63,7 +63,6 @@ impl Poller {
             tracing::info!(partitions = going.len(), "Kafka partitions revoked");
             self.drain(&going)?;
         }
-        self.commits.forget(&going);
         self.assignment.remove(keys.iter().map(|(topic, number)| (topic.as_str(), *number)));
         let told = match self.consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => self.consumer.incremental_unassign(list),
@@ -95,9 +94,7 @@ impl Poller {
             tracing::warn!("Kafka partitions lost while they were drained");
             return Ok(());
         }
-        let due = self.due(&durable);
-        let due = due.into_iter().filter(|position| going.contains(&position.partition)).collect();
-        self.commit_now(due)
+        self.commit_now(&durable, |partition| going.iter().any(|p| **p == *partition))
     }
 
     /// Pauses or resumes exactly these partitions; says whether all of them obeyed.

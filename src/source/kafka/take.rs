@@ -90,10 +90,6 @@ impl Poller {
     pub(super) fn take(&mut self) -> Result<(), Gone> {
         if self.credits.reserve(1) == 0 {
             self.port.observed.starved.store(true, Ordering::Release);
-            if self.commits.are_in_flight() {
-                // Their results come by the poll.
-                self.poll_without_credit(Duration::ZERO);
-            }
             self.credits.wait(LOOK);
             return Ok(());
         }
@@ -161,7 +157,6 @@ impl Poller {
     fn renew(&mut self, topic: &str, number: i32) -> Result<(), Gone> {
         tracing::warn!(topic, number, "the offsets went back: the partition begins anew");
         let before = self.assignment.remove([(topic, number)]);
-        self.commits.forget(&before);
         self.send(SourceEvent::Lost(before))?;
         let renewed = self.assignment.add(topic, number, None);
         self.send(SourceEvent::Assigned(vec![renewed]))
