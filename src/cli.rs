@@ -135,13 +135,10 @@ impl Failure {
 }
 
 /// Runs a command that waits for servers.
-pub(crate) fn block_on<T>(
-    command: impl Future<Output = anyhow::Result<T>>,
-) -> Result<T, Failure> {
+pub(crate) fn block_on<T>(command: impl Future<Output = anyhow::Result<T>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| {
-        Failure::other(format!("cannot start the async runtime: {error}"))
-    })?;
+    let runtime = runtime
+        .map_err(|error| Failure::other(format!("cannot start the async runtime: {error}")))?;
     let result = runtime.block_on(command);
     // A client that does not close must not keep the process: all that it owes was done, or
     // given up and logged.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::record::UnixMs;
-use crate::status::{RouteState, SystemSubject};
+use crate::status::SystemSubject;
 
 /// Names come from whoever publishes; beyond this many they are counted as `other`.
 const MAX_NAMES: usize = 1_000;
@@ -101,7 +101,6 @@ impl RouteTally {
     pub(super) fn is_system(&self) -> bool {
         self.class == "system"
     }
-
 }
 
 /// Counts of one writer.
