@@ -10,3 +10,4 @@ pub mod schema;
 pub mod sink;
 pub mod source;
 pub mod status;
+pub mod subject;
