@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use data_bridge::config::{self, Action, Config, InsertAction, RouteFormat};
-use data_bridge::decode::Decoder;
+use data_bridge::decode::{Decoder, dead_letter_mapping};
 use data_bridge::record::{Chunk, NewRecord, Partition};
 use data_bridge::schema::{ColumnDefault, ColumnSchema, TableSchema};
 
@@ -175,4 +175,16 @@ fn every_column_of_a_mapping_is_in_its_table_and_every_table_has_the_audit_colum
             assert!(column.type_name.contains("Nullable"), "{}.{name}", insert.table);
         }
     }
+}
+
+#[test]
+fn the_shipped_dead_letters_table_takes_what_the_bridge_writes() {
+    let table = table("dead_letters");
+    let decoder = Decoder::new(&table, &dead_letter_mapping()).unwrap();
+    let stays = ["replayed_at", "replayed"]; // written by a replay, and computed
+    let written = table.columns.iter().map(|column| column.name.as_str());
+    let written: Vec<_> = written.filter(|name| !stays.contains(name)).collect();
+    let mut names: Vec<_> = decoder.column_names().iter().map(String::as_str).collect();
+    names.sort_by_key(|name| written.iter().position(|w| w == name));
+    assert_eq!(names, written);
 }
