@@ -3,3 +3,4 @@
 
 mod config;
 mod nats_source;
+mod profile;
