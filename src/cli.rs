@@ -3,7 +3,10 @@
 //! One file a command. A new one is a `mod` line, a variant of `Command` and an arm in `Cli::run`.
 
 mod config;
+mod generate;
+mod health;
 mod logging;
+mod run;
 mod schema;
 
 use std::fmt;
@@ -52,10 +55,16 @@ pub enum LogFormat {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the service
+    Run,
+    /// Ask a running bridge how it is; exit code 0 or 1
+    Health(health::Args),
     /// Print the effective configuration, or a JSON Schema for editors
     Config(config::Args),
     /// Print the tables of the profile, or create them
     Schema(schema::Args),
+    /// Send realistic market records to Kafka and NATS
+    Generate(Box<generate::Args>),
 }
 
 impl Cli {
@@ -77,12 +86,16 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         logging::start(self.log_format);
         let files = self.config;
+        let done = |()| ExitCode::SUCCESS;
         let result = match self.command {
-            Command::Config(args) => config::run(&args, &files),
-            Command::Schema(args) => schema::run(args, &files),
+            Command::Run => run::run(&files),
+            Command::Health(args) => health::command(args, &files),
+            Command::Config(args) => config::run(&args, &files).map(done),
+            Command::Schema(args) => schema::run(args, &files).map(done),
+            Command::Generate(args) => generate::run(&args, &files).map(done),
         };
         match result {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(code) => code,
             Err(failure) => failure.report(),
         }
     }
@@ -118,6 +131,18 @@ impl Failure {
         drop(writeln!(std::io::stderr().lock(), "data-bridge: {}", self.message));
         ExitCode::from(self.code)
     }
+}
+
+/// Runs a command that waits for servers.
+pub(crate) fn block_on<T>(command: impl Future<Output = anyhow::Result<T>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime
+        .map_err(|error| Failure::other(format!("cannot start the async runtime: {error}")))?;
+    let result = runtime.block_on(command);
+    // A client that does not close must not keep the process: all that it owes was done, or
+    // given up and logged.
+    runtime.shutdown_background();
+    result.map_err(|error| Failure::other(format!("{error:#}")))
 }
 
 impl From<ConfigError> for Failure {

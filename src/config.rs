@@ -201,7 +201,7 @@ pub struct InsertAction {
     pub format: RouteFormat,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum RouteFormat {
     /// Decoded into typed columns.
     Columns(Mapping),

@@ -40,7 +40,7 @@ pub use self::reject::{Reason, Reject};
 pub use self::time::TimeFormat;
 
 /// A mapping compiled against a table: turns records into rows of [`Columns`].
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Decoder {
     plans: Vec<Plan>,
     keys: Keys,

@@ -1,13 +1,38 @@
 //! data-bridge: moves records from Kafka and NATS into ClickHouse, and stays in control when
 //! ClickHouse is slow, down or drowning.
+//!
+//! The files in the order in which a record meets them; `ARCHITECTURE.md` has the picture.
+
+pub mod config;
+
+pub mod record;
+pub mod source;
+pub mod credits;
+
+pub mod subject;
+pub mod route;
+pub mod schema;
+pub mod decode;
+pub mod batch;
+pub mod encode;
+pub mod writer;
+
+pub mod ledger;
+pub mod backpressure;
+pub mod retry;
+pub mod pipeline;
+pub mod sink;
+
+pub mod status;
+pub mod metrics;
+pub mod heartbeat;
+pub mod alert;
+pub mod thousands;
+pub mod http;
+
+pub mod shutdown;
+pub mod app;
+
+pub mod generate;
 
 pub mod cli;
-pub mod config;
-pub mod credits;
-pub mod decode;
-pub mod record;
-pub mod schema;
-pub mod sink;
-pub mod source;
-pub mod status;
-pub mod subject;

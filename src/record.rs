@@ -153,6 +153,27 @@ impl Chunk {
         self.records.iter().map(|meta| Record { chunk: self, meta })
     }
 
+    /// A chunk of its own with copies of the records at `indices`, so that few rows that stay
+    /// long do not keep the memory of many.
+    #[must_use]
+    pub fn extract(&self, indices: &[usize]) -> Self {
+        let bytes = indices.iter().map(|&index| self.record(index).bytes()).sum();
+        let mut extracted = Self::with_capacity(self.received_at, indices.len(), bytes);
+        for &index in indices {
+            let record = self.record(index);
+            let place = record.place().map(|(p, offset)| (extracted.partition(p), offset));
+            let copy = NewRecord {
+                subject: record.subject().unwrap_or_default(),
+                place,
+                timestamp: record.timestamp(),
+                key: record.key(),
+                payload: record.payload(),
+            };
+            extracted.push(copy, record.headers());
+        }
+        extracted
+    }
+
     fn slice(&self, span: Span) -> &[u8] {
         let start = span.start as usize;
         &self.arena[start..start + span.len as usize]
@@ -221,6 +242,19 @@ impl<'a> Record<'a> {
     #[must_use]
     pub fn received_at(&self) -> UnixMs {
         self.chunk.received_at
+    }
+
+    /// What the record weighs in memory, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let span = |span: Option<Span>| span.map_or(0, |span| span.len as usize);
+        let headers: usize =
+            self.headers().map(|(name, value)| name.len() + value.len() + 16).sum();
+        size_of::<Meta>()
+            + self.meta.subject.len as usize
+            + span(self.meta.key)
+            + span(self.meta.payload)
+            + headers
     }
 
     pub fn headers(&self) -> impl ExactSizeIterator<Item = (&'a str, &'a [u8])> {

@@ -8,6 +8,8 @@ use bytes::Bytes;
 
 use crate::schema::TableSchema;
 
+pub mod clickhouse;
+
 /// The body of one insert: encoded once, sent as often as it takes.
 #[derive(Debug, Clone)]
 pub struct Insert {

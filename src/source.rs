@@ -5,6 +5,9 @@
 //! queue, and a source that missed a change heals at its next look. A source never drops a record
 //! by itself and never waits for the pipeline but in the bounded drain of a revocation.
 
+pub mod kafka;
+pub mod nats;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 
@@ -113,6 +116,33 @@ pub struct SourceHandle {
     pub delivery: Delivery,
     pub wanted: watch::Sender<Wanted>,
     pub observed: Arc<Observed>,
+}
+
+impl SourceHandle {
+    /// The name as people write it, for log lines.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self.name {
+            "kafka" => "Kafka",
+            "nats" => "NATS",
+            other => other,
+        }
+    }
+
+    /// Wants the client itself paused, or not.
+    pub fn want_native_pause(&self, pause: bool) {
+        self.wanted
+            .send_if_modified(|wanted| std::mem::replace(&mut wanted.native_pause, pause) != pause);
+    }
+
+    /// Wants the source to go on to a stage of its life; there is no way back.
+    pub fn want_stage(&self, stage: Stage) {
+        self.wanted.send_if_modified(|wanted| {
+            let later = stage > wanted.stage;
+            wanted.stage = wanted.stage.max(stage);
+            later
+        });
+    }
 }
 
 /// The source's end: where it puts its events, what is wanted of it, where it reports.

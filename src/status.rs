@@ -1,12 +1,26 @@
 //! The snapshot: everything that the bridge says of itself, made by the pipeline's owner and
 //! published whole by `watch`. `/health`, `/metrics`, the heartbeat line and the alerts all read
-//! the same one, so they cannot disagree. Plain data.
+//! the same one, so they cannot disagree. Plain data; what follows from it alone is in `condition`,
+//! what it looks like as JSON in `health`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
+use crate::config::{Action, Config, Route};
 use crate::record::UnixMs;
+
+pub mod condition;
+pub mod health;
+
+pub use condition::{Condition, WEDGED_AFTER};
+
+/// How the snapshot is published. Shared, so that a slow reader never makes the owner wait.
+pub type Snapshots = watch::Receiver<Arc<Snapshot>>;
 
 /// One consistent view of the bridge. Counters count since the start of the process.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -20,11 +34,18 @@ pub struct Snapshot {
     /// By the route's name.
     pub routes: BTreeMap<String, RouteStatus>,
     pub dead_letters: DeadLetterStatus,
+    /// Over the last heartbeat interval.
+    pub rates: Rates,
+    /// The alerts in force, as they were logged.
+    pub alerts: Vec<String>,
     /// What needs a person, in words that say what to do; empty when nothing does.
     pub needs_person: Vec<String>,
-    /// When the owner loop made this snapshot, and whether something in it is overdue by so much
-    /// that the pipeline counts as wedged.
+    /// When the owner loop made this snapshot, for people.
     pub made_at: UnixMs,
+    /// The same moment by the monotonic clock, for the watchdog: a wall clock that is set must not
+    /// restart the bridge. None until the loop runs; a running bridge without it is wedged.
+    pub turned_at: Option<Instant>,
+    /// A timer or an attempt is overdue by so much that the pipeline counts as wedged; which.
     pub overdue: Option<String>,
 }
 
@@ -103,6 +124,9 @@ pub struct SourceStatus {
     pub lag: Option<i64>,
     pub partitions: Vec<crate::source::PartitionObserved>,
     pub reconnects: u64,
+    /// Times the client reported that it dropped records because nobody took them fast enough.
+    /// Events, not records: those are among `dropped`.
+    pub slow_consumer_events: u64,
     /// Drops by subject, at most 1,000 subjects, then `other`.
     pub dropped_subjects: BTreeMap<String, u64>,
     /// Records of class `system`, by subject, at most 1,000 subjects, then `other`.
@@ -150,3 +174,179 @@ pub struct DeadLetterStatus {
     /// Not durable yet; part of `current_buffer`.
     pub pending: usize,
 }
+
+/// How fast records come and go, in records per second.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Rates {
+    pub input_records_per_second: f64,
+    pub output_records_per_second: f64,
+}
+
+impl Rates {
+    /// The rates between two snapshots taken `interval` apart.
+    #[must_use]
+    pub fn between(earlier: &Snapshot, later: &Snapshot, interval: Duration) -> Self {
+        let per_second = |before: u64, after: u64| {
+            let seconds = interval.as_secs_f64();
+            if seconds > 0.0 { float(after.saturating_sub(before)) / seconds } else { 0.0 }
+        };
+        Self {
+            input_records_per_second: per_second(earlier.received(), later.received()),
+            output_records_per_second: per_second(earlier.inserted(), later.inserted()),
+        }
+    }
+}
+
+/// Who answers: what does not change while the process lives.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    pub instance: String,
+    pub started_at: UnixMs,
+    pub started: Instant,
+}
+
+impl Identity {
+    pub const SERVICE: &'static str = "data-bridge";
+    pub const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+
+    /// This process, started now.
+    #[must_use]
+    pub fn new(instance: impl Into<String>) -> Self {
+        let started_at = jiff::Timestamp::now().as_millisecond();
+        Self { instance: instance.into(), started_at, started: Instant::now() }
+    }
+}
+
+impl Snapshot {
+    /// What there is to say before the pipeline turns: everything configured, at zero. Every
+    /// configured writer, source and route is there from the first answer on.
+    #[must_use]
+    pub fn starting(config: &Config) -> Self {
+        let limits = &config.backpressure;
+        let source = |natively_paused, assigned, reads: fn(&Route) -> bool| SourceStatus {
+            natively_paused,
+            assigned,
+            dropped: droppable(&config.routes, reads),
+            ..SourceStatus::default()
+        };
+        let kafka = config.kafka.iter().map(|_| {
+            ("kafka".to_owned(), source(Some(false), Some(0), |r| !r.kafka_topics.is_empty()))
+        });
+        let nats = config
+            .nats
+            .iter()
+            .map(|_| ("nats".to_owned(), source(None, None, |r| !r.nats_subjects.is_empty())));
+        let routes = config.routes.iter().map(|route| {
+            // A `count` route waits for no table.
+            let state = match route.action {
+                Action::Insert(_) => RouteState::Starting,
+                Action::Count => RouteState::Running,
+            };
+            (route.name.clone(), RouteStatus { state, ..RouteStatus::default() })
+        });
+        Self {
+            backpressure: BackpressureStatus {
+                pause_threshold: limits.pause_threshold,
+                resume_threshold: limits.resume_threshold,
+                max_buffer_size: limits.max_buffer_size,
+                pull_limit: limits.pull_limit,
+                max_buffer_bytes: limits.max_buffer_bytes,
+                ..BackpressureStatus::default()
+            },
+            writers: config
+                .writers
+                .keys()
+                .map(|name| (name.clone(), WriterStatus::default()))
+                .collect(),
+            sources: kafka.chain(nats).collect(),
+            routes: routes.collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Records received, over all sources.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.sources.values().map(|s| s.received).sum()
+    }
+
+    /// Rows durable, over all writers.
+    #[must_use]
+    pub fn inserted(&self) -> u64 {
+        self.writers.values().map(|w| w.inserted).sum()
+    }
+
+    /// Records dropped, over all sources, classes and reasons.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.sources.values().map(SourceStatus::dropped_total).sum()
+    }
+}
+
+/// Every class that a source may have to drop, at nothing, so that `/health` has its key before the
+/// first drop. `system` is never dropped.
+fn droppable(
+    routes: &[Route],
+    reads: fn(&Route) -> bool,
+) -> BTreeMap<String, BTreeMap<&'static str, u64>> {
+    let classes = routes.iter().filter(|route| reads(route)).map(|route| route.class.clone());
+    classes.filter(|class| class != "system").map(|class| (class, BTreeMap::new())).collect()
+}
+
+impl SourceStatus {
+    #[must_use]
+    pub fn dropped_total(&self) -> u64 {
+        self.dropped.values().flat_map(BTreeMap::values).sum()
+    }
+}
+
+impl BackpressureStatus {
+    /// `current_buffer` as a share of `max_buffer_size`.
+    #[must_use]
+    pub fn utilization(&self) -> f64 {
+        if self.max_buffer_size == 0 {
+            return 0.0;
+        }
+        float_of(self.current_buffer) / float_of(self.max_buffer_size)
+    }
+}
+
+impl RouteState {
+    pub const NAMES: [&'static str; 4] = ["starting", "running", "retrying", "awaiting_fix"];
+
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Retrying(_) => "retrying",
+            Self::AwaitingFix(_) => "awaiting_fix",
+        }
+    }
+
+    /// Why, in one line, where there is something to say.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Starting | Self::Running => None,
+            Self::Retrying(reason) | Self::AwaitingFix(reason) => Some(reason),
+        }
+    }
+}
+
+/// A count as a float, for rates and ratios.
+#[expect(clippy::cast_precision_loss, reason = "counts above 2^53 may lose their last digits here")]
+pub(crate) fn float(count: u64) -> f64 {
+    count as f64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts above 2^53 may lose their last digits here")]
+pub(crate) fn float_of(count: usize) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+pub(crate) mod samples;

@@ -72,7 +72,7 @@ pub(super) fn refuse(reason: Reason, expected: impl Display, found: Value<'_>) -
 }
 
 /// What conversions need besides the value: counters and buffers that outlive a record.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Convert {
     /// Values of this record that lost digits.
     pub(super) rounded: u32,

@@ -13,7 +13,7 @@ const MAX_REMEMBERED: usize = 256;
 const MAX_REMEMBERED_BYTES: usize = 64;
 
 /// Wanted values by their paths, and where they lie in the payload read last.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Keys {
     /// Objects with wanted members; the first is the payload itself.
     nodes: Vec<Node>,
@@ -21,7 +21,7 @@ pub(super) struct Keys {
     unescaped: Vec<u8>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Node {
     /// Sorted by length, then bytes: comparing lengths is enough for most keys.
     wanted: Vec<Wanted>,
@@ -29,7 +29,7 @@ struct Node {
     order: Vec<(Vec<u8>, Option<usize>)>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Wanted {
     key: String,
     slot: usize,

@@ -13,7 +13,7 @@ use super::types::Type;
 use crate::schema::{ColumnDefault, ColumnSchema, TableSchema};
 
 /// What fills one column.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub(super) name: String,
     /// As it is sent; `Nullable` around a type is how ClickHouse is asked for a DEFAULT.
@@ -23,14 +23,14 @@ pub(super) struct Plan {
     pub(super) without: Without,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum From {
     Slot(usize),
     Meta(Metadata),
 }
 
 /// What to do when no source has a value.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Without {
     /// The mapping's default, as JSON.
     Default(Vec<u8>, Span),

@@ -2,4 +2,5 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod config;
+mod nats_source;
 mod profile;

@@ -1,0 +1,248 @@
+//! The order of start and stop, and nothing else. This comment is the runbook.
+//!
+//! **Start**: the configuration is valid (the command saw to that) → signals → HTTP answers
+//! (`/readyz` 503) → ClickHouse answers, waited for with backoff → the sources start → the
+//! pipeline reads the schemas and runs. A dependency that is down is waited for, visibly; it is
+//! never a crash loop. A port in use ends the process: nobody would see what it does.
+//!
+//! **Stop** (SIGTERM, SIGINT):
+//! 1. status `draining`, `/readyz` 503
+//! 2. paused sources are resumed, for real, logged `for shutdown`: clients leave in a clean state,
+//!    and nothing that NATS had delivered is thrown away
+//! 3. Kafka gets no more credits
+//! 4. core NATS hands over what was delivered, for at most 2 s; beyond the cap it is counted
+//! 5. every batch is cut; retries stay alive
+//! 6. wait until nothing is held, at most `shutdown.grace` with what follows
+//! 7. final commit, synchronous
+//! 8. the group is left, the clients are closed
+//! 9. HTTP last, so that the drain can be watched
+//!
+//! Past the grace period, or at a second signal: stop at once, log what was abandoned, what of it
+//! comes again (Kafka) and what is lost (core NATS, counted), exit 1. Steps 1 to 7 are taken in
+//! `pipeline/drain.rs`, which owns the state that they are about.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::credits::Credits;
+use crate::http::{self, HttpState, Limits};
+use crate::metrics::Metrics;
+use crate::pipeline::{Ending, Parts, Pipeline, Stop};
+use crate::retry;
+use crate::shutdown::Signals;
+use crate::sink::clickhouse::{ClickHouse, CreateIfMissing, quoted};
+use crate::source::kafka::ChunkLimits;
+use crate::source::{self, Delivery, SourceEvent, SourceHandle, SourceId, kafka, nats};
+use crate::status::{Identity, Snapshot};
+use crate::subject::SubjectPattern;
+
+/// Chunks on their way to the pipeline. Few: each may carry 4 MiB that no limit has seen yet.
+const EVENTS: usize = 4;
+
+/// What a core NATS subscription holds for us while the pipeline is busy; see `pitfalls.md`: the
+/// client's own default.
+const NATS_SUBSCRIPTION_RECORDS: usize = 65_536;
+
+/// How long the clients may take to close after they said that they are done.
+const JOIN_WITHIN: Duration = Duration::from_secs(5);
+
+/// The table for dead letters, as the profile has it.
+const DEAD_LETTERS: &str = include_str!("../config/schema/dead_letters.sql");
+
+/// Runs the service until it was told to stop; the exit code says how that went.
+pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
+    let config = Arc::new(config);
+    let listener = http::bind(config.http.listen).await?;
+    let (stop_sender, stop) = watch::channel(Stop::Run);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(Signals::listen()?.tell(stop_sender));
+
+    let (status, snapshots) = watch::channel(Arc::new(Snapshot::starting(&config)));
+    let metrics = Metrics::new();
+    let identity = Identity::new(config.instance.clone());
+    let state = HttpState::new(snapshots, identity, metrics.clone(), config.http.token.clone());
+    let http_end = CancellationToken::new();
+    let serving =
+        http::serve(listener, state, Limits::default(), http_end.clone().cancelled_owned());
+    let serving = tasks.spawn(async move {
+        if let Err(error) = serving.await {
+            tracing::error!("HTTP: {error:#}");
+        }
+    });
+
+    let service = Service { config, metrics, status, stop };
+    let ending = service.run().await;
+    http_end.cancel();
+    drop(serving);
+    while let Some(ended) = tasks.join_next().await {
+        ended.context("a task of the service panicked")?;
+    }
+    Ok(if is_clean(&ending?) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn is_clean(ending: &Ending) -> bool {
+    ending.abandoned == 0 && ending.closed && !ending.aborted
+}
+
+/// What the service is made from, before it runs.
+struct Service {
+    config: Arc<Config>,
+    metrics: Metrics,
+    status: watch::Sender<Arc<Snapshot>>,
+    stop: watch::Receiver<Stop>,
+}
+
+impl Service {
+    async fn run(self) -> anyhow::Result<Ending> {
+        let sink = Arc::new(self.sink()?);
+        if !self.wait_for(&sink).await {
+            tracing::info!(
+                "stopped before ClickHouse answered; nothing was taken from the sources"
+            );
+            return Ok(Ending { abandoned: 0, closed: true, aborted: false });
+        }
+        let (events_sender, events) = mpsc::channel(EVENTS);
+        let limits = &self.config.backpressure;
+        let credits = Arc::new(Credits::new(limits.pull_limit, limits.max_buffer_size));
+        let sources = Sources::start(&self.config, &events_sender, &credits).await?;
+        drop(events_sender);
+        let pipeline = Pipeline::new(Parts {
+            config: self.config,
+            sink,
+            sources: sources.handles,
+            events,
+            credits,
+            metrics: self.metrics,
+            status: self.status,
+            stop: self.stop,
+        })?;
+        let mut ending = pipeline.run().await;
+        ending.closed &= sources.running.join().await;
+        Ok(ending)
+    }
+
+    fn sink(&self) -> anyhow::Result<ClickHouse> {
+        let dead_letters = &self.config.dead_letters;
+        let create = dead_letters.create.then(|| CreateIfMissing {
+            table: dead_letters.table.clone(),
+            statement: DEAD_LETTERS.replacen("dead_letters", &quoted(&dead_letters.table), 1),
+        });
+        ClickHouse::new(&self.config.clickhouse, create)
+    }
+
+    /// Waits until ClickHouse answers, whatever it says: a wrong password or a missing table is
+    /// waited for by the pipeline. False when told to stop first.
+    async fn wait_for(&self, sink: &ClickHouse) -> bool {
+        let mut stop = self.stop.clone();
+        let mut attempt = 0;
+        while let Err(error) = sink.answers().await
+            && error.refusal().code.is_none()
+        {
+            attempt += 1;
+            let delay = retry::ceiling(&self.config.retry, attempt);
+            let what = error.refusal().to_string();
+            tracing::warn!(attempt, ?delay, "waiting for ClickHouse: {what}");
+            let mut snapshot = Snapshot::starting(&self.config);
+            snapshot.needs_person = vec![format!("waiting for ClickHouse: {what}")];
+            self.status.send_replace(Arc::new(snapshot));
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                _ = stop.changed() => return false,
+            }
+        }
+        *stop.borrow() == Stop::Run
+    }
+}
+
+/// The sources that are configured: the pipeline's ends, and what is to be joined.
+struct Sources {
+    handles: Vec<SourceHandle>,
+    running: Running,
+}
+
+#[derive(Default)]
+struct Running {
+    kafka: Option<kafka::Running>,
+    nats: Option<nats::Running>,
+}
+
+impl Sources {
+    async fn start(
+        config: &Config,
+        events: &mpsc::Sender<(SourceId, SourceEvent)>,
+        credits: &Arc<Credits>,
+    ) -> anyhow::Result<Self> {
+        let mut sources = Self { handles: Vec::new(), running: Running::default() };
+        if let Some(kafka) = &config.kafka {
+            let id = SourceId(sources.handles.len());
+            let (handle, port) = source::connect(id, "kafka", Delivery::Pulled, events.clone());
+            sources.handles.push(handle);
+            let (topics, limits) = (topics(config), ChunkLimits::default());
+            let credits = Arc::clone(credits);
+            let running = kafka::start(kafka, &config.instance, &topics, port, credits, limits)?;
+            sources.running.kafka = Some(running);
+        }
+        if let Some(nats) = &config.nats {
+            let id = SourceId(sources.handles.len());
+            let (handle, port) = source::connect(id, "nats", Delivery::Pushed, events.clone());
+            sources.handles.push(handle);
+            let (others, system) = subjects(config)?;
+            let capacity = NATS_SUBSCRIPTION_RECORDS;
+            let running =
+                nats::start(nats, &config.instance, &others, &system, port, capacity).await?;
+            sources.running.nats = Some(running);
+        }
+        Ok(sources)
+    }
+}
+
+impl Running {
+    /// Waits for the clients to close; says whether all did, in time.
+    async fn join(self) -> bool {
+        let deadline = Instant::now() + JOIN_WITHIN;
+        let mut closed = true;
+        if let Some(kafka) = self.kafka
+            && let Err(error) = kafka.join(deadline).await
+        {
+            tracing::error!("Kafka: {error:#}");
+            closed = false;
+        }
+        if let Some(nats) = self.nats {
+            let joined = tokio::time::timeout_at(deadline, nats.join()).await;
+            if let Err(error) = joined.context("the NATS client did not close in time").flatten() {
+                tracing::error!("NATS: {error:#}");
+                closed = false;
+            }
+        }
+        closed
+    }
+}
+
+/// The topics of all routes, each once.
+fn topics(config: &Config) -> Vec<String> {
+    let mut topics: Vec<String> =
+        config.routes.iter().flat_map(|route| route.kafka_topics.iter().cloned()).collect();
+    topics.sort();
+    topics.dedup();
+    topics
+}
+
+/// The subjects of all routes: those that may be dropped under pressure, and those of `system`.
+fn subjects(config: &Config) -> anyhow::Result<(Vec<SubjectPattern>, Vec<SubjectPattern>)> {
+    let (mut others, mut system) = (Vec::new(), Vec::new());
+    for route in &config.routes {
+        let kind = if route.class == "system" { &mut system } else { &mut others };
+        for subject in &route.nats_subjects {
+            kind.push(subject.parse().with_context(|| format!("route `{}`", route.name))?);
+        }
+    }
+    Ok((others, system))
+}

@@ -1,0 +1,81 @@
+//! The line and the exit code.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::*;
+use crate::http;
+use crate::metrics::Metrics;
+use crate::status::samples::busy;
+use crate::status::{Identity, RunStage};
+
+#[test]
+fn a_bridge_on_every_address_is_asked_on_this_machine() {
+    let url = |listen: &str| url_of(listen.parse().unwrap());
+    assert_eq!(url("0.0.0.0:8080"), "http://127.0.0.1:8080");
+    assert_eq!(url("[::]:8080"), "http://[::1]:8080");
+    assert_eq!(url("10.1.2.3:80"), "http://10.1.2.3:80");
+}
+
+#[test]
+fn an_address_is_taken_with_and_without_the_path() {
+    for url in ["http://h:1", "http://h:1/", "http://h:1/health", "http://h:1/health/"] {
+        assert_eq!(health_uri(url).unwrap(), "http://h:1/health");
+    }
+    for wrong in ["h:1", "https://h:1", "http://", "", "/health", "ftp://h"] {
+        assert!(health_uri(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn the_line_says_how_it_is() {
+    let line = |snapshot: crate::status::Snapshot| {
+        let health = snapshot.health(&Identity::new("x"), Instant::now());
+        summary(StatusCode::OK, &serde_json::to_vec(&health).unwrap())
+    };
+    let healthy = "healthy, buffer 812/50,000, 3 pauses, 13 dead letters, 15 dropped";
+    assert_eq!(line(busy()), healthy);
+    let mut paused = busy();
+    paused.backpressure.active = true;
+    paused.needs_person.push("create table market.ticks".into());
+    assert_eq!(
+        line(paused),
+        "critical (paused), buffer 812/50,000, 3 pauses, 13 dead letters, 15 dropped; \
+         create table market.ticks"
+    );
+    assert_eq!(
+        summary(StatusCode::NOT_FOUND, b"<html>"),
+        "HTTP 404 Not Found, and not the answer of a data-bridge"
+    );
+}
+
+#[tokio::test]
+async fn the_exit_code_follows_the_answer() {
+    let (snapshots, receiver) = watch::channel(Arc::new(busy()));
+    let state = http::HttpState::new(receiver, Identity::new("x"), Metrics::new(), None);
+    let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let url = url_of(listener.local_addr().unwrap());
+    let mut server = JoinSet::new();
+    let never = std::future::pending();
+    server.spawn(http::serve(listener, state, http::Limits::default(), never));
+    assert_eq!(run(&url).await.unwrap(), ExitCode::SUCCESS);
+    let mut draining = busy();
+    draining.stage = RunStage::Draining;
+    snapshots.send_replace(Arc::new(draining));
+    assert_eq!(run(&url).await.unwrap(), ExitCode::FAILURE);
+    server.shutdown().await;
+    assert_eq!(run(&url).await.unwrap(), ExitCode::FAILURE, "nobody listens");
+}
+
+#[tokio::test]
+async fn a_bridge_that_does_not_answer_is_given_up() {
+    // Listens and never accepts: the kernel connects, nobody speaks.
+    let silent = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let asked = Instant::now();
+    let code = run(&url_of(silent.local_addr().unwrap())).await.unwrap();
+    assert_eq!(code, ExitCode::FAILURE);
+    assert!(asked.elapsed() < TIMEOUT * 2);
+}

@@ -1,0 +1,178 @@
+//! From a batch to the body of one insert.
+//!
+//! Pure. Decodes each record into columns; a record that does not fit is handed back with the
+//! reason, and never keeps its neighbours from landing.
+
+use bytes::Bytes;
+
+use crate::batch::{Batch, Letter, LooseRow, Refused};
+use crate::config::RouteFormat;
+use crate::decode::{Decoder, Extra, Reason, Reject};
+use crate::record::Record;
+use crate::route::RouteId;
+use crate::schema::TableSchema;
+use crate::sink::Insert;
+
+/// How the records of a table become a body.
+#[derive(Debug)]
+pub enum Program {
+    /// Decoded into typed columns, sent as one block in ClickHouse's Native format.
+    Columns(Box<Decoder>),
+    /// Passed through, one JSON object a row.
+    Json,
+}
+
+impl Program {
+    /// Every problem between the route and its table, in words.
+    pub fn new(schema: &TableSchema, format: &RouteFormat) -> Result<Self, Vec<String>> {
+        match format {
+            RouteFormat::Columns(mapping) => {
+                Ok(Self::Columns(Box::new(Decoder::new(schema, mapping)?)))
+            }
+            RouteFormat::Json => Ok(Self::Json),
+        }
+    }
+}
+
+/// What the insert and its dead letters are called.
+#[derive(Debug, Clone)]
+pub struct Naming {
+    pub table: String,
+    pub token: String,
+    pub instance: String,
+    /// By route id; only dead letters need them.
+    pub routes: Vec<String>,
+}
+
+/// How many values were rounded, by route.
+#[derive(Debug, Clone, Default)]
+pub struct Rounded(Vec<(RouteId, u64)>);
+
+impl Rounded {
+    fn add(&mut self, route: RouteId, count: u32) {
+        if count == 0 {
+            return;
+        }
+        match self.0.iter_mut().find(|(known, _)| *known == route) {
+            Some((_, total)) => *total += u64::from(count),
+            None => self.0.push((route, u64::from(count))),
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (RouteId, u64)> {
+        self.0.iter().copied()
+    }
+}
+
+/// A batch, encoded.
+#[derive(Debug)]
+pub struct Encoded {
+    /// None if no row is left.
+    pub insert: Option<Insert>,
+    /// Taken out of the batch.
+    pub rejected: Vec<(LooseRow, Refused)>,
+    pub rounded: Rounded,
+}
+
+/// Encodes a batch; rows that do not fit are taken out of it.
+#[must_use]
+pub fn encode(batch: &mut Batch, program: &Program, naming: Naming) -> Encoded {
+    let (body, format, columns, refused, rounded) = match program {
+        Program::Columns(decoder) => {
+            let (body, refused, rounded) = native(batch, decoder, &naming);
+            (body, "Native", decoder.column_names().to_vec(), refused, rounded)
+        }
+        Program::Json => {
+            let (body, refused) = json_lines(batch);
+            (body, "JSONEachRow", Vec::new(), refused, Rounded::default())
+        }
+    };
+    let indices: Vec<usize> = refused.iter().map(|(index, _)| *index).collect();
+    let loose = if indices.is_empty() { Vec::new() } else { batch.take(&indices) };
+    let rejected = loose.into_iter().zip(refused.into_iter().map(|(_, why)| why)).collect();
+    let Naming { table, token, .. } = naming;
+    let rows = batch.len();
+    let insert = (rows > 0).then_some(Insert { table, format, columns, body, token, rows });
+    Encoded { insert, rejected, rounded }
+}
+
+type RefusedRows = Vec<(usize, Refused)>;
+
+fn native(batch: &Batch, decoder: &Decoder, naming: &Naming) -> (Bytes, RefusedRows, Rounded) {
+    // A decoder learns the order of the keys; each batch has one of its own.
+    let mut decoder = decoder.clone();
+    let mut columns = decoder.columns();
+    let (mut refused, mut rounded) = (Vec::new(), Rounded::default());
+    for row in 0..batch.len() {
+        let record = batch.record(row);
+        let extra = batch.letter(row).map(|letter| extra(batch, row, letter, naming));
+        match decoder.decode(&record, extra.as_ref(), &mut columns) {
+            Ok(decoded) => rounded.add(batch.route(row), decoded.rounded),
+            Err(Reject { reason, error }) => {
+                refused.push((row, Refused { reason: reason.as_str(), error }));
+            }
+        }
+    }
+    (columns.encode(), refused, rounded)
+}
+
+fn extra<'a>(batch: &Batch, row: usize, letter: &'a Letter, naming: &'a Naming) -> Extra<'a> {
+    Extra {
+        id: letter_id(&batch.record(row)),
+        time: letter.time,
+        instance: &naming.instance,
+        source: letter.source,
+        route: naming.routes.get(batch.route(row).index()).map_or("", String::as_str),
+        reason: letter.refused.reason,
+        error: &letter.refused.error,
+    }
+}
+
+/// The same for the same record whenever it is refused: from its position, or else from its
+/// subject, its content and the moment when it came.
+fn letter_id(record: &Record<'_>) -> uuid::Uuid {
+    let mut hash = xxhash_rust::xxh3::Xxh3::new();
+    hash.update(record.topic_or_subject().as_bytes());
+    match record.place() {
+        Some((partition, offset)) => {
+            hash.update(&partition.number.to_le_bytes());
+            hash.update(&offset.to_le_bytes());
+        }
+        None => {
+            hash.update(&record.received_at().to_le_bytes());
+            hash.update(record.payload().unwrap_or_default());
+        }
+    }
+    uuid::Uuid::from_u128(hash.digest128())
+}
+
+/// One line a record. Only whole JSON objects: anything else could become several rows or none.
+fn json_lines(batch: &Batch) -> (Bytes, RefusedRows) {
+    let mut body = Vec::with_capacity(batch.bytes());
+    let mut refused = Vec::new();
+    for row in 0..batch.len() {
+        let payload = batch.record(row).payload().unwrap_or_default();
+        match check_object(payload) {
+            Ok(()) => {
+                body.extend_from_slice(payload);
+                body.push(b'\n');
+            }
+            Err(why) => refused.push((row, why)),
+        }
+    }
+    (body.into(), refused)
+}
+
+fn check_object(payload: &[u8]) -> Result<(), Refused> {
+    let refused = |reason: Reason, error: String| Refused { reason: reason.as_str(), error };
+    if payload.is_empty() {
+        return Err(refused(Reason::EmptyPayload, "the payload is empty".to_owned()));
+    }
+    serde_json::from_slice::<serde::de::IgnoredAny>(payload)
+        .map_err(|error| refused(Reason::InvalidJson, error.to_string()))?;
+    if payload.trim_ascii_start().first() == Some(&b'{') {
+        Ok(())
+    } else {
+        Err(refused(Reason::NotAnObject, "the payload is not a JSON object".to_owned()))
+    }
+}

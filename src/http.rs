@@ -1,0 +1,139 @@
+//! The HTTP face: health, probes, metrics, the status page. The only user of axum.
+//!
+//! Every answer is made from the snapshot that lies in the `watch`: no handler waits for the
+//! pipeline, a source or ClickHouse, so `/health` answers in the worst of times.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use secrecy::SecretString;
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::metrics::{Exposition, Format, Metrics};
+use crate::status::{Identity, Snapshot, Snapshots};
+
+mod access;
+mod page;
+mod server;
+
+pub use server::{Limits, bind, serve};
+
+/// Far more than any request to us needs; nothing here reads a large body.
+const MAX_BODY_BYTES: usize = 64 * 1024;
+
+/// What the handlers know.
+#[derive(Debug, Clone)]
+pub struct HttpState {
+    snapshots: Snapshots,
+    identity: Identity,
+    exposition: Arc<Exposition>,
+    token: Option<SecretString>,
+}
+
+impl HttpState {
+    #[must_use]
+    pub fn new(
+        snapshots: Snapshots,
+        identity: Identity,
+        metrics: Metrics,
+        token: Option<SecretString>,
+    ) -> Self {
+        let exposition = Exposition::new(metrics, snapshots.clone(), identity.clone());
+        Self { snapshots, identity, exposition: Arc::new(exposition), token }
+    }
+
+    fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshots.borrow())
+    }
+}
+
+/// Every path.
+pub fn router(state: HttpState) -> Router {
+    Router::new()
+        .route("/", get(page::page))
+        .route("/health", get(health))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .fallback(|| async { problem(StatusCode::NOT_FOUND, "there is nothing at this path") })
+        .method_not_allowed_fallback(|| async {
+            problem(StatusCode::METHOD_NOT_ALLOWED, "this path answers GET and HEAD only")
+        })
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn(refuse_large_bodies))
+        .layer(middleware::from_fn_with_state(state.clone(), access::require_token))
+        .layer(middleware::from_fn(common_headers))
+        .with_state(state)
+}
+
+async fn health(State(state): State<HttpState>) -> Response {
+    let health = state.snapshot().health(&state.identity, Instant::now());
+    (serving_or_not(health.is_serving()), Json(health)).into_response()
+}
+
+/// Alive: our own loops turn. Never asks whether ClickHouse does: restarting the bridge because
+/// its sink is down would make everything worse.
+async fn livez(State(state): State<HttpState>) -> Response {
+    let wedged = state.snapshot().wedged(Instant::now());
+    let code = serving_or_not(wedged.is_none());
+    (code, Json(json!({ "alive": wedged.is_none(), "wedged": wedged }))).into_response()
+}
+
+/// Ready: it runs. Paused is ready: a paused bridge is doing what it is for.
+async fn readyz(State(state): State<HttpState>) -> Response {
+    let (snapshot, now) = (state.snapshot(), Instant::now());
+    let ready = snapshot.is_ready(now);
+    let body = json!({ "ready": ready, "status": snapshot.condition(now) });
+    (serving_or_not(ready), Json(body)).into_response()
+}
+
+async fn metrics(State(state): State<HttpState>, headers: HeaderMap) -> Response {
+    let format = if access::accepts(&headers, "application/openmetrics-text") {
+        Format::OpenMetrics
+    } else {
+        Format::Classic
+    };
+    let headers = [(header::CONTENT_TYPE, format.content_type()), (header::VARY, "accept")];
+    (headers, state.exposition.text(format)).into_response()
+}
+
+fn serving_or_not(yes: bool) -> StatusCode {
+    if yes { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}
+
+/// An error as JSON, for those who wrote a program against us.
+fn problem(status: StatusCode, detail: &str) -> Response {
+    let error = status.canonical_reason().unwrap_or("error");
+    (status, Json(json!({ "error": error, "detail": detail }))).into_response()
+}
+
+/// Refuses by the announced length. A body without one is never read: no handler takes a body.
+async fn refuse_large_bodies(request: Request<Body>, next: Next) -> Response {
+    let announced = request.headers().get(header::CONTENT_LENGTH);
+    let length = announced.and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > MAX_BODY_BYTES as u64) {
+        return problem(StatusCode::PAYLOAD_TOO_LARGE, "no request to this service has a body");
+    }
+    next.run(request).await
+}
+
+async fn common_headers(request: Request<Body>, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    // A status that comes out of a cache is a lie.
+    let headers: [(HeaderName, &str); 2] =
+        [(header::CACHE_CONTROL, "no-store"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    for (name, value) in headers {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests;

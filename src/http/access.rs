@@ -1,0 +1,89 @@
+//! Who may see what: the bearer token, and reading request headers.
+
+use std::hint::black_box;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use secrecy::ExposeSecret;
+
+use super::{HttpState, problem};
+
+/// Probes and health checks carry no secrets, and their callers none either.
+const OPEN: [&str; 3] = ["/health", "/livez", "/readyz"];
+
+/// Lets a request through if its path is open, if no token is configured, or if it carries it.
+/// Unknown paths are closed too: a stranger learns nothing.
+pub(super) async fn require_token(
+    State(state): State<HttpState>,
+    request: Request<Body>,
+    next: Next,
+) -> Response {
+    let allowed = OPEN.contains(&request.uri().path())
+        || state.token.as_ref().is_none_or(|token| {
+            bearer(request.headers())
+                .is_some_and(|given| same(given.as_bytes(), token.expose_secret().as_bytes()))
+        });
+    if allowed {
+        return next.run(request).await;
+    }
+    let mut refusal =
+        problem(StatusCode::UNAUTHORIZED, "send `Authorization: Bearer <http.token>`");
+    let challenge = HeaderValue::from_static("Bearer realm=\"data-bridge\"");
+    refusal.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    refusal
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Equality in a time that tells nothing about where two tokens differ. Their length may show.
+/// An empty token, should one be configured, opens nothing.
+fn same(given: &[u8], token: &[u8]) -> bool {
+    let differences = given.iter().zip(token).fold(0_u8, |sum, (a, b)| black_box(sum | (a ^ b)));
+    given.len() == token.len() && differences == 0 && !token.is_empty()
+}
+
+/// The client says that it takes this media type (and not with `q=0`).
+pub(super) fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
+    let lists = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    lists.flat_map(|list| list.split(',')).any(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let is_it = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(media_type));
+        let quality = parts.find_map(|part| part.strip_prefix("q=")?.parse::<f64>().ok());
+        is_it && quality.is_none_or(|quality| quality > 0.0)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_equal_only_when_every_byte_is() {
+        assert!(same(b"secret", b"secret"));
+        assert!(!same(b"", b""), "an empty token opens nothing");
+        for other in [&b"Secret"[..], b"secre", b"secrets", b"", b"secreT"] {
+            assert!(!same(other, b"secret"), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn open_metrics_is_given_to_those_who_name_it() {
+        let accepts_it = |accept: &str| {
+            let headers = [(header::ACCEPT, HeaderValue::from_str(accept).unwrap())];
+            accepts(&headers.into_iter().collect(), "application/openmetrics-text")
+        };
+        assert!(accepts_it(
+            "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*"
+        ));
+        assert!(accepts_it("text/plain, Application/OpenMetrics-Text"));
+        assert!(!accepts_it("text/plain;version=0.0.4"));
+        assert!(!accepts_it("*/*"));
+        assert!(!accepts_it("application/openmetrics-text;q=0"));
+    }
+}

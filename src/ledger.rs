@@ -1,0 +1,308 @@
+//! The ledger: which records are admitted, which of them are settled, and so how far each
+//! partition may be committed.
+//!
+//! Pure. Records of one partition go to different tables with different lingers, so they do not
+//! settle in order; only the contiguous settled prefix may be committed. Committing "the last
+//! offset of the last batch" loses data.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::record::{Partition, Position};
+use crate::source::SourceId;
+
+/// One assignment of a partition, or a source without partitions. Never used again once released,
+/// so a ticket of an old assignment cannot be mistaken for one of a new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Slot(u32);
+
+/// The claim of one admitted record; given back by [`Ledger::settle`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    slot: Slot,
+    sequence: u32,
+}
+
+impl Ticket {
+    #[must_use]
+    pub fn slot(self) -> Slot {
+        self.slot
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    offset: i64,
+    settled: bool,
+}
+
+#[derive(Debug)]
+struct State {
+    source: SourceId,
+    /// None: no position, nothing to commit, ever.
+    partition: Option<Arc<Partition>>,
+    /// Admitted and not in the durable prefix yet, in order.
+    open: VecDeque<Entry>,
+    /// The sequence number of the front of `open`; wraps, which the cap makes harmless.
+    front: u32,
+    unsettled: usize,
+    /// The offset after the durable prefix.
+    committable: Option<i64>,
+    /// Records of the durable prefix since the start of the assignment.
+    prefix_records: u64,
+    /// The last commit that was asked for, and the one that was acknowledged.
+    asked: Option<(i64, u64)>,
+    committed_records: u64,
+}
+
+/// All slots, by number; a released one stays as None.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    slots: Vec<Option<State>>,
+}
+
+impl Ledger {
+    /// A new slot for an assignment, or for a source without partitions.
+    pub fn open(&mut self, source: SourceId, partition: Option<Arc<Partition>>) -> Slot {
+        self.slots.push(Some(State {
+            source,
+            partition,
+            open: VecDeque::new(),
+            front: 0,
+            unsettled: 0,
+            committable: None,
+            prefix_records: 0,
+            asked: None,
+            committed_records: 0,
+        }));
+        Slot(u32::try_from(self.slots.len() - 1).expect("fewer than 4 billion assignments"))
+    }
+
+    /// Admits a record. Offsets of one slot come in ascending order, with gaps.
+    pub fn admit(&mut self, slot: Slot, offset: i64) -> Ticket {
+        let state = self.state_mut(slot).expect("records are admitted to open slots only");
+        let count = u32::try_from(state.open.len()).expect("the cap bounds what is open");
+        state.open.push_back(Entry { offset, settled: false });
+        state.unsettled += 1;
+        Ticket { slot, sequence: state.front.wrapping_add(count) }
+    }
+
+    /// A record that needs nothing more (a tombstone, a filtered one): settled at once, so that
+    /// the lag reaches zero.
+    pub fn pass(&mut self, slot: Slot, offset: i64) {
+        let ticket = self.admit(slot, offset);
+        self.settle(ticket);
+    }
+
+    /// The record is durable. False if its slot was released: then it is nobody's any more.
+    pub fn settle(&mut self, ticket: Ticket) -> bool {
+        let Some(state) = self.state_mut(ticket.slot) else { return false };
+        let index = ticket.sequence.wrapping_sub(state.front) as usize;
+        let entry = state.open.get_mut(index).expect("a ticket is settled once");
+        assert!(!entry.settled, "a ticket is settled once");
+        entry.settled = true;
+        state.unsettled -= 1;
+        while let Some(first) = state.open.front().filter(|entry| entry.settled) {
+            state.committable = Some(first.offset + 1);
+            state.prefix_records += 1;
+            state.open.pop_front();
+            state.front = state.front.wrapping_add(1);
+        }
+        true
+    }
+
+    /// Forgets a slot; says how many of its records were not settled: they come again.
+    pub fn release(&mut self, slot: Slot) -> usize {
+        let state = self.slots.get_mut(slot.0 as usize).and_then(Option::take);
+        state.map_or(0, |state| state.unsettled)
+    }
+
+    #[must_use]
+    pub fn is_open(&self, slot: Slot) -> bool {
+        self.state(slot).is_some()
+    }
+
+    /// The source of a slot that is open.
+    #[must_use]
+    pub fn source(&self, slot: Slot) -> Option<SourceId> {
+        self.state(slot).map(|state| state.source)
+    }
+
+    /// Records admitted and not settled; 0 for a released slot.
+    #[must_use]
+    pub fn held(&self, slot: Slot) -> usize {
+        self.state(slot).map_or(0, |state| state.unsettled)
+    }
+
+    /// How far the slot may be committed; None while nothing of it is durable.
+    #[must_use]
+    pub fn committable(&self, slot: Slot) -> Option<Position> {
+        let state = self.state(slot)?;
+        let offset = state.committable?;
+        Some(Position { partition: Arc::clone(state.partition.as_ref()?), offset })
+    }
+
+    /// Everything of a source that may be committed. What is returned counts as asked for.
+    pub fn take_committable(&mut self, source: SourceId) -> Vec<Position> {
+        let mut positions = Vec::new();
+        for state in self.slots.iter_mut().flatten().filter(|state| state.source == source) {
+            if let (Some(offset), Some(partition)) = (state.committable, &state.partition) {
+                state.asked = Some((offset, state.prefix_records));
+                positions.push(Position { partition: Arc::clone(partition), offset });
+            }
+        }
+        positions
+    }
+
+    /// The source says that this position is committed.
+    pub fn committed(&mut self, position: &Position) {
+        let of_partition =
+            |state: &&mut State| state.partition.as_ref() == Some(&position.partition);
+        if let Some(state) = self.slots.iter_mut().flatten().find(of_partition) {
+            // A position beyond the one asked for (behind control records) covers it as well.
+            if let Some((_, records)) = state.asked.filter(|(asked, _)| *asked <= position.offset) {
+                state.committed_records = state.committed_records.max(records);
+            }
+        }
+    }
+
+    /// Records of a source that would come again after a crash: admitted and not committed.
+    #[must_use]
+    pub fn uncommitted(&self, source: SourceId) -> u64 {
+        let of_source = self.slots.iter().flatten().filter(|state| state.source == source);
+        of_source
+            .filter(|state| state.partition.is_some())
+            .map(|state| state.prefix_records + state.open.len() as u64 - state.committed_records)
+            .sum()
+    }
+
+    /// Records of a source that are admitted and not settled.
+    #[must_use]
+    pub fn held_of(&self, source: SourceId) -> usize {
+        let of_source = self.slots.iter().flatten().filter(|state| state.source == source);
+        of_source.map(|state| state.unsettled).sum()
+    }
+
+    fn state(&self, slot: Slot) -> Option<&State> {
+        self.slots.get(slot.0 as usize)?.as_ref()
+    }
+
+    fn state_mut(&mut self, slot: Slot) -> Option<&mut State> {
+        self.slots.get_mut(slot.0 as usize)?.as_mut()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KAFKA: SourceId = SourceId(0);
+
+    fn partition(number: i32, epoch: u64) -> Arc<Partition> {
+        Arc::new(Partition { topic: "ticks".into(), number, epoch })
+    }
+
+    fn committable(ledger: &Ledger, slot: Slot) -> Option<i64> {
+        ledger.committable(slot).map(|position| position.offset)
+    }
+
+    #[test]
+    fn a_durable_tick_waits_for_the_candle_before_it() {
+        let mut ledger = Ledger::default();
+        let slot = ledger.open(KAFKA, Some(partition(0, 1)));
+        let candle = ledger.admit(slot, 10);
+        let tick = ledger.admit(slot, 11);
+        ledger.settle(tick);
+        assert_eq!(committable(&ledger, slot), None);
+        ledger.settle(candle);
+        assert_eq!(committable(&ledger, slot), Some(12));
+    }
+
+    #[test]
+    fn a_filtered_record_behind_a_held_one_waits_for_it() {
+        let mut ledger = Ledger::default();
+        let slot = ledger.open(KAFKA, Some(partition(0, 1)));
+        let candle = ledger.admit(slot, 5);
+        ledger.pass(slot, 9);
+        assert_eq!(committable(&ledger, slot), None);
+        ledger.settle(candle);
+        assert_eq!(committable(&ledger, slot), Some(10));
+    }
+
+    #[test]
+    fn a_late_insert_of_a_released_partition_commits_nothing() {
+        let mut ledger = Ledger::default();
+        let old = ledger.open(KAFKA, Some(partition(0, 1)));
+        let ticket = ledger.admit(old, 5);
+        assert_eq!(ledger.release(old), 1);
+        let new = ledger.open(KAFKA, Some(partition(0, 2)));
+        assert!(!ledger.settle(ticket));
+        assert_eq!(committable(&ledger, new), None);
+        assert_eq!(ledger.held_of(KAFKA), 0);
+    }
+
+    #[test]
+    fn what_would_come_again_is_counted_until_the_commit_is_acknowledged() {
+        let mut ledger = Ledger::default();
+        let slot = ledger.open(KAFKA, Some(partition(0, 1)));
+        let tickets: Vec<_> = (0..5).map(|offset| ledger.admit(slot, offset)).collect();
+        assert_eq!(ledger.uncommitted(KAFKA), 5);
+        ledger.settle(tickets[0]);
+        ledger.settle(tickets[1]);
+        assert_eq!(ledger.uncommitted(KAFKA), 5);
+        let asked = ledger.take_committable(KAFKA);
+        ledger.settle(tickets[2]);
+        ledger.committed(&asked[0]);
+        assert_eq!(ledger.uncommitted(KAFKA), 3);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        /// Random histories: what may be committed is always the contiguous settled prefix, and
+        /// never goes back.
+        #[test]
+        fn only_the_contiguous_durable_prefix_is_committable(
+            steps in prop::collection::vec((0u8..4, any::<prop::sample::Index>()), 1..120)
+        ) {
+            let mut ledger = Ledger::default();
+            let slot = ledger.open(KAFKA, Some(partition(0, 1)));
+            // The reference: every offset ever admitted, and whether it is settled.
+            let mut reference: BTreeMap<i64, bool> = BTreeMap::new();
+            let mut tickets: Vec<(i64, Ticket)> = Vec::new();
+            let mut next = 0;
+            let mut before = None;
+            for (kind, index) in steps {
+                match kind {
+                    0 | 1 => {
+                        next += 1 + i64::from(kind) * 3;
+                        tickets.push((next, ledger.admit(slot, next)));
+                        reference.insert(next, false);
+                    }
+                    2 => {
+                        next += 1;
+                        ledger.pass(slot, next);
+                        reference.insert(next, true);
+                    }
+                    _ if !tickets.is_empty() => {
+                        let (offset, ticket) = tickets.swap_remove(index.index(tickets.len()));
+                        prop_assert!(ledger.settle(ticket));
+                        reference.insert(offset, true);
+                    }
+                    _ => {}
+                }
+                let prefix = reference.iter().take_while(|(_, settled)| **settled).last();
+                let expected = prefix.map(|(offset, _)| offset + 1);
+                prop_assert_eq!(committable(&ledger, slot), expected);
+                prop_assert!(committable(&ledger, slot) >= before);
+                before = committable(&ledger, slot);
+                let held = reference.values().filter(|settled| !**settled).count();
+                prop_assert_eq!(ledger.held(slot), held);
+            }
+        }
+    }
+}

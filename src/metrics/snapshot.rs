@@ -1,0 +1,268 @@
+//! Counters and gauges, read off the snapshot at each scrape.
+
+use std::fmt::Error;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, NoLabelSet,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Unit;
+use tokio::time::Instant;
+
+use super::result_name;
+use crate::status::{Condition, Identity, RouteState, Snapshot, Snapshots, SourceStatus};
+
+const BYTES: Option<&Unit> = Some(&Unit::Bytes);
+const SECONDS: Option<&Unit> = Some(&Unit::Seconds);
+const NONE: Option<&Unit> = None;
+
+#[derive(Debug)]
+pub(super) struct SnapshotCollector {
+    snapshots: Snapshots,
+    identity: Identity,
+}
+
+impl SnapshotCollector {
+    pub(super) fn new(snapshots: Snapshots, identity: Identity) -> Self {
+        Self { snapshots, identity }
+    }
+}
+
+impl Collector for SnapshotCollector {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let snapshot = Arc::clone(&self.snapshots.borrow());
+        let now = Instant::now();
+        let mut out = Out(encoder);
+        process(&mut out, &snapshot, &self.identity, now)?;
+        backpressure(&mut out, &snapshot)?;
+        source_counters(&mut out, &snapshot)?;
+        source_gauges(&mut out, &snapshot)?;
+        kafka(&mut out, &snapshot)?;
+        writers(&mut out, &snapshot)?;
+        routes(&mut out, &snapshot)
+    }
+}
+
+fn process(
+    out: &mut Out<'_>,
+    snapshot: &Snapshot,
+    who: &Identity,
+    now: Instant,
+) -> Result<(), Error> {
+    let version = [([("version", Identity::VERSION)], 1_u64)];
+    out.gauges("build_info", "The version that runs; always 1", NONE, version)?;
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 are below 2^53")]
+    let started_at = who.started_at as f64 / 1_000.0;
+    out.gauge("start_time", "When the process started, Unix time", SECONDS, started_at)?;
+    let uptime = now.saturating_duration_since(who.started).as_secs_f64();
+    out.gauge("uptime", "How long the process has run", SECONDS, uptime)?;
+    // Before the loop turns for the first time, its age is that of the process.
+    let turned_at = snapshot.turned_at.unwrap_or(who.started);
+    let age = now.saturating_duration_since(turned_at).as_secs_f64();
+    out.gauge("snapshot_age", "Since the owner loop last turned and reported", SECONDS, age)?;
+    let wedged = u64::from(snapshot.wedged(now).is_some());
+    out.gauge("wedged", "1 when the pipeline does not turn: restart it", NONE, wedged)?;
+    let condition = snapshot.condition(now);
+    let statuses = [
+        Condition::Starting,
+        Condition::Healthy,
+        Condition::Degraded,
+        Condition::Critical,
+        Condition::Draining,
+    ]
+    .map(|each| ([("status", each.as_str())], u64::from(each == condition)));
+    out.gauges("status", "1 for the status that holds, 0 for the others", NONE, statuses)?;
+    let people = snapshot.needs_person.len();
+    out.gauge("needs_person", "Things that only a person can mend; see /health", NONE, people)
+}
+
+fn backpressure(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
+    let b = &snapshot.backpressure;
+    let help = "Records held: admitted and not yet durable";
+    out.gauge("buffer_records", help, NONE, b.current_buffer)?;
+    out.gauge("buffer_peak_records", "The most records ever held", NONE, b.peak_buffer)?;
+    out.gauge("buffer", "Bytes that the held records take", BYTES, b.current_bytes)?;
+    let help = "Records held as a share of max_buffer_size";
+    out.gauge("buffer_utilization_ratio", help, NONE, b.utilization())?;
+    let help = "Above this many records held every source is paused";
+    out.gauge("pause_threshold_records", help, NONE, b.pause_threshold)?;
+    let help = "Below this many records held the sources are resumed";
+    out.gauge("resume_threshold_records", help, NONE, b.resume_threshold)?;
+    out.gauge("max_buffer_records", "The cap on records held", NONE, b.max_buffer_size)?;
+    out.gauge("max_buffer", "The limit of bytes held", BYTES, b.max_buffer_bytes)?;
+    let help = "Pulled sources take records while fewer than these are held";
+    out.gauge("pull_limit_records", help, NONE, b.pull_limit)?;
+    let help = "1 while an episode of backpressure lasts";
+    out.gauge("backpressure_active", help, NONE, u64::from(b.active))?;
+    out.counter("pauses", "Episodes of backpressure", NONE, b.pause_count)?;
+    let help = "Time spent in episodes of backpressure";
+    out.counter("paused", help, SECONDS, b.paused_seconds_total)?;
+    let rates = snapshot.rates;
+    let help = "Records received per second, over the last heartbeat interval";
+    out.gauge("input_records_per_second", help, NONE, rates.input_records_per_second)?;
+    let help = "Rows made durable per second, over the last heartbeat interval";
+    out.gauge("output_records_per_second", help, NONE, rates.output_records_per_second)
+}
+
+fn source_counters(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
+    // received = inserted + dead-lettered + filtered + dropped + released + held
+    let by_source = |value: fn(&SourceStatus) -> u64| {
+        snapshot.sources.iter().map(move |(name, s)| ([("source", name.as_str())], value(s)))
+    };
+    let received = by_source(|s| s.received);
+    out.counters("records_received", "Records that came from the source", NONE, received)?;
+    let inserted = by_source(|s| s.inserted);
+    out.counters("records_inserted", "Records durable in their table", NONE, inserted)?;
+    let help = "Records durable among the dead letters";
+    out.counters("records_dead_lettered", help, NONE, by_source(|s| s.dead_lettered))?;
+    let help = "Records counted and not stored: tombstones, count routes, no route";
+    out.counters("records_filtered", help, NONE, by_source(|s| s.filtered))?;
+    let help = "Records handed back to the source; they come again";
+    out.counters("records_released", help, NONE, by_source(|s| s.released))?;
+    let dropped = snapshot.sources.iter().flat_map(|(source, status)| {
+        status.dropped.iter().flat_map(move |(class, reasons)| {
+            reasons.iter().map(move |(reason, count)| {
+                let labels =
+                    [("source", source.as_str()), ("class", class.as_str()), ("reason", reason)];
+                (labels, *count)
+            })
+        })
+    });
+    out.counters("records_dropped", "Records lost, by class and reason", NONE, dropped)?;
+    let help = "Times the client came back to its server";
+    out.counters("reconnects", help, NONE, by_source(|s| s.reconnects))?;
+    let help = "Times the client reported that it dropped records (events, not records)";
+    out.counters("slow_consumer_events", help, NONE, by_source(|s| s.slow_consumer_events))
+}
+
+fn source_gauges(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
+    let by_source = |value: fn(&SourceStatus) -> u64| {
+        snapshot.sources.iter().map(move |(name, s)| ([("source", name.as_str())], value(s)))
+    };
+    let held = by_source(|s| u64::try_from(s.held).unwrap_or(u64::MAX));
+    out.gauges("held_records", "Records held, by the source they came from", NONE, held)?;
+    let help = "Records admitted and not committed: they would come again after a crash";
+    out.gauges("uncommitted_records", help, NONE, by_source(|s| s.uncommitted))?;
+    let paused = by_source(|s| u64::from(s.paused));
+    out.gauges("source_paused", "1 while the source is paused", NONE, paused)?;
+    let connected = by_source(|s| u64::from(s.connected));
+    out.gauges("source_connected", "1 while the source is connected", NONE, connected)?;
+    let natively = snapshot.sources.iter().filter_map(|(name, source)| {
+        Some(([("source", name.as_str())], u64::from(source.natively_paused?)))
+    });
+    let help = "1 while the client itself is paused on all its partitions";
+    out.gauges("source_natively_paused", help, NONE, natively)
+}
+
+fn kafka(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
+    let kafka = snapshot.sources.get("kafka");
+    let partitions = kafka.map_or(&[][..], |kafka| &kafka.partitions[..]);
+    let labels =
+        |topic: &str, number: i32| [("topic", topic.to_owned()), ("partition", number.to_string())];
+    let assigned = kafka.and_then(|kafka| kafka.assigned).map(|n| ([("source", "kafka")], n));
+    let help = "Partitions assigned to this instance";
+    out.gauges("assigned_partitions", help, NONE, assigned)?;
+    let lag = partitions.iter().filter_map(|p| Some((labels(&p.topic, p.number), p.lag?)));
+    let help = "Records between the committed offset and the end of the partition";
+    out.gauges("kafka_lag_records", help, NONE, lag)?;
+    let committed =
+        partitions.iter().filter_map(|p| Some((labels(&p.topic, p.number), p.committed?)));
+    let help = "The offset that this instance last committed";
+    out.gauges("kafka_committed_offset", help, NONE, committed)
+}
+
+fn writers(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
+    let writers = || snapshot.writers.iter();
+    let rows = writers().map(|(name, w)| ([("writer", name.as_str())], w.inserted));
+    out.counters("rows_inserted", "Rows durable in ClickHouse", NONE, rows)?;
+    let inserts = writers().flat_map(|(name, writer)| {
+        [(true, writer.inserts), (false, writer.failed_inserts)]
+            .map(|(ok, count)| ([("writer", name.as_str()), ("result", result_name(ok))], count))
+    });
+    out.counters("inserts", "Attempts to insert a batch", NONE, inserts)?;
+    let held = writers().flat_map(|(name, writer)| {
+        [("open", writer.buffered), ("in_flight", writer.in_flight)]
+            .map(|(state, rows)| ([("writer", name.as_str()), ("state", state)], rows))
+    });
+    let help = "Rows in open batches, and in batches cut and not yet durable";
+    out.gauges("writer_rows", help, NONE, held)?;
+    let letters =
+        snapshot.dead_letters.by_reason.iter().map(|((route, reason), count)| {
+            ([("route", route.as_str()), ("reason", *reason)], *count)
+        });
+    out.counters("dead_letters", "Records refused, by route and reason code", NONE, letters)?;
+    let pending = snapshot.dead_letters.pending;
+    out.gauge("dead_letters_pending", "Dead letters not durable yet", NONE, pending)
+}
+
+fn routes(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
+    let received = snapshot.routes.iter().map(|(name, r)| ([("route", name.as_str())], r.received));
+    out.counters("route_records_received", "Records that took the route", NONE, received)?;
+    let rounded = snapshot.routes.iter().map(|(name, r)| ([("route", name.as_str())], r.rounded));
+    let help = "Values rounded to the scale or precision of their column";
+    out.counters("rounded_values", help, NONE, rounded)?;
+    let states = snapshot.routes.iter().flat_map(|(name, route)| {
+        let state = route.state.name();
+        RouteState::NAMES
+            .map(|each| ([("route", name.as_str()), ("state", each)], u64::from(each == state)))
+    });
+    out.gauges("route_state", "1 for the state the route is in", NONE, states)
+}
+
+/// The library's encoder, one call a metric. Names come without prefix, unit and `_total`: the
+/// library adds them. A description stands there also while there are no series, so that a rule
+/// can be written before the first drop.
+struct Out<'a>(DescriptorEncoder<'a>);
+
+impl Out<'_> {
+    fn gauge(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        value: impl EncodeGaugeValue,
+    ) -> Result<(), Error> {
+        self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?.encode_gauge(&value)
+    }
+
+    fn gauges<L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        series: impl IntoIterator<Item = (L, impl EncodeGaugeValue)>,
+    ) -> Result<(), Error> {
+        let mut metric = self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+        for (labels, value) in series {
+            metric.encode_family(&labels)?.encode_gauge(&value)?;
+        }
+        Ok(())
+    }
+
+    fn counter(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        value: impl EncodeCounterValue,
+    ) -> Result<(), Error> {
+        let mut metric = self.0.encode_descriptor(name, help, unit, MetricType::Counter)?;
+        metric.encode_counter::<NoLabelSet, _, f64>(&value, None)
+    }
+
+    fn counters<L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        series: impl IntoIterator<Item = (L, impl EncodeCounterValue)>,
+    ) -> Result<(), Error> {
+        let mut metric = self.0.encode_descriptor(name, help, unit, MetricType::Counter)?;
+        for (labels, value) in series {
+            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, f64>(&value, None)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,332 @@
+//! The one owner: everything that is held, open, under way or paused is a field of [`Pipeline`].
+//!
+//! [`Pipeline::select`] is the only place that waits; it names what happened as an [`Action`].
+//! [`Pipeline::apply`], which is not async, does it. So the sources are always listened to,
+//! whatever the sink does: backpressure is a decision here, never a blocked channel. It knows no
+//! client crate: sources are handles and events, the sink is a trait, inserts are jobs that own
+//! their batch until they give it back.
+
+mod admit;
+mod drain;
+mod insert;
+mod press;
+mod settle;
+mod snapshot;
+mod table;
+mod tally;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
+
+use crate::alert::PauseAlerts;
+use crate::backpressure::{Backpressure, Level, Thresholds};
+use crate::config::Config;
+use crate::credits::Credits;
+use crate::ledger::{Ledger, Slot};
+use crate::metrics::Metrics;
+use crate::record::{Partition, UnixMs};
+use crate::route::Router;
+use crate::sink::Sink;
+use crate::source::{Delivery, SourceEvent, SourceHandle, SourceId};
+use crate::status::{Rates, RunStage, Snapshot};
+
+use drain::Phase;
+pub use drain::{Ending, Stop};
+use insert::{CutBatch, Job};
+use settle::Revocation;
+use table::{Schemas, Table};
+use tally::{RouteTally, SourceTally, WriterTally};
+
+/// How often a changed snapshot is published: fresh enough for an eye, rare enough to cost
+/// nothing.
+const PUBLISH_EVERY: Duration = Duration::from_millis(100);
+
+/// What the pipeline is made from.
+#[derive(Debug)]
+pub struct Parts<S> {
+    pub config: Arc<Config>,
+    pub sink: Arc<S>,
+    pub sources: Vec<SourceHandle>,
+    pub events: mpsc::Receiver<(SourceId, SourceEvent)>,
+    pub credits: Arc<Credits>,
+    pub metrics: Metrics,
+    pub status: watch::Sender<Arc<Snapshot>>,
+    pub stop: watch::Receiver<Stop>,
+}
+
+/// A source, and what is known of it here.
+#[derive(Debug)]
+struct Attached {
+    handle: SourceHandle,
+    tally: SourceTally,
+    /// Where its records without a partition are entered.
+    slot: Slot,
+    assigned: HashMap<Arc<Partition>, Slot>,
+    /// It handed over all that had been delivered (pushed sources, at stop).
+    drained: bool,
+    closed: bool,
+}
+
+/// What can happen.
+#[derive(Debug)]
+enum Action {
+    Source(SourceId, SourceEvent),
+    JobDone(Job),
+    Stop(Stop),
+    /// A linger, a retry or a deadline is due.
+    TimerDue,
+    Heartbeat,
+    Commit,
+    Publish,
+}
+
+/// The owner of the state.
+#[derive(Debug)]
+pub struct Pipeline<S> {
+    config: Arc<Config>,
+    sink: Arc<S>,
+    events: mpsc::Receiver<(SourceId, SourceEvent)>,
+    stop: watch::Receiver<Stop>,
+    credits: Arc<Credits>,
+    metrics: Metrics,
+    status: watch::Sender<Arc<Snapshot>>,
+
+    sources: Vec<Attached>,
+    router: Router,
+    routes: Vec<RouteTally>,
+    writers: Vec<WriterTally>,
+    /// The last one takes the dead letters.
+    tables: Vec<Table>,
+    schemas: Schemas,
+    ledger: Ledger,
+    backpressure: Backpressure,
+    alerts: PauseAlerts,
+    revocations: Vec<Revocation>,
+
+    /// Cut, to be inserted as soon as there is room.
+    queue: VecDeque<CutBatch>,
+    /// Refused, to be tried again at their time.
+    waiting: Vec<CutBatch>,
+    jobs: JoinSet<Job>,
+    /// The attempts under way: the batch's number and when it began.
+    inserting: Vec<(u64, Instant)>,
+    next_batch: u64,
+    /// What this process calls its batches, so that tokens are never used twice.
+    run_id: uuid::Uuid,
+
+    held: usize,
+    peak_held: usize,
+    bytes: usize,
+    /// Records settled since the start, and at the last heartbeat.
+    settled: u64,
+    settled_at_heartbeat: u64,
+    phase: Phase,
+    /// For [`Ending`].
+    abandoned: usize,
+    aborted: bool,
+    close_failed: bool,
+    /// The snapshot is behind the state.
+    changed: bool,
+    rates: Rates,
+    last_heartbeat: Option<Arc<Snapshot>>,
+    timers: Timers,
+}
+
+#[derive(Debug)]
+struct Timers {
+    heartbeat: Interval,
+    commit: Interval,
+    publish: Interval,
+}
+
+impl<S: Sink> Pipeline<S> {
+    /// Builds the pipeline; nothing runs before [`Pipeline::run`].
+    pub fn new(parts: Parts<S>) -> anyhow::Result<Self> {
+        let Parts { config, sink, sources, events, credits, metrics, status, stop } = parts;
+        let mut ledger = Ledger::default();
+        let sources: Vec<Attached> =
+            (0..).zip(sources).map(|(id, handle)| Attached::new(id, handle, &mut ledger)).collect();
+        let (tables, routes) = table::plan(&config);
+        let commit_interval =
+            config.kafka.as_ref().map_or(Duration::from_secs(1), |kafka| kafka.commit_interval);
+        Ok(Self {
+            router: Router::new(&config.routes)?,
+            writers: config.writers.keys().map(|name| WriterTally::new(name)).collect(),
+            backpressure: Backpressure::new(Thresholds::new(&config.backpressure), sources.len()),
+            alerts: PauseAlerts::new(&config.backpressure),
+            timers: Timers {
+                heartbeat: ticking(config.heartbeat.interval),
+                commit: ticking(commit_interval),
+                publish: ticking(PUBLISH_EVERY),
+            },
+            schemas: Schemas::new(&tables),
+            revocations: Vec::new(),
+            queue: VecDeque::new(),
+            waiting: Vec::new(),
+            jobs: JoinSet::new(),
+            inserting: Vec::new(),
+            next_batch: 0,
+            run_id: uuid::Uuid::from_u128(rand::random()),
+            held: 0,
+            peak_held: 0,
+            bytes: 0,
+            settled: 0,
+            settled_at_heartbeat: 0,
+            phase: Phase::Running,
+            abandoned: 0,
+            aborted: false,
+            close_failed: false,
+            changed: true,
+            rates: Rates::default(),
+            last_heartbeat: None,
+            config,
+            sink,
+            events,
+            stop,
+            credits,
+            metrics,
+            status,
+            sources,
+            routes,
+            tables,
+            ledger,
+        })
+    }
+
+    /// Runs until it was told to stop and has stopped.
+    pub async fn run(mut self) -> Ending {
+        self.read_due_schemas();
+        self.publish(RunStage::Running);
+        while !self.ended() {
+            let action = self.select().await;
+            self.apply(action);
+            self.settle_state();
+        }
+        self.jobs.shutdown().await;
+        self.publish(RunStage::Stopped);
+        self.ending()
+    }
+
+    /// Waits for the next thing that happens.
+    async fn select(&mut self) -> Action {
+        let timer = self.next_deadline();
+        tokio::select! {
+            Some((source, event)) = self.events.recv() => Action::Source(source, event),
+            Some(done) = self.jobs.join_next() => Action::JobDone(job_result(done)),
+            Ok(()) = self.stop.changed() => Action::Stop(*self.stop.borrow_and_update()),
+            () = sleep_until(timer) => Action::TimerDue,
+            _ = self.timers.heartbeat.tick() => Action::Heartbeat,
+            _ = self.timers.commit.tick() => Action::Commit,
+            _ = self.timers.publish.tick() => Action::Publish,
+        }
+    }
+
+    /// Does what happened.
+    fn apply(&mut self, action: Action) {
+        match action {
+            Action::Source(source, event) => self.source_event(source, event),
+            Action::JobDone(job) => self.job_done(job),
+            Action::Stop(stop) => self.stop_requested(stop),
+            Action::TimerDue => self.timer_due(Instant::now()),
+            Action::Heartbeat => self.heartbeat(),
+            Action::Commit => self.publish_commits(),
+            Action::Publish => return self.publish_if_changed(),
+        }
+        self.changed = true;
+    }
+
+    fn source_event(&mut self, source: SourceId, event: SourceEvent) {
+        match event {
+            SourceEvent::Records(chunk) => self.take(source, chunk),
+            SourceEvent::Assigned(partitions) => self.assigned(source, partitions),
+            SourceEvent::Revoked { partitions, deadline, answer } => {
+                self.revoked(source, &partitions, deadline, Some(answer));
+            }
+            SourceEvent::Lost(partitions) => {
+                self.revoked(source, &partitions, Instant::now(), None);
+            }
+            SourceEvent::Committed { positions, error } => {
+                self.committed(source, &positions, error);
+            }
+            SourceEvent::DroppedByClient(count) => self.dropped_by_client(source, count),
+            SourceEvent::Connection { error } => self.connection(source, error),
+            SourceEvent::Drained => self.sources[source.0].drained = true,
+            SourceEvent::Closed { error } => self.closed(source, error),
+        }
+    }
+
+    /// What follows from the new state, whatever happened: the rule of backpressure, credits,
+    /// inserts, revocations, the steps of the stop.
+    fn settle_state(&mut self) {
+        let now = Instant::now();
+        self.check_pressure(now);
+        self.drain_step(now);
+        self.cut_when_stuck();
+        self.finish_revocations(now);
+        self.start_inserts(now);
+    }
+
+    fn timer_due(&mut self, now: Instant) {
+        self.cut_lingering(now);
+        self.retry_due(now);
+        self.read_due_schemas();
+    }
+
+    /// When something is due next; far away if nothing is.
+    fn next_deadline(&self) -> Instant {
+        let lingers = self.tables.iter().filter_map(|table| table.buffer.deadline());
+        let retries = self.waiting.iter().map(|cut| cut.due);
+        let schemas = self.schemas.next_due();
+        let revocations = self.revocations.iter().map(|revocation| revocation.deadline);
+        let others = schemas.chain(revocations).chain(self.phase.deadline());
+        lingers
+            .chain(retries)
+            .chain(others)
+            .min()
+            .unwrap_or_else(|| Instant::now() + Duration::from_secs(3600))
+    }
+
+    fn level(&self) -> Level {
+        Level { held: self.held, bytes: self.bytes }
+    }
+}
+
+impl Attached {
+    fn new(id: usize, handle: SourceHandle, ledger: &mut Ledger) -> Self {
+        Self {
+            slot: ledger.open(SourceId(id), None),
+            drained: handle.delivery == Delivery::Pulled,
+            closed: false,
+            tally: SourceTally::default(),
+            assigned: HashMap::new(),
+            handle,
+        }
+    }
+}
+
+fn ticking(every: Duration) -> Interval {
+    let mut interval = interval(every);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval.reset();
+    interval
+}
+
+fn job_result(done: Result<Job, tokio::task::JoinError>) -> Job {
+    match done {
+        Ok(job) => job,
+        // A job that panicked took its batch with it. Nothing of it is committed: the process
+        // ends, and everything not durable comes again.
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Job::Aborted,
+    }
+}
+
+/// The wall clock, for people; never used to measure.
+fn wall_clock() -> UnixMs {
+    jiff::Timestamp::now().as_millisecond()
+}

@@ -1,0 +1,195 @@
+//! Admission: what becomes of a record when it comes in.
+//!
+//! Credits of pulled records were reserved before they were taken; pushed records need one now,
+//! and what gets none is dropped, counted by class, subject and reason.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::Pipeline;
+use crate::ledger::{Slot, Ticket};
+use crate::record::{Chunk, Partition, Record};
+use crate::route::RouteId;
+use crate::sink::Sink;
+use crate::source::{Delivery, SourceId};
+
+/// Beyond the cap there is room for this many rows of class `system`.
+const SYSTEM_RESERVE_ROWS: usize = 1_000;
+
+/// A chunk is copied apart for a table that gets less than this share of it: else few slow rows
+/// would keep the memory of many.
+const SHARE_WORTH_KEEPING: usize = 4;
+
+/// A record of the chunk that got in.
+#[derive(Debug)]
+struct Admitted {
+    index: usize,
+    ticket: Ticket,
+    route: RouteId,
+    table: usize,
+    bytes: usize,
+}
+
+/// What is to be done with a record.
+enum Fate {
+    Admit(RouteId, usize),
+    Filter,
+    Drop(RouteId, &'static str),
+}
+
+/// What goes on from record to record of one chunk.
+struct Intake {
+    source: SourceId,
+    delivery: Delivery,
+    /// Credits at hand: reserved by a pulled source, taken in advance for a pushed one.
+    credits: usize,
+    /// The partition of the last record, which is mostly that of the next.
+    last: Option<(Arc<Partition>, Option<Slot>, Option<RouteId>)>,
+    admitted: Vec<Admitted>,
+}
+
+impl<S: Sink> Pipeline<S> {
+    /// Takes what a source hands over.
+    pub(super) fn take(&mut self, source: SourceId, chunk: Chunk) {
+        let delivery = self.sources[source.0].handle.delivery;
+        let credits = if delivery == Delivery::Pulled { chunk.len() } else { 0 };
+        let admitted = Vec::with_capacity(chunk.len());
+        let mut intake = Intake { source, delivery, credits, last: None, admitted };
+        self.sources[source.0].tally.received += chunk.len() as u64;
+        for (index, record) in chunk.records().enumerate() {
+            self.take_record(&mut intake, index, &record, chunk.len());
+        }
+        self.credits.release(intake.credits);
+        self.held += intake.admitted.len();
+        self.peak_held = self.peak_held.max(self.held);
+        self.buffer(chunk, &intake.admitted);
+    }
+
+    fn take_record(&mut self, intake: &mut Intake, index: usize, record: &Record<'_>, all: usize) {
+        let Some((slot, route)) = self.locate(intake, record) else {
+            // Its partition was let go before the record got here: it comes again.
+            self.sources[intake.source.0].tally.released += 1;
+            return;
+        };
+        match self.fate(intake, record, route, all - index) {
+            Fate::Admit(route, table) => {
+                intake.credits -= 1;
+                let offset = record.place().map_or(0, |(_, offset)| offset);
+                let ticket = self.ledger.admit(slot, offset);
+                let bytes = record.bytes();
+                intake.admitted.push(Admitted { index, ticket, route, table, bytes });
+            }
+            Fate::Filter => {
+                self.sources[intake.source.0].tally.filtered += 1;
+                if let Some((_, offset)) = record.place() {
+                    self.ledger.pass(slot, offset);
+                }
+            }
+            Fate::Drop(route, reason) => {
+                let class = &self.routes[route.index()].class;
+                let tally = &mut self.sources[intake.source.0].tally;
+                tally.drop_record(class, record.topic_or_subject(), reason);
+            }
+        }
+    }
+
+    /// The slot in the ledger and the route; None for a partition that is not ours any more.
+    fn locate(
+        &mut self,
+        intake: &mut Intake,
+        record: &Record<'_>,
+    ) -> Option<(Slot, Option<RouteId>)> {
+        let source = &self.sources[intake.source.0];
+        let Some((partition, _)) = record.place() else {
+            return Some((source.slot, self.router.route(record)));
+        };
+        if let Some((_, slot, route)) =
+            intake.last.as_ref().filter(|(last, ..)| Arc::ptr_eq(last, partition))
+        {
+            return Some(((*slot)?, *route));
+        }
+        let slot = source.assigned.get(partition).copied();
+        // A record on a topic is routed by the topic; one of a stream by its own subject.
+        let route = self.router.route(record);
+        if record.topic().is_some() {
+            intake.last = Some((Arc::clone(partition), slot, route));
+        }
+        Some((slot?, route))
+    }
+
+    fn fate(
+        &mut self,
+        intake: &mut Intake,
+        record: &Record<'_>,
+        route: Option<RouteId>,
+        remaining: usize,
+    ) -> Fate {
+        let Some(id) = route else {
+            let tally = &mut self.sources[intake.source.0].tally;
+            *tally.unrouted.entry(record.topic_or_subject()) += 1;
+            return Fate::Filter;
+        };
+        let route = &mut self.routes[id.index()];
+        route.received += 1;
+        let system = route.is_system();
+        if system {
+            let tally = &mut self.sources[intake.source.0].tally;
+            tally.saw_system(record.topic_or_subject(), record.received_at());
+        }
+        let table = route.table.filter(|_| record.payload().is_some());
+        if intake.delivery == Delivery::Pushed
+            && !system
+            && self.backpressure.paused(intake.source.0)
+        {
+            return Fate::Drop(id, "paused");
+        }
+        let Some(table) = table else {
+            route.filtered += 1;
+            return Fate::Filter;
+        };
+        if intake.credits == 0 {
+            let (want, reserve) = if system { (1, SYSTEM_RESERVE_ROWS) } else { (remaining, 0) };
+            intake.credits = self.credits.admit(want, reserve);
+        }
+        if intake.credits == 0 {
+            return Fate::Drop(id, if system { "reserve" } else { "cap" });
+        }
+        Fate::Admit(id, table)
+    }
+
+    /// Puts what got in into the buffers of its tables.
+    fn buffer(&mut self, chunk: Chunk, admitted: &[Admitted]) {
+        let chunk = Arc::new(chunk);
+        let mut weights = vec![0; self.tables.len()];
+        for row in admitted {
+            weights[row.table] += row.bytes;
+        }
+        for (table, weight) in weights.into_iter().enumerate().filter(|(_, weight)| *weight > 0) {
+            self.bytes += weight;
+            let rows = admitted.iter().filter(|row| row.table == table);
+            if weight * SHARE_WORTH_KEEPING < chunk.bytes() {
+                let indices: Vec<usize> = rows.clone().map(|row| row.index).collect();
+                let own = Arc::new(chunk.extract(&indices));
+                self.buffer_rows(table, &own, rows.enumerate());
+            } else {
+                self.buffer_rows(table, &chunk, rows.map(|row| (row.index, row)));
+            }
+        }
+    }
+
+    fn buffer_rows<'a>(
+        &mut self,
+        table: usize,
+        chunk: &Arc<Chunk>,
+        rows: impl Iterator<Item = (usize, &'a Admitted)>,
+    ) {
+        let now = Instant::now();
+        for (index, row) in rows {
+            let full = self.tables[table].buffer.push(chunk, index, row.ticket, row.route, now);
+            if let Some((batch, reason)) = full {
+                self.cut(table, batch, reason);
+            }
+        }
+    }
+}

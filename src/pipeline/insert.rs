@@ -1,0 +1,311 @@
+//! Inserts: from a cut batch to an acknowledged insert, with as many attempts as it takes.
+//!
+//! A job owns its batch while it runs and gives it back with what became of it. The body is
+//! encoded once; every attempt sends the same bytes with the same token.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Pipeline;
+use crate::batch::{Batch, LooseRow, Refused};
+use crate::encode::{self, Program, Rounded};
+use crate::retry;
+use crate::schema::TableSchema;
+use crate::sink::{Insert, InsertError, Refusal, Sink};
+use crate::status::{RouteState, WEDGED_AFTER};
+use crate::writer::CutReason;
+
+/// An unchanged schema that an insert keeps complaining about needs a person.
+const SCHEMA_REFUSALS_TOLERATED: u32 = 2;
+
+/// A batch that was cut and is not durable yet.
+#[derive(Debug)]
+pub(super) struct CutBatch {
+    number: u64,
+    pub(super) table: usize,
+    pub(super) batch: Batch,
+    insert: Option<Insert>,
+    /// Bytes of the body that are counted as held.
+    pub(super) body_bytes: usize,
+    pub(super) rounded: Rounded,
+    attempts: u32,
+    schema_refusals: u32,
+    /// When to try again; meaningful while it waits.
+    pub(super) due: Instant,
+    /// It waits for something that passes by itself, so a success elsewhere is a reason to try.
+    passes_by_itself: bool,
+}
+
+impl CutBatch {
+    /// Its body may have been sent: it may be in ClickHouse.
+    pub(super) fn is_encoded(&self) -> bool {
+        self.insert.is_some()
+    }
+}
+
+/// What a job gives back.
+#[derive(Debug)]
+pub(super) enum Job {
+    Inserted(Box<Attempt>),
+    Schema {
+        table: String,
+        result: Result<TableSchema, InsertError>,
+    },
+    /// It was stopped because the bridge gives up.
+    Aborted,
+}
+
+/// One attempt, finished.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    cut: CutBatch,
+    rejected: Vec<(LooseRow, Refused)>,
+    result: Result<(), InsertError>,
+    took: Duration,
+}
+
+impl<S: Sink> Pipeline<S> {
+    /// Puts a cut batch into the queue.
+    pub(super) fn cut(&mut self, table: usize, batch: Batch, reason: CutReason) {
+        self.metrics.batch_cut(self.writer_name(table), reason, batch.len());
+        self.tables[table].in_flight += batch.len();
+        let cut = self.new_cut(table, batch);
+        self.queue.push_back(cut);
+    }
+
+    fn new_cut(&mut self, table: usize, batch: Batch) -> CutBatch {
+        self.next_batch += 1;
+        CutBatch {
+            number: self.next_batch,
+            table,
+            batch,
+            insert: None,
+            body_bytes: 0,
+            rounded: Rounded::default(),
+            attempts: 0,
+            schema_refusals: 0,
+            due: Instant::now(),
+            passes_by_itself: false,
+        }
+    }
+
+    pub(super) fn cut_lingering(&mut self, now: Instant) {
+        for table in 0..self.tables.len() {
+            if self.tables[table].buffer.deadline().is_some_and(|deadline| deadline <= now) {
+                self.cut_table(table, CutReason::Linger);
+            }
+        }
+    }
+
+    pub(super) fn cut_everything(&mut self, reason: CutReason) {
+        for table in 0..self.tables.len() {
+            self.cut_table(table, reason);
+        }
+    }
+
+    fn cut_table(&mut self, table: usize, reason: CutReason) {
+        if let Some(batch) = self.tables[table].buffer.cut() {
+            self.cut(table, batch, reason);
+        }
+    }
+
+    /// No credit is left and nothing is under way that would give one back: the largest open
+    /// batch goes now rather than at its linger.
+    pub(super) fn cut_when_stuck(&mut self) {
+        let idle = self.inserting.is_empty() && self.queue.is_empty() && self.waiting.is_empty();
+        if idle && self.credits.used() >= self.config.backpressure.pull_limit {
+            let largest = (0..self.tables.len()).max_by_key(|&t| self.tables[t].buffer.rows());
+            if let Some(table) = largest {
+                self.cut_table(table, CutReason::Credits);
+            }
+        }
+    }
+
+    /// Starts inserts while there is room.
+    pub(super) fn start_inserts(&mut self, now: Instant) {
+        while self.inserting.len() < self.config.clickhouse.max_in_flight {
+            let ready = |cut: &CutBatch| self.tables[cut.table].program.is_some();
+            let Some(position) = self.queue.iter().position(ready) else { return };
+            let cut = self.queue.remove(position).expect("the position was just found");
+            let table = &self.tables[cut.table];
+            let program = Arc::clone(table.program.as_ref().expect("ready says that it is there"));
+            let naming = encode::Naming {
+                table: table.name.clone(),
+                instance: self.config.instance.clone(),
+                token: format!("{}-{}", self.run_id, cut.number),
+                routes: self.route_names(&cut.batch),
+            };
+            self.inserting.push((cut.number, now));
+            self.jobs.spawn(attempt(Arc::clone(&self.sink), program, cut, naming, now));
+        }
+    }
+
+    /// Dead letters name their route; other batches do not need the names.
+    fn route_names(&self, batch: &Batch) -> Vec<String> {
+        if batch.letters().next().is_none() {
+            return Vec::new();
+        }
+        self.routes.iter().map(|route| route.name.clone()).collect()
+    }
+
+    /// Batches whose time to wait is over join the queue.
+    pub(super) fn retry_due(&mut self, now: Instant) {
+        self.queue.extend(self.waiting.extract_if(.., |cut| cut.due <= now));
+    }
+
+    /// Something was accepted: what waits for bad weather to pass need not wait longer.
+    pub(super) fn hurry_waiting(&mut self, table: usize) {
+        let now = Instant::now();
+        for cut in &mut self.waiting {
+            if cut.passes_by_itself || cut.table == table {
+                cut.due = now;
+            }
+        }
+    }
+
+    pub(super) fn job_done(&mut self, job: Job) {
+        match job {
+            Job::Inserted(attempt) => self.attempted(*attempt),
+            Job::Schema { table, result } => self.schema_read(&table, result),
+            Job::Aborted => {}
+        }
+    }
+
+    fn attempted(&mut self, attempt: Attempt) {
+        let Attempt { cut, rejected, result, took } = attempt;
+        self.inserting.retain(|(number, _)| *number != cut.number);
+        self.tables[cut.table].in_flight -= rejected.len();
+        self.report_rejected(cut.table, &rejected);
+        for (row, refused) in rejected {
+            self.dead_letter(row, refused);
+        }
+        if cut.batch.is_empty() {
+            return;
+        }
+        self.metrics.insert_finished(self.writer_name(cut.table), took, result.is_ok());
+        match result {
+            Ok(()) => self.durable(cut),
+            Err(error) => self.refused(cut, error),
+        }
+    }
+
+    fn report_rejected(&self, table: usize, rejected: &[(LooseRow, Refused)]) {
+        if let Some((row, first)) = rejected.first() {
+            let route = &self.routes[row.route.index()].name;
+            let table = &self.tables[table].name;
+            let (count, reason) = (rejected.len(), first.reason);
+            tracing::warn!(table, route, count, reason, "dead letters: {}", first.error);
+        }
+    }
+
+    /// An attempt was not acknowledged: what its refusal says is to be done.
+    fn refused(&mut self, mut cut: CutBatch, error: InsertError) {
+        let table = cut.table;
+        if let Some(writer) = self.tables[table].writer {
+            self.writers[writer].failed_inserts += 1;
+        }
+        cut.attempts = cut.attempts.saturating_add(1);
+        let text = error.refusal().to_string();
+        match error {
+            InsertError::Retry(_) => self.wait(cut, RouteState::Retrying(text), true),
+            InsertError::AwaitFix(_) => self.wait(cut, RouteState::AwaitingFix(text), false),
+            InsertError::Reject(refusal) if table + 1 == self.tables.len() => {
+                let text =
+                    format!("the dead-letter table refuses a row ({refusal}); correct its columns");
+                self.wait(cut, RouteState::AwaitingFix(text), false);
+            }
+            InsertError::Reject(refusal) => self.bisect(cut, &refusal),
+            InsertError::SchemaChanged(_) => {
+                cut.schema_refusals += 1;
+                cut.insert = None;
+                let state = if cut.schema_refusals > SCHEMA_REFUSALS_TOLERATED {
+                    RouteState::AwaitingFix(text)
+                } else {
+                    RouteState::Retrying(text)
+                };
+                let name = self.tables[table].name.clone();
+                self.wait(cut, state, false);
+                self.read_schema_again(&name);
+            }
+        }
+    }
+
+    fn wait(&mut self, mut cut: CutBatch, state: RouteState, passes_by_itself: bool) {
+        let body_bytes = cut.insert.as_ref().map_or(0, |insert| insert.body.len());
+        self.bytes = self.bytes + body_bytes - cut.body_bytes;
+        cut.body_bytes = body_bytes;
+        cut.passes_by_itself = passes_by_itself;
+        cut.due = Instant::now() + retry::delay(&self.config.retry, cut.attempts);
+        self.set_table_state(cut.table, state);
+        self.waiting.push(cut);
+    }
+
+    /// Some row in it will never go in. Halves find it with two inserts a level, and the good
+    /// rows beside it land.
+    fn bisect(&mut self, mut cut: CutBatch, refusal: &Refusal) {
+        self.bytes -= std::mem::take(&mut cut.body_bytes);
+        if cut.batch.len() == 1 {
+            self.tables[cut.table].in_flight -= 1;
+            let row = cut.batch.take(&[0]).pop().expect("it has one row");
+            let refused = Refused { reason: "refused_by_clickhouse", error: refusal.to_string() };
+            let rejected = [(row, refused)];
+            self.report_rejected(cut.table, &rejected);
+            for (row, refused) in rejected {
+                self.dead_letter(row, refused);
+            }
+            return;
+        }
+        let (left, right) = cut.batch.halves();
+        for half in [right, left] {
+            let half = self.new_cut(cut.table, half);
+            self.queue.push_front(half);
+        }
+    }
+
+    /// What is overdue by so much that the pipeline counts as wedged. A refused attempt is
+    /// progress; one that neither ends nor times out is not.
+    pub(super) fn overdue(&self) -> Option<String> {
+        let now = Instant::now();
+        let attempt_limit = self.config.clickhouse.insert_timeout + WEDGED_AFTER;
+        let stuck = self.inserting.iter().find(|(_, began)| *began + attempt_limit < now);
+        if let Some((number, _)) = stuck {
+            return Some(format!("the insert of batch {number} neither ends nor times out"));
+        }
+        (self.next_deadline() + WEDGED_AFTER < now).then(|| "a timer was not served".to_owned())
+    }
+
+    /// The writer's name, for the metrics; dead letters have a name of their own.
+    pub(super) fn writer_name(&self, table: usize) -> &str {
+        self.tables[table].writer.map_or("dead_letters", |writer| &self.writers[writer].name)
+    }
+}
+
+/// Encodes the batch if that has not been done, and sends it once.
+async fn attempt<S: Sink>(
+    sink: Arc<S>,
+    program: Arc<Program>,
+    mut cut: CutBatch,
+    naming: encode::Naming,
+    started: Instant,
+) -> Job {
+    let mut rejected = Vec::new();
+    if cut.insert.is_none() {
+        // Encoding a large batch takes milliseconds of pure computing: not on the async threads.
+        let encoding = tokio::task::spawn_blocking(move || {
+            let encoded = encode::encode(&mut cut.batch, &program, naming);
+            (cut, encoded)
+        });
+        let Ok((returned, encoded)) = encoding.await else { return Job::Aborted };
+        cut = returned;
+        cut.rounded = encoded.rounded;
+        cut.insert = encoded.insert;
+        rejected = encoded.rejected;
+    }
+    let result = match &cut.insert {
+        Some(insert) => sink.insert(insert.clone()).await,
+        None => Ok(()),
+    };
+    Job::Inserted(Box::new(Attempt { cut, rejected, result, took: started.elapsed() }))
+}

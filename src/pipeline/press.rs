@@ -1,0 +1,162 @@
+//! Acting on the rule of backpressure, and the heartbeat.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::time::Instant;
+
+use super::drain::Phase;
+use super::{Pipeline, wall_clock};
+use crate::backpressure::Change;
+use crate::heartbeat;
+use crate::sink::Sink;
+use crate::source::Delivery;
+use crate::status::RunStage;
+use crate::thousands::thousands;
+
+impl<S: Sink> Pipeline<S> {
+    /// Looks at the level and acts on what changed.
+    pub(super) fn check_pressure(&mut self, now: Instant) {
+        if !matches!(self.phase, Phase::Running) {
+            return self.credits.set_open(false);
+        }
+        let before = self.paused_sources();
+        let change = self.backpressure.look(self.level(), now, wall_clock());
+        self.pressure_changed(change, before, "");
+        let room = self.bytes < self.pull_bytes() && !self.backpressure.level_paused();
+        self.credits.set_open(room);
+    }
+
+    /// Pulled sources stop a little below where bytes would pause everything, as `pull_limit`
+    /// does for records: plenty is no reason to pause. A sixteenth is left for what is on its way.
+    fn pull_bytes(&self) -> usize {
+        let config = &self.config.backpressure;
+        let pause = config.max_buffer_bytes / 10 * 8;
+        let share = pause / config.pause_threshold * config.pull_limit.min(config.pause_threshold);
+        share.saturating_sub(config.max_buffer_bytes / 16)
+    }
+
+    /// Which sources are paused, as bits.
+    fn paused_sources(&self) -> u64 {
+        (0..self.sources.len())
+            .filter(|&source| self.backpressure.paused(source))
+            .fold(0, |bits, source| bits | 1 << source)
+    }
+
+    /// Logs what changed and tells the sources. `why` is appended to what is logged.
+    pub(super) fn pressure_changed(&mut self, change: Change, before: u64, why: &str) {
+        if change == Change::None {
+            return;
+        }
+        let now_paused = self.paused_sources();
+        let held = thousands(self.held);
+        let cap = thousands(self.config.backpressure.max_buffer_size);
+        let writers = self.writers_in_words();
+        let (count, bytes) = (self.backpressure.pause_count(), self.bytes);
+        let causes = self.backpressure.causes().join(",");
+        match change {
+            Change::Began => {
+                tracing::warn!(
+                    cause = causes,
+                    count,
+                    bytes,
+                    writers,
+                    "BACKPRESSURE ACTIVE: Buffer high ({held}/{cap}){why}"
+                );
+            }
+            Change::Ended => {
+                tracing::info!(
+                    count,
+                    bytes,
+                    writers,
+                    "BACKPRESSURE RELEASED: Buffer normal ({held}/{cap}){why}"
+                );
+            }
+            Change::Joined | Change::None => {}
+        }
+        for (index, source) in self.sources.iter().enumerate() {
+            let (was, is) = (before >> index & 1 == 1, now_paused >> index & 1 == 1);
+            let label = source.handle.label();
+            if is && !was {
+                tracing::warn!(cause = causes, "{label} subscriber paused{why}");
+            } else if was && !is {
+                tracing::info!("{label} subscriber resumed{why}");
+                // Native resume goes out with the transition; native pause waits for the
+                // heartbeat, because it throws the prefetch away.
+                source.handle.want_native_pause(false);
+            }
+        }
+        self.changed = true;
+        self.publish_if_changed();
+    }
+
+    /// At stop every source is resumed, for real, so that clients leave in a clean state.
+    pub(super) fn release_for_shutdown(&mut self, now: Instant) {
+        let before = self.paused_sources();
+        let change = self.backpressure.end(now, wall_clock());
+        self.pressure_changed(change, before, " for shutdown");
+        for source in &self.sources {
+            source.handle.want_native_pause(false);
+        }
+    }
+
+    fn writers_in_words(&self) -> String {
+        let held = |index| -> usize {
+            let of_writer = self.tables.iter().filter(|table| table.writer == Some(index));
+            of_writer.map(|table| table.buffer.rows() + table.in_flight).sum()
+        };
+        let words = self.writers.iter().enumerate().map(|(i, w)| format!("{}={}", w.name, held(i)));
+        words.collect::<Vec<_>>().join(" ")
+    }
+
+    /// Every few seconds: the rule once more, who starves, native pause, alerts, one line.
+    pub(super) fn heartbeat(&mut self) {
+        let now = Instant::now();
+        self.check_pressure(now);
+        if matches!(self.phase, Phase::Running) {
+            self.look_for_starving(now);
+            for (index, source) in self.sources.iter().enumerate() {
+                if source.handle.delivery == Delivery::Pulled {
+                    source.handle.want_native_pause(self.backpressure.paused(index));
+                }
+            }
+        }
+        self.settled_at_heartbeat = self.settled;
+        if let Some(alert) = self.alerts.look(self.backpressure.paused_for(now)) {
+            alert.log();
+        }
+        self.beat();
+    }
+
+    /// A pulled source that asked in vain while nothing at all was settled for a whole interval.
+    fn look_for_starving(&mut self, now: Instant) {
+        let nothing_settled = self.settled == self.settled_at_heartbeat && self.held > 0;
+        for index in 0..self.sources.len() {
+            let handle = &self.sources[index].handle;
+            let asked = handle.observed.starved.swap(false, Ordering::AcqRel);
+            if asked && nothing_settled && handle.delivery == Delivery::Pulled {
+                let before = self.paused_sources();
+                let change = self.backpressure.starve(index, now, wall_clock());
+                self.pressure_changed(change, before, "");
+            }
+        }
+    }
+
+    /// One line for people, and the rates of the interval for the snapshot.
+    fn beat(&mut self) {
+        let snapshot = self.publish(self.stage());
+        let previous = self.last_heartbeat.replace(Arc::clone(&snapshot));
+        let interval = self.config.heartbeat.interval;
+        let line = heartbeat::line(&snapshot, previous.as_deref(), interval);
+        self.rates = line.rates;
+        line.log();
+    }
+
+    pub(super) fn stage(&self) -> RunStage {
+        match self.phase {
+            Phase::Running => RunStage::Running,
+            Phase::Draining { .. } | Phase::Closing { .. } => RunStage::Draining,
+            Phase::Ended => RunStage::Stopped,
+        }
+    }
+}

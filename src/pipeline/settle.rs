@@ -1,0 +1,232 @@
+//! Settling: rows become durable, partitions come and go, commits are asked for.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::insert::CutBatch;
+use super::{Pipeline, wall_clock};
+use crate::batch::{Letter, LooseRow, Refused};
+use crate::ledger::Slot;
+use crate::record::{Partition, Position, UnixMs};
+use crate::sink::Sink;
+use crate::source::SourceId;
+use crate::status::RouteState;
+use crate::writer::CutReason;
+
+/// Partitions that go away as soon as what they hold is durable, or at the deadline.
+#[derive(Debug)]
+pub(super) struct Revocation {
+    source: SourceId,
+    partitions: Vec<(Arc<Partition>, Slot)>,
+    pub(super) deadline: Instant,
+    answer: Option<oneshot::Sender<Vec<Position>>>,
+}
+
+impl<S: Sink> Pipeline<S> {
+    /// An insert was acknowledged: its rows are held no longer.
+    pub(super) fn durable(&mut self, cut: CutBatch) {
+        let rows = cut.batch.len();
+        self.let_go(rows, cut.batch.bytes() + cut.body_bytes);
+        self.settled += rows as u64;
+        let table = &mut self.tables[cut.table];
+        table.in_flight -= rows;
+        if let Some(writer) = table.writer {
+            self.writers[writer].inserted += rows as u64;
+            self.writers[writer].inserts += 1;
+            self.rows_inserted(&cut);
+        } else {
+            self.dead_letters_written(&cut);
+        }
+        if let Some(times) = cut.batch.times() {
+            let now = wall_clock();
+            let age = |time: UnixMs| {
+                Duration::from_millis((now - time).max(0).unsigned_abs()).as_secs_f64()
+            };
+            let writer = self.writer_name(cut.table);
+            self.metrics.durable(writer, age(times.1), age(times.0), rows);
+        }
+        self.set_table_state(cut.table, RouteState::Running);
+        self.hurry_waiting(cut.table);
+    }
+
+    fn rows_inserted(&mut self, cut: &CutBatch) {
+        for (ticket, route) in cut.batch.tickets() {
+            let source = self.ledger.source(ticket.slot());
+            if self.ledger.settle(ticket)
+                && let Some(source) = source
+            {
+                self.sources[source.0].tally.inserted += 1;
+            }
+            self.routes[route.index()].inserted += 1;
+        }
+        for (route, count) in cut.rounded.iter() {
+            self.routes[route.index()].rounded += count;
+        }
+    }
+
+    fn dead_letters_written(&mut self, cut: &CutBatch) {
+        for (ticket, route, letter) in cut.batch.letters() {
+            let source = self.ledger.source(ticket.slot());
+            if self.ledger.settle(ticket)
+                && let Some(source) = source
+            {
+                self.sources[source.0].tally.dead_lettered += 1;
+            }
+            let route = &mut self.routes[route.index()];
+            route.dead_lettered += 1;
+            *route.reasons.entry(letter.refused.reason).or_default() += 1;
+        }
+    }
+
+    /// The record can't become a row of its table: it becomes one of the dead letters, and is
+    /// held until that one is durable.
+    pub(super) fn dead_letter(&mut self, row: LooseRow, refused: Refused) {
+        let table = self.tables.len() - 1;
+        let row = row.detached();
+        // A partition that was let go has no source any more; the letter is written all the same.
+        let source = self.ledger.source(row.ticket.slot());
+        let source = source.map_or("", |id| self.sources[id.0].handle.name);
+        let letter = Letter { refused, time: wall_clock(), source };
+        if let Some((batch, reason)) =
+            self.tables[table].buffer.push_letter(row, letter, Instant::now())
+        {
+            self.cut(table, batch, reason);
+        }
+    }
+
+    /// Records are not held any more.
+    fn let_go(&mut self, rows: usize, bytes: usize) {
+        self.held -= rows;
+        self.bytes -= bytes;
+        self.credits.release(rows);
+    }
+
+    pub(super) fn assigned(&mut self, source: SourceId, partitions: Vec<Arc<Partition>>) {
+        for partition in partitions {
+            let slot = self.ledger.open(source, Some(Arc::clone(&partition)));
+            self.sources[source.0].assigned.insert(partition, slot);
+        }
+    }
+
+    pub(super) fn revoked(
+        &mut self,
+        source: SourceId,
+        partitions: &[Arc<Partition>],
+        deadline: Instant,
+        answer: Option<oneshot::Sender<Vec<Position>>>,
+    ) {
+        let assigned = &mut self.sources[source.0].assigned;
+        let partitions = partitions.iter().filter_map(|p| assigned.remove_entry(p)).collect();
+        if answer.is_some() {
+            self.cut_everything(CutReason::Drain);
+        }
+        self.revocations.push(Revocation { source, partitions, deadline, answer });
+    }
+
+    /// Lets partitions go whose records are durable, or whose time is up.
+    pub(super) fn finish_revocations(&mut self, now: Instant) {
+        let ledger = &self.ledger;
+        let finished = |revocation: &mut Revocation| {
+            let held = revocation.partitions.iter().any(|(_, slot)| ledger.held(*slot) > 0);
+            !held || revocation.deadline <= now
+        };
+        let finished: Vec<Revocation> = self.revocations.extract_if(.., finished).collect();
+        for revocation in finished {
+            self.let_partitions_go(revocation);
+        }
+    }
+
+    fn let_partitions_go(&mut self, revocation: Revocation) {
+        let Revocation { source, partitions, answer, .. } = revocation;
+        let durable = partitions.iter().filter_map(|(_, slot)| self.ledger.committable(*slot));
+        let durable: Vec<Position> = durable.collect();
+        let mut released = 0;
+        for (_, slot) in &partitions {
+            released += self.ledger.release(*slot);
+        }
+        if released > 0 {
+            self.sources[source.0].tally.released += released as u64;
+            let count = partitions.len();
+            tracing::info!(
+                released,
+                count,
+                "partitions let go before all was durable; the rest comes again"
+            );
+            self.forget_rows(&partitions.iter().map(|(_, slot)| *slot).collect());
+        }
+        if let Some(answer) = answer
+            && answer.send(durable).is_err()
+        {
+            tracing::warn!("the source did not wait for what to commit; it comes again");
+        }
+    }
+
+    /// Rows of slots that were let go are not worth inserting, unless they are encoded already:
+    /// those may be in ClickHouse, and their insert goes on.
+    fn forget_rows(&mut self, slots: &HashSet<Slot>) {
+        let gone = |ticket: crate::ledger::Ticket| slots.contains(&ticket.slot());
+        let (mut rows, mut bytes) = (0, 0);
+        for table in &mut self.tables {
+            let (forgotten, weight) = table.buffer.forget(gone);
+            rows += forgotten;
+            bytes += weight;
+        }
+        for cut in self.queue.iter_mut().chain(&mut self.waiting).filter(|cut| !cut.is_encoded()) {
+            let before = cut.batch.bytes();
+            let forgotten = cut.batch.forget(gone);
+            self.tables[cut.table].in_flight -= forgotten;
+            rows += forgotten;
+            bytes += before - cut.batch.bytes();
+        }
+        self.queue.retain(|cut| !cut.batch.is_empty());
+        self.waiting.retain(|cut| !cut.batch.is_empty());
+        self.let_go(rows, bytes);
+    }
+
+    /// Tells the sources how far they may commit.
+    pub(super) fn publish_commits(&mut self) {
+        for (index, source) in self.sources.iter().enumerate() {
+            let positions = self.ledger.take_committable(SourceId(index));
+            source.handle.wanted.send_if_modified(|wanted| {
+                let changed = wanted.commit != positions;
+                wanted.commit = positions;
+                changed
+            });
+        }
+    }
+
+    pub(super) fn committed(
+        &mut self,
+        source: SourceId,
+        positions: &[Position],
+        error: Option<String>,
+    ) {
+        if let Some(error) = error {
+            let name = self.sources[source.0].handle.name;
+            tracing::warn!(source = name, "commit failed, tried again with the next: {error}");
+            return;
+        }
+        for position in positions {
+            self.ledger.committed(position);
+        }
+    }
+
+    pub(super) fn dropped_by_client(&mut self, source: SourceId, count: u64) {
+        let source = &mut self.sources[source.0];
+        source.tally.received += count;
+        source.tally.drop_records("unknown", "slow_consumer", count);
+        tracing::warn!(
+            source = source.handle.name,
+            count,
+            "records dropped by the client: too slow"
+        );
+    }
+
+    pub(super) fn connection(&mut self, source: SourceId, error: Option<String>) {
+        self.sources[source.0].tally.connection_error = error;
+    }
+}

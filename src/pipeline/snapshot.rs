@@ -1,0 +1,163 @@
+//! Making the snapshot and publishing it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::time::Instant;
+
+use super::{Attached, Pipeline, wall_clock};
+use crate::sink::Sink;
+use crate::source::{Delivery, SourceId};
+use crate::status::{
+    BackpressureStatus, DeadLetterStatus, RouteState, RouteStatus, RunStage, Snapshot,
+    SourceStatus, WriterStatus,
+};
+
+impl<S: Sink> Pipeline<S> {
+    pub(super) fn publish_if_changed(&mut self) {
+        if std::mem::take(&mut self.changed) {
+            self.publish(self.stage());
+        }
+    }
+
+    /// Publishes a fresh snapshot.
+    pub(super) fn publish(&mut self, stage: RunStage) -> Arc<Snapshot> {
+        let snapshot = Arc::new(self.snapshot(stage));
+        self.status.send_replace(Arc::clone(&snapshot));
+        snapshot
+    }
+
+    fn snapshot(&self, stage: RunStage) -> Snapshot {
+        Snapshot {
+            stage,
+            backpressure: self.backpressure_status(),
+            writers: self.writer_statuses(),
+            sources: self.source_statuses(),
+            routes: self.route_statuses(),
+            dead_letters: self.dead_letter_status(),
+            needs_person: self.needs_person(),
+            rates: self.rates,
+            alerts: self.alerts.in_force().iter().map(ToString::to_string).collect(),
+            made_at: wall_clock(),
+            turned_at: Some(Instant::now()),
+            overdue: self.overdue(),
+        }
+    }
+
+    fn backpressure_status(&self) -> BackpressureStatus {
+        let now = Instant::now();
+        let config = &self.config.backpressure;
+        let paused_for = self.backpressure.paused_for(now);
+        BackpressureStatus {
+            active: self.backpressure.active(),
+            causes: self.backpressure.causes(),
+            current_buffer: self.held,
+            peak_buffer: self.peak_held,
+            pause_threshold: config.pause_threshold,
+            resume_threshold: config.resume_threshold,
+            max_buffer_size: config.max_buffer_size,
+            pull_limit: config.pull_limit,
+            current_bytes: self.bytes,
+            max_buffer_bytes: config.max_buffer_bytes,
+            pause_count: self.backpressure.pause_count(),
+            last_pause: self.backpressure.last_pause(),
+            last_resume: self.backpressure.last_resume(),
+            paused_seconds_total: self.backpressure.paused_total(now).as_secs_f64(),
+            paused_seconds: paused_for.unwrap_or_default().as_secs_f64(),
+            critical: paused_for.is_some_and(|paused| paused >= config.critical_after),
+        }
+    }
+
+    fn writer_statuses(&self) -> BTreeMap<String, WriterStatus> {
+        let status = |(index, tally): (usize, &super::WriterTally)| {
+            let tables = || self.tables.iter().filter(move |table| table.writer == Some(index));
+            let status = WriterStatus {
+                buffered: tables().map(|table| table.buffer.rows()).sum(),
+                in_flight: tables().map(|table| table.in_flight).sum(),
+                inserted: tally.inserted,
+                inserts: tally.inserts,
+                failed_inserts: tally.failed_inserts,
+            };
+            (tally.name.clone(), status)
+        };
+        self.writers.iter().enumerate().map(status).collect()
+    }
+
+    fn source_statuses(&self) -> BTreeMap<String, SourceStatus> {
+        let status = |(index, source): (usize, &Attached)| {
+            (source.handle.name.to_owned(), self.source_status(SourceId(index), source))
+        };
+        self.sources.iter().enumerate().map(status).collect()
+    }
+
+    fn source_status(&self, id: SourceId, source: &Attached) -> SourceStatus {
+        let (tally, observed) = (&source.tally, &source.handle.observed);
+        let pulled = source.handle.delivery == Delivery::Pulled;
+        let lag = observed.lag.load(Ordering::Relaxed);
+        let partitions = observed.partitions.lock().expect("no panic while held").clone();
+        SourceStatus {
+            connected: observed.connected.load(Ordering::Relaxed),
+            received: tally.received,
+            inserted: tally.inserted,
+            dead_lettered: tally.dead_lettered,
+            filtered: tally.filtered,
+            dropped: tally.dropped.clone(),
+            released: tally.released,
+            held: self.ledger.held_of(id),
+            paused: self.backpressure.paused(id.0),
+            natively_paused: pulled.then(|| observed.natively_paused.load(Ordering::Relaxed)),
+            uncommitted: self.ledger.uncommitted(id),
+            assigned: pulled.then_some(source.assigned.len()),
+            lag: (pulled && lag >= 0).then_some(lag),
+            partitions,
+            reconnects: observed.reconnects.load(Ordering::Relaxed),
+            slow_consumer_events: observed.slow_consumer_events.load(Ordering::Relaxed),
+            dropped_subjects: tally.dropped_subjects.to_map(),
+            system: tally.system.to_map(),
+            unrouted: tally.unrouted.to_map(),
+        }
+    }
+
+    fn route_statuses(&self) -> BTreeMap<String, RouteStatus> {
+        let status = |tally: &super::RouteTally| {
+            let table = tally.table.map(|table| &self.tables[table]);
+            let status = RouteStatus {
+                received: tally.received,
+                inserted: tally.inserted,
+                dead_lettered: tally.dead_lettered,
+                filtered: tally.filtered,
+                rounded: tally.rounded,
+                state: table.map_or(RouteState::Running, |table| table.state.clone()),
+            };
+            (tally.name.clone(), status)
+        };
+        self.routes.iter().map(status).collect()
+    }
+
+    fn dead_letter_status(&self) -> DeadLetterStatus {
+        let table = self.tables.last().expect("the dead letters always have a table");
+        let reasons = self.routes.iter().flat_map(|route| {
+            route.reasons.iter().map(|(reason, count)| ((route.name.clone(), *reason), *count))
+        });
+        let by_reason: BTreeMap<_, _> = reasons.collect();
+        DeadLetterStatus {
+            written: by_reason.values().sum(),
+            by_reason,
+            pending: table.buffer.rows() + table.in_flight,
+        }
+    }
+
+    /// What waits for a person, each once. Connections that fail are listed by their sources.
+    fn needs_person(&self) -> Vec<String> {
+        let mut needs: Vec<String> = Vec::new();
+        for table in &self.tables {
+            if let RouteState::AwaitingFix(what) = &table.state
+                && !needs.iter().any(|known| known.ends_with(what.as_str()))
+            {
+                needs.push(format!("table {}: {what}", table.name));
+            }
+        }
+        needs
+    }
+}

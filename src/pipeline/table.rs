@@ -1,0 +1,203 @@
+//! The tables that the routes write to, and the reading of their schemas.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Pipeline;
+use super::insert::Job;
+use super::tally::RouteTally;
+use crate::config::{self, Action, Config, RouteFormat};
+use crate::decode;
+use crate::encode::Program;
+use crate::retry;
+use crate::schema::TableSchema;
+use crate::sink::{InsertError, Sink};
+use crate::status::RouteState;
+use crate::writer::TableBuffer;
+
+/// Dead letters are few and each may matter: written soon, in small batches.
+const DEAD_LETTER_LIMITS: config::Writer = config::Writer {
+    batch_rows: 1_000,
+    batch_bytes: 16 * 1024 * 1024,
+    linger: Duration::from_secs(1),
+};
+
+/// One table as one writer fills it in one format. Routes that agree in all of that share it.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub name: String,
+    /// The index of its writer; None for the dead letters.
+    pub writer: Option<usize>,
+    pub format: RouteFormat,
+    pub buffer: TableBuffer,
+    /// How a batch becomes a body; None until the schema is known.
+    pub program: Option<Arc<Program>>,
+    pub state: RouteState,
+    /// Rows cut and not durable.
+    pub in_flight: usize,
+}
+
+/// The tables of the configuration and, for each route, which one it fills.
+pub(super) fn plan(config: &Config) -> (Vec<Table>, Vec<RouteTally>) {
+    let mut tables: Vec<Table> = Vec::new();
+    let mut routes = Vec::new();
+    for route in &config.routes {
+        let table = match &route.action {
+            Action::Count => None,
+            Action::Insert(insert) => Some(table_of(config, insert, &mut tables)),
+        };
+        routes.push(RouteTally::new(&route.name, &route.class, table));
+    }
+    let dead_letters = RouteFormat::Columns(decode::dead_letter_mapping());
+    tables.push(Table::new(&config.dead_letters.table, None, dead_letters, DEAD_LETTER_LIMITS));
+    (tables, routes)
+}
+
+fn table_of(config: &Config, insert: &config::InsertAction, tables: &mut Vec<Table>) -> usize {
+    let writer = config.writers.keys().position(|name| *name == insert.writer);
+    let same = |table: &Table| {
+        table.writer == writer && table.name == insert.table && table.format == insert.format
+    };
+    tables.iter().position(same).unwrap_or_else(|| {
+        let limits = config.writers[&insert.writer];
+        tables.push(Table::new(&insert.table, writer, insert.format.clone(), limits));
+        tables.len() - 1
+    })
+}
+
+impl Table {
+    fn new(name: &str, writer: Option<usize>, format: RouteFormat, limits: config::Writer) -> Self {
+        Self {
+            name: name.to_owned(),
+            writer,
+            format,
+            buffer: TableBuffer::new(limits),
+            program: None,
+            state: RouteState::Starting,
+            in_flight: 0,
+        }
+    }
+}
+
+/// What is known of the schemas, by the table's name.
+#[derive(Debug)]
+pub(super) struct Schemas(BTreeMap<String, Reading>);
+
+#[derive(Debug)]
+struct Reading {
+    schema: Option<TableSchema>,
+    /// When to read it (again); None while it is being read, or known and good.
+    due: Option<Instant>,
+    failures: u32,
+}
+
+impl Schemas {
+    pub(super) fn new(tables: &[Table]) -> Self {
+        let at_once = || Reading { schema: None, due: Some(Instant::now()), failures: 0 };
+        Self(tables.iter().map(|table| (table.name.clone(), at_once())).collect())
+    }
+
+    pub(super) fn next_due(&self) -> impl Iterator<Item = Instant> {
+        self.0.values().filter_map(|reading| reading.due)
+    }
+}
+
+impl<S: Sink> Pipeline<S> {
+    /// Starts reading the schemas that are due.
+    pub(super) fn read_due_schemas(&mut self) {
+        let now = Instant::now();
+        for (table, reading) in &mut self.schemas.0 {
+            if reading.due.is_some_and(|due| due <= now) {
+                reading.due = None;
+                let (sink, table) = (Arc::clone(&self.sink), table.clone());
+                self.jobs.spawn(async move {
+                    let result = sink.schema(&table).await;
+                    Job::Schema { table, result }
+                });
+            }
+        }
+    }
+
+    /// An insert says that the table is not what it was: look at once.
+    pub(super) fn read_schema_again(&mut self, table: &str) {
+        if let Some(reading) = self.schemas.0.get_mut(table) {
+            reading.due.get_or_insert_with(Instant::now);
+        }
+        self.read_due_schemas();
+    }
+
+    pub(super) fn schema_read(&mut self, table: &str, result: Result<TableSchema, InsertError>) {
+        match result {
+            Ok(schema) => self.schema_known(table, schema),
+            Err(error) => {
+                let text = error.refusal().to_string();
+                let state = match error {
+                    InsertError::AwaitFix(_) => RouteState::AwaitingFix(text),
+                    _ => RouteState::Retrying(text),
+                };
+                self.schema_failed(table, state);
+            }
+        }
+    }
+
+    fn schema_known(&mut self, name: &str, schema: TableSchema) {
+        let mut problems = Vec::new();
+        let mut programs = Vec::new();
+        for (index, table) in self.tables.iter().enumerate().filter(|(_, t)| t.name == name) {
+            match Program::new(&schema, &table.format) {
+                Ok(program) => programs.push((index, program)),
+                Err(found) => problems.extend(found),
+            }
+        }
+        if !problems.is_empty() {
+            let text = format!("table `{name}` and its route do not fit: {}", problems.join("; "));
+            return self.schema_failed(name, RouteState::AwaitingFix(text));
+        }
+        let reading = self.schemas.0.get_mut(name).expect("only known tables are read");
+        let unchanged = reading.schema.as_ref() == Some(&schema);
+        reading.schema = Some(schema);
+        reading.failures = 0;
+        for (index, program) in programs {
+            let table = &mut self.tables[index];
+            table.program = Some(Arc::new(program));
+            // Unchanged although an insert said so: the insert's own error stays in sight.
+            if !unchanged {
+                table.state = RouteState::Running;
+            }
+        }
+        tracing::debug!(table = name, unchanged, "schema read");
+    }
+
+    fn schema_failed(&mut self, name: &str, state: RouteState) {
+        let reading = self.schemas.0.get_mut(name).expect("only known tables are read");
+        reading.failures = reading.failures.saturating_add(1);
+        reading.due = Some(Instant::now() + retry::delay(&self.config.retry, reading.failures));
+        for index in 0..self.tables.len() {
+            if self.tables[index].name == name {
+                self.set_table_state(index, state.clone());
+            }
+        }
+    }
+
+    /// Sets a table's state; a change is logged, once.
+    pub(super) fn set_table_state(&mut self, index: usize, state: RouteState) {
+        let table = &mut self.tables[index];
+        let log_again = std::mem::discriminant(&table.state) != std::mem::discriminant(&state);
+        if log_again {
+            match &state {
+                RouteState::AwaitingFix(what) => {
+                    tracing::error!(table = table.name, "needs a person: {what}");
+                }
+                RouteState::Retrying(why) => {
+                    tracing::warn!(table = table.name, "insert refused, trying again: {why}");
+                }
+                RouteState::Running => tracing::info!(table = table.name, "table works"),
+                RouteState::Starting => {}
+            }
+        }
+        table.state = state;
+    }
+}

@@ -1,0 +1,119 @@
+//! The running counts of sources, routes and writers. Plain numbers that only grow.
+
+use std::collections::BTreeMap;
+
+use crate::record::UnixMs;
+use crate::status::SystemSubject;
+
+/// Names come from whoever publishes; beyond this many they are counted as `other`.
+const MAX_NAMES: usize = 1_000;
+const OTHER: &str = "other";
+
+/// Counts of one source. At every quiet moment received = inserted + dead-lettered + filtered +
+/// dropped + released + held.
+#[derive(Debug, Default)]
+pub(super) struct SourceTally {
+    pub received: u64,
+    pub inserted: u64,
+    pub dead_lettered: u64,
+    pub filtered: u64,
+    pub released: u64,
+    pub dropped: BTreeMap<String, BTreeMap<&'static str, u64>>,
+    pub dropped_subjects: Names<u64>,
+    pub system: Names<SystemSubject>,
+    pub unrouted: Names<u64>,
+    /// What the source said last; None while the connection is up.
+    pub connection_error: Option<String>,
+}
+
+impl SourceTally {
+    pub(super) fn drop_record(&mut self, class: &str, subject: &str, reason: &'static str) {
+        self.drop_records(class, reason, 1);
+        *self.dropped_subjects.entry(subject) += 1;
+    }
+
+    pub(super) fn drop_records(&mut self, class: &str, reason: &'static str, count: u64) {
+        if !self.dropped.contains_key(class) {
+            self.dropped.insert(class.to_owned(), BTreeMap::new());
+        }
+        if let Some(reasons) = self.dropped.get_mut(class) {
+            *reasons.entry(reason).or_default() += count;
+        }
+    }
+
+    pub(super) fn saw_system(&mut self, subject: &str, at: UnixMs) {
+        let seen = self.system.entry(subject);
+        seen.count += 1;
+        seen.last_seen = at;
+    }
+}
+
+/// Something counted by name, for a bounded number of names.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Names<T>(BTreeMap<String, T>);
+
+impl<T: Default + Clone> Names<T> {
+    pub(super) fn entry(&mut self, name: &str) -> &mut T {
+        let known = self.0.contains_key(name) || self.0.len() < MAX_NAMES;
+        let key = if known { name } else { OTHER };
+        if !self.0.contains_key(key) {
+            self.0.insert(key.to_owned(), T::default());
+        }
+        self.0.get_mut(key).expect("was there, or has just been put there")
+    }
+
+    pub(super) fn to_map(&self) -> BTreeMap<String, T> {
+        self.0.clone()
+    }
+}
+
+/// Counts of one route.
+#[derive(Debug)]
+pub(super) struct RouteTally {
+    pub name: String,
+    pub class: String,
+    /// The index of its table; None for a route that only counts.
+    pub table: Option<usize>,
+    pub received: u64,
+    pub inserted: u64,
+    pub dead_lettered: u64,
+    pub filtered: u64,
+    pub rounded: u64,
+    pub reasons: BTreeMap<&'static str, u64>,
+}
+
+impl RouteTally {
+    pub(super) fn new(name: &str, class: &str, table: Option<usize>) -> Self {
+        Self {
+            name: name.to_owned(),
+            class: class.to_owned(),
+            table,
+            received: 0,
+            inserted: 0,
+            dead_lettered: 0,
+            filtered: 0,
+            rounded: 0,
+            reasons: BTreeMap::new(),
+        }
+    }
+
+    /// Whether its records are never dropped because the bridge is full.
+    pub(super) fn is_system(&self) -> bool {
+        self.class == "system"
+    }
+}
+
+/// Counts of one writer.
+#[derive(Debug)]
+pub(super) struct WriterTally {
+    pub name: String,
+    pub inserted: u64,
+    pub inserts: u64,
+    pub failed_inserts: u64,
+}
+
+impl WriterTally {
+    pub(super) fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), inserted: 0, inserts: 0, failed_inserts: 0 }
+    }
+}

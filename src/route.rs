@@ -1,0 +1,112 @@
+//! Which record goes where: ordered routes, the first match wins.
+//!
+//! Pure. Matches by topic or subject only, never by payload; answers are remembered per name.
+
+use std::collections::HashMap;
+
+use anyhow::Context as _;
+use regex::Regex;
+
+use crate::config;
+use crate::record::Record;
+use crate::subject::SubjectPattern;
+
+/// A route's index in the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RouteId(pub u16);
+
+impl RouteId {
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// Names are chosen by whoever publishes, so what is remembered of them is bounded.
+const REMEMBERED_NAMES: usize = 10_000;
+
+#[derive(Debug)]
+struct Matcher {
+    topics: Vec<TopicPattern>,
+    subjects: Vec<SubjectPattern>,
+}
+
+#[derive(Debug)]
+enum TopicPattern {
+    Exact(String),
+    Regex(Regex),
+}
+
+impl TopicPattern {
+    fn matches(&self, topic: &str) -> bool {
+        match self {
+            Self::Exact(name) => name == topic,
+            Self::Regex(regex) => regex.is_match(topic),
+        }
+    }
+}
+
+/// The routes, in order.
+#[derive(Debug)]
+pub struct Router {
+    matchers: Vec<Matcher>,
+    topics: HashMap<String, Option<RouteId>>,
+    subjects: HashMap<String, Option<RouteId>>,
+}
+
+impl Router {
+    pub fn new(routes: &[config::Route]) -> anyhow::Result<Self> {
+        let matchers = routes.iter().map(matcher).collect::<anyhow::Result<Vec<_>>>()?;
+        Ok(Self { matchers, topics: HashMap::new(), subjects: HashMap::new() })
+    }
+
+    /// The route that takes this record; None if no route does.
+    pub fn route(&mut self, record: &Record<'_>) -> Option<RouteId> {
+        if let Some(topic) = record.topic() {
+            let find = |matcher: &Matcher| matcher.topics.iter().any(|p| p.matches(topic));
+            remembered(&mut self.topics, topic, || first(&self.matchers, find))
+        } else {
+            let subject = record.subject().unwrap_or_default();
+            let find = |matcher: &Matcher| matcher.subjects.iter().any(|p| p.matches(subject));
+            remembered(&mut self.subjects, subject, || first(&self.matchers, find))
+        }
+    }
+}
+
+fn matcher(route: &config::Route) -> anyhow::Result<Matcher> {
+    let topic = |name: &String| {
+        if name.starts_with('^') {
+            let regex = Regex::new(name).with_context(|| format!("route `{}`", route.name))?;
+            Ok(TopicPattern::Regex(regex))
+        } else {
+            Ok(TopicPattern::Exact(name.clone()))
+        }
+    };
+    let subject = |pattern: &String| {
+        pattern.parse().with_context(|| format!("route `{}`: subject `{pattern}`", route.name))
+    };
+    Ok(Matcher {
+        topics: route.kafka_topics.iter().map(topic).collect::<anyhow::Result<_>>()?,
+        subjects: route.nats_subjects.iter().map(subject).collect::<anyhow::Result<_>>()?,
+    })
+}
+
+fn first(matchers: &[Matcher], find: impl Fn(&Matcher) -> bool) -> Option<RouteId> {
+    let index = matchers.iter().position(find)?;
+    Some(RouteId(u16::try_from(index).expect("the configuration bounds the number of routes")))
+}
+
+fn remembered(
+    known: &mut HashMap<String, Option<RouteId>>,
+    name: &str,
+    find: impl FnOnce() -> Option<RouteId>,
+) -> Option<RouteId> {
+    if let Some(route) = known.get(name) {
+        return *route;
+    }
+    let route = find();
+    if known.len() < REMEMBERED_NAMES {
+        known.insert(name.to_owned(), route);
+    }
+    route
+}

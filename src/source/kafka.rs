@@ -1,0 +1,288 @@
+//! The Kafka source: one thread that polls one consumer, takes records for which it holds
+//! credits, and hands them over in chunks.
+//!
+//! The only user of rdkafka. Owns the consumer and the assignment. The thread turns one loop:
+//! deal with what happened inside the last poll (rebalances, commit results, statistics), bring
+//! the consumer to what the pipeline wants (pause, stage), commit what is due, take records. It
+//! never stores an offset that the pipeline has not called durable, never drops a record, and
+//! waits for the pipeline only within the deadline of a revocation. What it never does: poll a
+//! record without a credit and hand it over; at most one such record waits in the stash.
+
+mod assignment;
+mod commit;
+mod context;
+mod lag;
+mod rebalance;
+pub mod settings;
+mod take;
+#[cfg(test)]
+mod tests;
+mod trouble;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+
+use crate::config;
+use crate::credits::Credits;
+
+use super::{SourceEvent, SourcePort, Stage};
+use assignment::Assignment;
+use commit::Commits;
+use context::{Context, Happening};
+use take::Stash;
+use trouble::Troubles;
+
+/// The longest wait inside the loop: how soon a change of what is wanted is seen.
+const LOOK: Duration = Duration::from_millis(100);
+/// How often pause or resume is asserted again, to heal what drifted.
+const ASSERT_EVERY: Duration = Duration::from_secs(5);
+/// After a fatal error the consumer is made anew, this much later.
+const REOPEN_AFTER: Duration = Duration::from_secs(2);
+/// How long leaving the group may take before [`SourceEvent::Closed`] is said all the same.
+const LEAVE_WITHIN: Duration = Duration::from_secs(3);
+
+/// How much one chunk may carry. A record larger than `bytes` makes a chunk that is larger.
+#[derive(Debug, Clone, Copy)]
+pub struct ChunkLimits {
+    pub records: usize,
+    pub bytes: usize,
+}
+
+impl Default for ChunkLimits {
+    fn default() -> Self {
+        // A thousand records share the cost of a channel send; 4 MiB bound what one chunk may
+        // overshoot the byte limit of the buffer by.
+        Self { records: 1_000, bytes: 4 * 1024 * 1024 }
+    }
+}
+
+/// A source that was started.
+#[derive(Debug)]
+pub struct Running {
+    thread: std::thread::JoinHandle<()>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl Running {
+    /// Waits for the thread to end, which can take as long as a session if the broker is away:
+    /// not beyond `deadline`.
+    ///
+    /// # Errors
+    /// When it has not ended by then (it goes on by itself), or ended in a panic.
+    pub async fn join(self, deadline: tokio::time::Instant) -> anyhow::Result<()> {
+        let ended = tokio::time::timeout_at(deadline, self.ended).await;
+        ended.is_ok().then_some(()).context("the Kafka client did not close in time")?;
+        // The sender is gone, so the thread has nothing left to do but to end.
+        self.thread.join().map_err(|_| anyhow::anyhow!("the Kafka thread panicked"))
+    }
+}
+
+/// Starts the source. A broker that cannot be reached is no error: it is waited for.
+///
+/// # Errors
+/// When librdkafka refuses the configuration, or a topic pattern means something else to it.
+pub fn start(
+    config: &config::Kafka,
+    instance: &str,
+    topics: &[String],
+    port: SourcePort,
+    credits: Arc<Credits>,
+    limits: ChunkLimits,
+) -> anyhow::Result<Running> {
+    settings::check_topics(topics)?;
+    let client = settings::client_config(config, instance)?;
+    let consumer = open(&client, topics)?;
+    let (end, ended) = oneshot::channel();
+    let poller = Poller {
+        revoke_within: settings::revoke_within(&client),
+        client,
+        topics: topics.to_vec(),
+        consumer: Arc::new(consumer),
+        port,
+        credits,
+        limits: ChunkLimits { records: limits.records.max(1), bytes: limits.bytes },
+        assignment: Assignment::default(),
+        stash: None,
+        commits: Commits::new(config.commit_interval),
+        troubles: Troubles::default(),
+        paused: false,
+        assert_at: Instant::now(),
+        ends_at: Instant::now(),
+        last_chunk: (1, 1024),
+        fatal: None,
+        runtime: tokio::runtime::Builder::new_current_thread().enable_time().build()?,
+    };
+    let thread = std::thread::Builder::new().name("kafka-poll".to_owned());
+    let thread = thread.spawn(move || {
+        let _end = end; // dropped when the thread ends, also by a panic
+        poller.run();
+    })?;
+    Ok(Running { thread, ended })
+}
+
+fn open(client: &ClientConfig, topics: &[String]) -> anyhow::Result<BaseConsumer<Context>> {
+    let consumer: BaseConsumer<Context> =
+        client.create_with_context(Context::default()).map_err(settings::refused)?;
+    let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+    consumer.subscribe(&names).with_context(|| format!("subscribing to {names:?}"))?;
+    Ok(consumer)
+}
+
+/// The pipeline is gone: there is nobody to hand anything to.
+#[derive(Debug)]
+struct Gone;
+
+/// What the thread owns.
+struct Poller {
+    client: ClientConfig,
+    topics: Vec<String>,
+    consumer: Arc<BaseConsumer<Context>>,
+    port: SourcePort,
+    credits: Arc<Credits>,
+    limits: ChunkLimits,
+    revoke_within: Duration,
+    assignment: Assignment,
+    /// A record that came when there was no credit for it.
+    stash: Option<Stash>,
+    commits: Commits,
+    troubles: Troubles,
+    /// What the consumer was last told.
+    paused: bool,
+    assert_at: Instant,
+    /// When to ask the brokers for the ends of the partitions, while nothing is fetched.
+    ends_at: Instant,
+    /// Records and bytes of the last chunk: how much room to make for the next.
+    last_chunk: (usize, usize),
+    /// The consumer is beyond help, and why.
+    fatal: Option<String>,
+    /// For waiting with a deadline; no task runs on it.
+    runtime: Runtime,
+}
+
+impl Poller {
+    fn run(mut self) {
+        let error = match self.turn_until_closing() {
+            Ok(()) => None,
+            Err(Gone) => Some("the pipeline is gone".to_owned()),
+        };
+        self.leave();
+        let closed = self.send(SourceEvent::Closed { error });
+        tracing::debug!(told = closed.is_ok(), "the Kafka source has ended");
+        // Dropping the consumer comes last: it may block, and nothing follows it.
+    }
+
+    fn turn_until_closing(&mut self) -> Result<(), Gone> {
+        loop {
+            self.apply_happenings()?;
+            if let Some(why) = self.fatal.take() {
+                self.reopen(&why)?;
+            }
+            let (native_pause, stage) = {
+                let wanted = self.port.wanted.borrow();
+                (wanted.native_pause, wanted.stage)
+            };
+            if stage == Stage::Closing {
+                return self.commit_finally();
+            }
+            self.steer(native_pause);
+            self.commit_due()?;
+            self.look_up_ends(native_pause);
+            if native_pause || stage == Stage::Draining {
+                self.poll_without_credit(LOOK);
+            } else {
+                self.take()?;
+            }
+        }
+    }
+
+    fn send(&self, event: SourceEvent) -> Result<(), Gone> {
+        self.port.events.blocking_send((self.port.id, event)).map_err(|_| Gone)
+    }
+
+    /// Deals with what was noted inside the last poll, in order.
+    fn apply_happenings(&mut self) -> Result<(), Gone> {
+        for happening in self.consumer.context().take() {
+            match happening {
+                Happening::Assign(list) => self.assign(&list)?,
+                Happening::Revoke(list) => self.revoke(&list)?,
+                Happening::Stats(stats) => {
+                    let observed = &self.port.observed;
+                    if stats.connected && !observed.connected.swap(true, Ordering::AcqRel) {
+                        self.troubles.broker_is_up(observed);
+                    }
+                    for end in &stats.ends {
+                        self.assignment.note_end(end);
+                    }
+                    self.report();
+                }
+            }
+        }
+        if let Some(error) = self.troubles.news() {
+            self.send(SourceEvent::Connection { error })?;
+        }
+        Ok(())
+    }
+
+    fn report(&self) {
+        let observed = &self.port.observed;
+        observed.lag.store(self.assignment.lag(), Ordering::Release);
+        let partitions = self.assignment.observed();
+        *observed.partitions.lock().expect("no panic while held") = partitions;
+    }
+
+    /// Brings the consumer to the wanted pause, and asserts it again now and then.
+    fn steer(&mut self, native_pause: bool) {
+        let now = Instant::now();
+        if native_pause == self.paused && now < self.assert_at {
+            return;
+        }
+        let all: Vec<_> = self.assignment.partitions().cloned().collect();
+        let done = self.assert_pause(&all, native_pause);
+        self.paused = native_pause;
+        self.port.observed.natively_paused.store(native_pause && done, Ordering::Release);
+        self.assert_at = now + if done { ASSERT_EVERY } else { LOOK };
+    }
+
+    /// A fatal error ends a consumer, never the source.
+    fn reopen(&mut self, why: &str) -> Result<(), Gone> {
+        tracing::error!("the Kafka client failed and is made anew: {why}");
+        self.stash = None;
+        self.commits.forget();
+        let lost = self.assignment.clear();
+        if !lost.is_empty() {
+            self.send(SourceEvent::Lost(lost))?;
+        }
+        self.report();
+        self.runtime.block_on(tokio::time::sleep(REOPEN_AFTER));
+        match open(&self.client, &self.topics) {
+            Ok(consumer) => {
+                self.consumer.context().set_closing();
+                self.consumer = Arc::new(consumer);
+            }
+            Err(error) => self.fatal = Some(format!("{error:#}")),
+        }
+        Ok(())
+    }
+
+    /// Leaves the group, so that the others need not wait for a session to time out.
+    fn leave(&mut self) {
+        self.consumer.context().set_closing();
+        self.stash = None;
+        if let Err(error) = self.consumer.close_queue() {
+            tracing::warn!("leaving the Kafka group: {error}");
+            return;
+        }
+        let deadline = Instant::now() + LEAVE_WITHIN;
+        while !self.consumer.closed() && Instant::now() < deadline {
+            // What still comes was never handed over: it is not committed, and comes again.
+            drop(self.consumer.poll(LOOK));
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Commits: what the pipeline calls durable, one request at a time, tried again with the next
+//! interval until it succeeds. Also the calls that may block, each on a thread of its own.
+//!
+//! A commit is synchronous for librdkafka: the result of an asynchronous one never reaches the
+//! application with rdkafka 0.39, which registers no commit callback. On a thread of its own it
+//! holds up nobody, and its result depends on no poll, so on no credit.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
+use std::time::{Duration, Instant};
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::topic_partition_list::Offset;
+
+use crate::record::{Partition, Position};
+use crate::source::SourceEvent;
+
+use super::context::Context;
+use super::lag::End;
+use super::{Gone, Poller};
+
+/// How long to wait for a commit: at a revocation others wait, at the end the process.
+const COMMIT_WITHIN: Duration = Duration::from_secs(5);
+/// How often the ends of the partitions are asked for while nothing is fetched.
+const ENDS_EVERY: Duration = Duration::from_secs(5);
+const ENDS_WITHIN: Duration = Duration::from_millis(500);
+
+/// When to commit next, and the commit on its way, if there is one.
+pub(super) struct Commits {
+    interval: Duration,
+    next: Instant,
+    in_flight: Option<Aside<CommitResult>>,
+}
+
+/// What a commit came to, by position.
+#[derive(Default)]
+struct CommitResult {
+    done: Vec<Position>,
+    failed: Vec<Position>,
+    why: Option<String>,
+}
+
+impl Commits {
+    pub(super) fn new(interval: Duration) -> Self {
+        Self { interval, next: Instant::now() + interval, in_flight: None }
+    }
+
+    /// The consumer is given up: what it still commits is nobody's any more.
+    pub(super) fn forget(&mut self) {
+        self.in_flight = None;
+    }
+
+    fn is_due(&mut self, now: Instant) -> bool {
+        if now < self.next || self.in_flight.is_some() {
+            return false;
+        }
+        self.next = now + self.interval;
+        true
+    }
+}
+
+impl Poller {
+    /// Looks after the commit on its way, and begins the next when it is time.
+    pub(super) fn commit_due(&mut self) -> Result<(), Gone> {
+        self.finish_commit(Duration::ZERO)?;
+        if self.commits.is_due(Instant::now()) {
+            let durable = self.port.wanted.borrow().commit.clone();
+            self.begin_commit(self.due(&durable));
+        }
+        Ok(())
+    }
+
+    fn begin_commit(&mut self, due: Vec<Position>) {
+        if !due.is_empty() {
+            let consumer = Arc::clone(&self.consumer);
+            self.commits.in_flight = Aside::begin("kafka-commit", move || commit(&consumer, due));
+        }
+    }
+
+    /// Waits for the commit on its way, no longer than `within`.
+    fn finish_commit(&mut self, within: Duration) -> Result<(), Gone> {
+        let Some(aside) = self.commits.in_flight.take() else { return Ok(()) };
+        match aside.finish(within) {
+            Ok(CommitResult { done, failed, why }) => {
+                self.told(done, None)?;
+                self.told(failed, why)
+            }
+            Err(still) => {
+                self.commits.in_flight = still;
+                Ok(())
+            }
+        }
+    }
+
+    /// Notes and tells the result of a commit.
+    fn told(&mut self, mut positions: Vec<Position>, error: Option<String>) -> Result<(), Gone> {
+        // Of an epoch that is over nothing is told.
+        positions.retain(|position| self.assignment.contains(&position.partition));
+        if positions.is_empty() {
+            return Ok(());
+        }
+        match &error {
+            None => positions.iter().for_each(|position| self.assignment.committed(position)),
+            Some(error) => self.troubles.commit_failed(error),
+        }
+        self.report();
+        self.send(SourceEvent::Committed { positions, error })
+    }
+
+    /// Commits what of `durable` belongs to partitions that `concern` us, and waits for the
+    /// result, under a deadline. The commit on its way comes first: none may overtake another.
+    pub(super) fn commit_now(
+        &mut self,
+        durable: &[Position],
+        concern: impl Fn(&Partition) -> bool,
+    ) -> Result<(), Gone> {
+        self.finish_commit(self.revoke_within.min(COMMIT_WITHIN))?;
+        if self.commits.in_flight.is_none() {
+            let mut due = self.due(durable);
+            due.retain(|position| concern(&position.partition));
+            self.begin_commit(due);
+            self.finish_commit(self.revoke_within.min(COMMIT_WITHIN))?;
+        }
+        if self.commits.in_flight.take().is_some() {
+            self.troubles.commit_failed("no answer from the group's broker in time");
+        }
+        Ok(())
+    }
+
+    /// The last commit of this consumer: everything is drained.
+    pub(super) fn commit_finally(&mut self) -> Result<(), Gone> {
+        let durable = self.port.wanted.borrow().commit.clone();
+        self.commit_now(&durable, |_| true)
+    }
+
+    /// While nothing is fetched, librdkafka does not see the partitions grow, and the lag would
+    /// stand still just when somebody looks at it: ask the brokers.
+    pub(super) fn look_up_ends(&mut self, native_pause: bool) {
+        let now = Instant::now();
+        let fetching = !native_pause && !self.port.observed.starved.load(Ordering::Acquire);
+        if fetching || now < self.ends_at || !self.port.observed.connected.load(Ordering::Acquire) {
+            return;
+        }
+        self.ends_at = now + ENDS_EVERY;
+        let partitions: Vec<_> = self.assignment.partitions().cloned().collect();
+        let consumer = Arc::clone(&self.consumer);
+        let aside = Aside::begin("kafka-ends", move || fetch_ends(&consumer, &partitions));
+        let ends = aside.and_then(|aside| aside.finish(2 * ENDS_WITHIN).ok());
+        for end in ends.unwrap_or_default() {
+            self.assignment.note_end(&end);
+        }
+        self.report();
+    }
+}
+
+/// The ends, as far as they can be had before the time is over.
+fn fetch_ends(consumer: &BaseConsumer<Context>, partitions: &[Arc<Partition>]) -> Vec<End> {
+    let deadline = Instant::now() + ENDS_WITHIN;
+    let mut ends = Vec::with_capacity(partitions.len());
+    for partition in partitions {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let Ok((low, end)) = consumer.fetch_watermarks(&partition.topic, partition.number, left)
+        else {
+            break;
+        };
+        let (topic, number) = (partition.topic.clone(), partition.number);
+        ends.push(End { topic, number, low: Some(low), end: Some(end), committed: None });
+    }
+    ends
+}
+
+/// Commits, and reads back what the group has then: the call itself fails only if all partitions
+/// failed.
+fn commit(consumer: &BaseConsumer<Context>, due: Vec<Position>) -> CommitResult {
+    let list = list_of(&due);
+    if let Err(error) = consumer.commit(&list, CommitMode::Sync) {
+        return CommitResult { failed: due, why: Some(error.to_string()), ..Default::default() };
+    }
+    let Ok(group) = consumer.committed_offsets(list, COMMIT_WITHIN) else {
+        return CommitResult { done: due, ..Default::default() }; // the commit was answered
+    };
+    let took = |Position { partition, offset }: &Position| {
+        let found = group.find_partition(&partition.topic, partition.number);
+        found.is_some_and(|found| found.offset() == Offset::Offset(*offset))
+    };
+    let (done, failed) = due.into_iter().partition(took);
+    CommitResult { done, failed, why: Some("the broker did not take it".to_owned()) }
+}
+
+fn list_of(positions: &[Position]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(positions.len());
+    for Position { partition, offset } in positions {
+        let mut element = list.add_partition(&partition.topic, partition.number);
+        element.set_offset(Offset::Offset(*offset)).expect("an offset is not negative");
+    }
+    list
+}
+
+/// A call that may block for as long as a session, on a thread of its own. One that is given up
+/// ends by itself; nobody listens to it.
+struct Aside<T> {
+    told: mpsc::Receiver<T>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl<T: Send + 'static> Aside<T> {
+    fn begin(name: &str, call: impl FnOnce() -> T + Send + 'static) -> Option<Self> {
+        let (tell, told) = mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let listened = tell.send(call());
+            drop(listened);
+        });
+        let thread =
+            thread.inspect_err(|error| tracing::error!("starting {name}: {error}")).ok()?;
+        Some(Self { told, thread })
+    }
+
+    /// The result, if it comes in time; else the call, to be asked again. A call that panicked is
+    /// over, and told nothing.
+    fn finish(self, within: Duration) -> Result<T, Option<Self>> {
+        let told = match self.told.try_recv() {
+            Err(TryRecvError::Empty) if !within.is_zero() => self.told.recv_timeout(within),
+            Err(TryRecvError::Empty) => Err(RecvTimeoutError::Timeout),
+            Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
+            Ok(result) => Ok(result),
+        };
+        if matches!(told, Err(RecvTimeoutError::Timeout)) {
+            return Err(Some(self));
+        }
+        if self.thread.join().is_err() {
+            tracing::error!("a call to Kafka panicked");
+        }
+        told.map_err(|_| None)
+    }
+}

@@ -1,0 +1,143 @@
+//! Partitions come and go. Runs between two polls, so nothing is half taken when it does; the
+//! group waits for us until the consumer was told, by [`Poller::assign`] or [`Poller::revoke`].
+
+use std::sync::Arc;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{Consumer as _, RebalanceProtocol};
+use rdkafka::topic_partition_list::Offset;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::record::{Partition, Position};
+use crate::source::SourceEvent;
+
+use super::{Gone, Poller};
+
+impl Poller {
+    pub(super) fn assign(&mut self, list: &TopicPartitionList) -> Result<(), Gone> {
+        let told = match self.consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => self.consumer.incremental_assign(list),
+            _ => self.consumer.assign(list),
+        };
+        if let Err(error) = told {
+            self.fatal = Some(format!("taking an assignment: {error}"));
+            return Ok(());
+        }
+        let stale = self.positions();
+        let mut assigned = Vec::with_capacity(list.count());
+        for element in list.elements() {
+            let (topic, number) = (element.topic(), element.partition());
+            assigned.push(self.assignment.add(topic, number, position_in(&stale, topic, number)));
+            self.troubles.is_assigned(topic);
+        }
+        // New partitions are never paused, and ones that return may still be: say which it is,
+        // before the first poll can bring a record of them.
+        if !self.assert_pause(&assigned, self.paused) {
+            self.assert_at = std::time::Instant::now();
+        }
+        tracing::info!(partitions = assigned.len(), "Kafka partitions assigned");
+        self.report();
+        if assigned.is_empty() { Ok(()) } else { self.send(SourceEvent::Assigned(assigned)) }
+    }
+
+    /// A small shutdown for the partitions that go: the pipeline drains them, what it answers is
+    /// committed, and only then are they let go.
+    pub(super) fn revoke(&mut self, list: &TopicPartitionList) -> Result<(), Gone> {
+        let keys: Vec<(String, i32)> =
+            list.elements().iter().map(|e| (e.topic().to_owned(), e.partition())).collect();
+        let going: Vec<Arc<Partition>> = keys
+            .iter()
+            .filter_map(|(topic, number)| self.assignment.find(topic, *number))
+            .map(|index| Arc::clone(self.assignment.get(index)))
+            .collect();
+        if self.stash.as_ref().is_some_and(|stash| going.contains(&stash.partition)) {
+            self.stash = None; // never handed over: it comes again, to whoever owns it then
+        }
+        if going.is_empty() {
+            // Nothing of ours; the group still waits for the answer below.
+        } else if self.consumer.assignment_lost() {
+            tracing::warn!(partitions = going.len(), "Kafka partitions lost");
+            self.send(SourceEvent::Lost(going.clone()))?;
+        } else {
+            tracing::info!(partitions = going.len(), "Kafka partitions revoked");
+            self.drain(&going)?;
+        }
+        self.assignment.remove(keys.iter().map(|(topic, number)| (topic.as_str(), *number)));
+        let told = match self.consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => self.consumer.incremental_unassign(list),
+            _ => self.consumer.unassign(),
+        };
+        if let Err(error) = told {
+            self.fatal = Some(format!("giving up an assignment: {error}"));
+        }
+        self.report();
+        Ok(())
+    }
+
+    fn drain(&mut self, going: &[Arc<Partition>]) -> Result<(), Gone> {
+        let deadline = Instant::now() + self.revoke_within;
+        let (answer, answered) = oneshot::channel();
+        let partitions = going.to_vec();
+        self.send(SourceEvent::Revoked { partitions, deadline, answer })?;
+        let wait = async { tokio::time::timeout_at(deadline, answered).await };
+        let durable = match self.runtime.block_on(wait) {
+            Ok(Ok(durable)) => durable,
+            Ok(Err(_)) => return Ok(()), // the answer was dropped: nothing to commit
+            Err(_) => {
+                tracing::warn!("a revocation was not drained in time: its records come again");
+                // What was durable before is known all the same.
+                self.port.wanted.borrow().commit.clone()
+            }
+        };
+        if self.consumer.assignment_lost() {
+            tracing::warn!("Kafka partitions lost while they were drained");
+            return Ok(());
+        }
+        self.commit_now(&durable, |partition| going.iter().any(|p| **p == *partition))
+    }
+
+    /// Pauses or resumes exactly these partitions; says whether all of them obeyed.
+    pub(super) fn assert_pause(&self, partitions: &[Arc<Partition>], pause: bool) -> bool {
+        if partitions.is_empty() {
+            return true;
+        }
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for partition in partitions {
+            list.add_partition(&partition.topic, partition.number);
+        }
+        let told = if pause { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
+        if let Err(error) = told {
+            tracing::warn!(pause, "Kafka pause or resume failed: {error}");
+            return false;
+        }
+        // The call succeeds although a partition failed: each element has its own result.
+        let failed =
+            list.elements().into_iter().find_map(|e| Some((e.partition(), e.error().err()?)));
+        if let Some((partition, error)) = &failed {
+            tracing::warn!(pause, partition, "Kafka pause or resume failed: {error}");
+        }
+        failed.is_none()
+    }
+
+    /// Where the consumer stands in each partition.
+    pub(super) fn positions(&self) -> TopicPartitionList {
+        self.consumer.position().unwrap_or_else(|error| {
+            tracing::debug!("Kafka positions: {error}");
+            TopicPartitionList::new()
+        })
+    }
+
+    /// What is worth committing of what is durable.
+    pub(super) fn due(&self, durable: &[Position]) -> Vec<Position> {
+        let positions = self.positions();
+        self.assignment.due(durable, |p| position_in(&positions, &p.topic, p.number))
+    }
+}
+
+fn position_in(list: &TopicPartitionList, topic: &str, number: i32) -> Option<i64> {
+    match list.find_partition(topic, number)?.offset() {
+        Offset::Offset(offset) => Some(offset),
+        _ => None,
+    }
+}

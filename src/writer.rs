@@ -1,0 +1,123 @@
+//! A writer's buffer: for each of its tables the open batch, and when it is cut.
+//!
+//! Pure. Linger is a deadline that the pipeline's timer watches: a batch is cut also when nothing
+//! arrives any more.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::batch::{Batch, Letter, LooseRow};
+use crate::config;
+use crate::ledger::Ticket;
+use crate::record::Chunk;
+use crate::route::RouteId;
+
+/// Why a batch was cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CutReason {
+    Rows,
+    Bytes,
+    Linger,
+    /// No credit was left and nothing was under way that would give one back.
+    Credits,
+    /// A partition goes away, or the bridge stops.
+    Drain,
+}
+
+impl CutReason {
+    /// The name under which it is counted.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rows => "rows",
+            Self::Bytes => "bytes",
+            Self::Linger => "linger",
+            Self::Credits => "credits",
+            Self::Drain => "drain",
+        }
+    }
+}
+
+/// The open batch of one table in one writer.
+#[derive(Debug)]
+pub struct TableBuffer {
+    limits: config::Writer,
+    open: Batch,
+    first_at: Option<Instant>,
+}
+
+impl TableBuffer {
+    #[must_use]
+    pub fn new(limits: config::Writer) -> Self {
+        Self { limits, open: Batch::default(), first_at: None }
+    }
+
+    /// Rows in the open batch.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Adds a row; returns the batch if that made it full.
+    #[must_use]
+    pub fn push(
+        &mut self,
+        chunk: &Arc<Chunk>,
+        index: usize,
+        ticket: Ticket,
+        route: RouteId,
+        now: Instant,
+    ) -> Option<(Batch, CutReason)> {
+        self.open.push(chunk, index, ticket, route);
+        self.pushed(now)
+    }
+
+    /// Adds a dead letter; returns the batch if that made it full.
+    #[must_use]
+    pub fn push_letter(
+        &mut self,
+        row: LooseRow,
+        letter: Letter,
+        now: Instant,
+    ) -> Option<(Batch, CutReason)> {
+        self.open.push_letter(row, letter);
+        self.pushed(now)
+    }
+
+    fn pushed(&mut self, now: Instant) -> Option<(Batch, CutReason)> {
+        self.first_at.get_or_insert(now);
+        let reason = if self.open.len() >= self.limits.batch_rows {
+            CutReason::Rows
+        } else if self.open.bytes() >= self.limits.batch_bytes {
+            CutReason::Bytes
+        } else {
+            return None;
+        };
+        Some((self.cut()?, reason))
+    }
+
+    /// When linger cuts the open batch; None while it is empty.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.first_at.map(|first_at| first_at + self.limits.linger)
+    }
+
+    /// The open batch, if it holds anything.
+    #[must_use]
+    pub fn cut(&mut self) -> Option<Batch> {
+        self.first_at = None;
+        let batch = std::mem::take(&mut self.open);
+        (!batch.is_empty()).then_some(batch)
+    }
+
+    /// Drops the rows whose claim fulfils `gone` from the open batch; says how many rows and bytes.
+    pub fn forget(&mut self, gone: impl Fn(Ticket) -> bool) -> (usize, usize) {
+        let before = self.open.bytes();
+        let rows = self.open.forget(gone);
+        if self.open.is_empty() {
+            self.first_at = None;
+        }
+        (rows, before - self.open.bytes())
+    }
+}
