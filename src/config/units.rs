@@ -18,6 +18,9 @@ pub(super) const DURATION: &str = "duration";
 pub(super) const SIZE: &str = "size";
 pub(super) const SECRET: &str = "password";
 
+/// Nobody means more, and a clock can still add it to now.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// A length of time: `"5s"`, `"1m 30s"`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Span(pub(super) Duration);
@@ -38,9 +41,13 @@ impl Span {
                 "a duration needs a unit, for example \"{bare}s\" or \"{bare}ms\""
             ));
         }
-        humantime::parse_duration(bare).map(Self).map_err(|error| {
+        let span = humantime::parse_duration(bare).map_err(|error| {
             format!("not a duration ({error}); write for example \"500ms\", \"5s\", \"1m 30s\"")
-        })
+        })?;
+        if span > LONGEST {
+            return Err("must be at most \"365days\"".to_owned());
+        }
+        Ok(Self(span))
     }
 }
 
