@@ -210,7 +210,7 @@ def _parse(arguments):
     which.add_argument(
         "--users-file",
         metavar="XML",
-        help="ClickHouse's users and grants instead; default must be there, without a password",
+        help="ClickHouse's users and grants instead; default has to be there, passwordless",
     )
 
     parser = _Parser(
