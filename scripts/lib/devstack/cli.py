@@ -198,7 +198,7 @@ def _parse(arguments):
         type=_port_base,
         metavar="N",
         default=argparse.SUPPRESS,
-        help=f"use {servers.PORTS_PER_STACK} ports from N on (default: free ones, the same each time)",
+        help=f"its {servers.PORTS_PER_STACK} ports start at N (default: free ones, kept until `down`)",
     )
     users = argparse.ArgumentParser(add_help=False)
     which = users.add_mutually_exclusive_group()
@@ -210,7 +210,7 @@ def _parse(arguments):
     which.add_argument(
         "--users-file",
         metavar="XML",
-        help="ClickHouse's users and grants instead; user default must be in it, without a password",
+        help="ClickHouse's users and grants instead; default has to be there, passwordless",
     )
 
     parser = _Parser(
