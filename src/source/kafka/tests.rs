@@ -1,6 +1,7 @@
 //! The Kafka source against librdkafka's in-process broker.
 
 mod bench;
+mod real;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -197,33 +198,29 @@ async fn a_native_pause_outlasts_a_rebalance() {
 }
 
 #[tokio::test]
-async fn a_revocation_waits_for_its_answer_and_commits_it() {
+async fn a_revocation_waits_for_its_answer_before_it_commits() {
     let cluster = cluster(&[("t", 2)]);
     let brokers = cluster.bootstrap_servers();
     produce(&brokers, "t", 0, &numbered(0, 10));
-    produce(&brokers, "t", 1, &numbered(10, 20));
     let mut config = bench::settings(&brokers);
     config.commit_interval = Duration::from_secs(3600);
     let mut bench = Bench::start(&config, &["t"], 100);
     bench.answers = false;
-    bench.until_seen(20).await;
+    bench.until_seen(10).await;
     let other = Other::join(&brokers, "t");
     bench.until("a revocation", |bench| !bench.revoked.is_empty()).await;
     assert!(!other.has_partitions.load(Ordering::Acquire));
-    assert!(bench.committed.is_empty());
+    assert!(bench.committed.is_empty() && bench.commit_errors.is_empty());
     let revoked = bench.revoked.pop().unwrap();
     assert_eq!(revoked.partitions.len(), 2, "eager: all of them");
-    let durable = bench.all_seen();
-    revoked.answer.send(durable.clone()).unwrap();
+    revoked.answer.send(bench.all_seen()).unwrap();
     bench.until("a new assignment", |bench| bench.assigned.len() == 1).await;
-    assert_eq!(bench.committed, durable);
     assert!(bench.assigned[0].epoch > 2, "a new epoch");
-    assert_eq!([0, 1].map(|n| group_offset(&brokers, "t", n)), [Some(10), Some(10)]);
-    other.leave();
+    // Unlike Kafka (see the tests in `real`) the mock broker refuses commits in a rebalance.
+    assert_eq!(bench.commit_errors.len(), 1, "{:?}", bench.commit_errors);
     bench.answers = true;
-    bench.until("all again", |bench| bench.assigned.len() == 2).await;
     bench.close().await;
-    assert_eq!(bench.seen.len(), 20, "nothing came twice");
+    other.leave();
 }
 
 #[tokio::test]
@@ -262,9 +259,11 @@ async fn cooperative_rebalances_take_only_what_goes() {
     let revoked = first.revoked.pop().unwrap();
     assert_eq!(revoked.partitions.len(), 1);
     let durable = first.all_seen();
+    let going = Arc::clone(&revoked.partitions[0]);
     revoked.answer.send(durable).unwrap();
     first.until("its commit", |bench| !bench.committed.is_empty()).await;
     assert_eq!(first.committed.len(), 1, "only what goes is committed");
+    assert_eq!(group_offset(&brokers, "t", going.number), Some(10));
     assert_eq!(first.assigned.len(), 1);
     second.until("the other partition", |bench| bench.assigned.len() == 1).await;
     first.answers = true;
