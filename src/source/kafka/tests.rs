@@ -143,6 +143,7 @@ async fn nothing_is_handed_over_while_draining() {
     bench.want(|wanted| wanted.commit = durable.clone());
     // Commits go on.
     bench.until("a commit", |bench| !bench.committed.is_empty()).await;
+    bench.until("lag", |bench| bench.handle.observed.lag.load(Ordering::Acquire) == 10).await;
     bench.close().await;
     assert_eq!((bench.seen.len(), bench.credits.used()), (10, 10));
     assert_eq!(bench.committed, durable, "a record that waits in the stash is not committed");
@@ -198,6 +199,30 @@ async fn a_native_pause_outlasts_a_rebalance() {
 }
 
 #[tokio::test]
+async fn a_partition_that_comes_back_is_not_still_paused() {
+    let cluster = cluster(&[("t", 2)]);
+    let brokers = cluster.bootstrap_servers();
+    let mut bench = Bench::start(&bench::settings(&brokers), &["t"], 100);
+    bench.until("both partitions", |bench| bench.assigned.len() == 2).await;
+    bench.want(|wanted| wanted.native_pause = true);
+    let paused = |bench: &Bench| bench.handle.observed.natively_paused.load(Ordering::Acquire);
+    bench.until("a native pause", paused).await;
+    let other = Other::join(&brokers, "t");
+    let has = Arc::clone(&other.has_partitions);
+    bench
+        .until("the other's share", |b| has.load(Ordering::Acquire) && b.assigned.len() == 1)
+        .await;
+    bench.want(|wanted| wanted.native_pause = false);
+    bench.until("the end of the pause", |bench| !paused(bench)).await;
+    other.leave();
+    bench.until("both again", |bench| bench.assigned.len() == 2).await;
+    produce(&brokers, "t", 0, &numbered(0, 5));
+    produce(&brokers, "t", 1, &numbered(5, 10));
+    bench.until_seen(10).await;
+    bench.close().await;
+}
+
+#[tokio::test]
 async fn a_revocation_waits_for_its_answer_before_it_commits() {
     let cluster = cluster(&[("t", 2)]);
     let brokers = cluster.bootstrap_servers();
@@ -210,6 +235,7 @@ async fn a_revocation_waits_for_its_answer_before_it_commits() {
     let other = Other::join(&brokers, "t");
     bench.until("a revocation", |bench| !bench.revoked.is_empty()).await;
     assert!(!other.has_partitions.load(Ordering::Acquire));
+    assert_eq!(group_offset(&brokers, "t", 0), None);
     assert!(bench.committed.is_empty() && bench.commit_errors.is_empty());
     let revoked = bench.revoked.pop().unwrap();
     assert_eq!(revoked.partitions.len(), 2, "eager: all of them");
