@@ -78,12 +78,16 @@ impl Ledger {
         Slot(u32::try_from(self.slots.len() - 1).expect("fewer than 4 billion assignments"))
     }
 
-    /// Admits a record. Offsets of one slot come in ascending order, with gaps.
+    /// Admits a record. Offsets of one slot come in ascending order, with gaps. Without a
+    /// partition there is no order to keep and nothing to commit: the record is only counted.
     pub fn admit(&mut self, slot: Slot, offset: i64) -> Ticket {
         let state = self.state_mut(slot).expect("records are admitted to open slots only");
-        let count = u32::try_from(state.open.len()).expect("the cap bounds what is open");
-        state.open.push_back(Entry { offset, settled: false });
         state.unsettled += 1;
+        if state.partition.is_none() {
+            return Ticket { slot, sequence: 0 };
+        }
+        let count = u32::try_from(state.open.len()).expect("fewer than 4 billion wait for one");
+        state.open.push_back(Entry { offset, settled: false });
         Ticket { slot, sequence: state.front.wrapping_add(count) }
     }
 
@@ -97,6 +101,10 @@ impl Ledger {
     /// The record is durable. False if its slot was released: then it is nobody's any more.
     pub fn settle(&mut self, ticket: Ticket) -> bool {
         let Some(state) = self.state_mut(ticket.slot) else { return false };
+        if state.partition.is_none() {
+            state.unsettled -= 1;
+            return true;
+        }
         let index = ticket.sequence.wrapping_sub(state.front) as usize;
         let entry = state.open.get_mut(index).expect("a ticket is settled once");
         assert!(!entry.settled, "a ticket is settled once");
@@ -115,6 +123,13 @@ impl Ledger {
     pub fn release(&mut self, slot: Slot) -> usize {
         let state = self.slots.get_mut(slot.0 as usize).and_then(Option::take);
         state.map_or(0, |state| state.unsettled)
+    }
+
+    /// Gives up what a source holds, says how much that is. What is durable may be committed all
+    /// the same. Nothing may be settled any more.
+    pub fn give_up(&mut self, source: SourceId) -> usize {
+        let of_source = self.slots.iter_mut().flatten().filter(|state| state.source == source);
+        of_source.map(|state| std::mem::take(&mut state.unsettled)).sum()
     }
 
     #[must_use]
@@ -243,6 +258,33 @@ mod tests {
         assert!(!ledger.settle(ticket));
         assert_eq!(committable(&ledger, new), None);
         assert_eq!(ledger.held_of(KAFKA), 0);
+    }
+
+    #[test]
+    fn what_is_given_up_is_not_held_and_what_was_durable_stays_committable() {
+        let mut ledger = Ledger::default();
+        let slot = ledger.open(KAFKA, Some(partition(0, 1)));
+        let first = ledger.admit(slot, 5);
+        ledger.admit(slot, 6);
+        ledger.settle(first);
+        assert_eq!(ledger.give_up(KAFKA), 1);
+        assert_eq!((ledger.held(slot), ledger.held_of(KAFKA)), (0, 0));
+        assert_eq!(committable(&ledger, slot), Some(6));
+        assert_eq!(ledger.give_up(KAFKA), 0);
+    }
+
+    #[test]
+    fn without_a_partition_one_stuck_record_does_not_make_the_ledger_grow() {
+        let mut ledger = Ledger::default();
+        let slot = ledger.open(KAFKA, None);
+        ledger.admit(slot, 0);
+        for _ in 0..1_000 {
+            let ticket = ledger.admit(slot, 0);
+            assert!(ledger.settle(ticket));
+        }
+        assert_eq!(ledger.held(slot), 1);
+        let state = ledger.state(slot).expect("it is open");
+        assert!(state.open.is_empty());
     }
 
     #[test]

@@ -72,6 +72,12 @@ impl<S: Sink> Pipeline<S> {
             self.sources[intake.source.0].tally.released += 1;
             return;
         };
+        if self.is_leaving() && intake.delivery == Delivery::Pulled {
+            // Nobody waits for it any more: it is not committed, and comes again.
+            self.sources[intake.source.0].tally.released += 1;
+            self.abandoned += 1;
+            return;
+        }
         match self.fate(intake, record, route, all - index) {
             Fate::Admit(route, table) => {
                 intake.credits -= 1;
@@ -148,6 +154,10 @@ impl<S: Sink> Pipeline<S> {
             route.filtered += 1;
             return Fate::Filter;
         };
+        if self.is_leaving() {
+            self.abandoned += 1;
+            return Fate::Drop(id, "abandoned");
+        }
         if intake.credits == 0 {
             let (want, reserve) = if system { (1, SYSTEM_RESERVE_ROWS) } else { (remaining, 0) };
             intake.credits = self.credits.admit(want, reserve);

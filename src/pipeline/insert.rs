@@ -166,6 +166,11 @@ impl<S: Sink> Pipeline<S> {
     }
 
     pub(super) fn job_done(&mut self, job: Job) {
+        // An insert may end in the moment in which it is given up: its rows were counted as
+        // abandoned, and are not held any more.
+        if self.is_leaving() {
+            return;
+        }
         match job {
             Job::Inserted(attempt) => self.attempted(*attempt),
             Job::Schema { table, result } => self.schema_read(&table, result),
