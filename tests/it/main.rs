@@ -3,4 +3,5 @@
 
 mod config;
 mod nats_source;
-mod profile;
+mod pipeline;
+mod rig;
