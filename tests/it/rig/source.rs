@@ -166,28 +166,31 @@ impl End {
 
     pub(crate) async fn push_kinds(&mut self, subject: &str, kinds: &[Kind]) {
         for kinds in kinds.chunks(POLL) {
-            let mut chunk = Chunk::with_capacity(self.received_at, kinds.len(), kinds.len() * 64);
-            for kind in kinds {
-                let payload = payload(*kind, &format!("n/{}", self.sent));
-                self.sent += 1;
-                let payload = payload.as_deref().map(str::as_bytes);
-                chunk.push(NewRecord { subject, payload, ..NewRecord::default() }, []);
-            }
-            self.send(SourceEvent::Records(chunk)).await;
+            self.push_at_once(subject, kinds).await;
         }
     }
 
-    /// Records with payloads of so many bytes.
-    pub(crate) async fn push_heavy(&mut self, subject: &str, count: usize, bytes: usize) {
-        let filler = "x".repeat(bytes);
-        for _ in 0..count {
-            let payload = format!("{{\"id\":\"n/{}\",\"filler\":\"{filler}\"}}", self.sent);
+    /// All of them in one chunk, however many.
+    pub(crate) async fn push_at_once(&mut self, subject: &str, kinds: &[Kind]) {
+        let mut chunk = Chunk::with_capacity(self.received_at, kinds.len(), kinds.len() * 64);
+        for kind in kinds {
+            let payload = payload(*kind, &format!("n/{}", self.sent));
             self.sent += 1;
-            let mut chunk = Chunk::with_capacity(self.received_at, 1, payload.len() + 64);
-            let payload = Some(payload.as_bytes());
+            let payload = payload.as_deref().map(str::as_bytes);
             chunk.push(NewRecord { subject, payload, ..NewRecord::default() }, []);
-            self.send(SourceEvent::Records(chunk)).await;
         }
+        self.send(SourceEvent::Records(chunk)).await;
+    }
+
+    /// A record with a payload of some more bytes than so many.
+    pub(crate) async fn push_heavy(&mut self, subject: &str, bytes: usize) {
+        let filler = "x".repeat(bytes);
+        let payload = format!("{{\"id\":\"n/{}\",\"filler\":\"{filler}\"}}", self.sent);
+        self.sent += 1;
+        let mut chunk = Chunk::with_capacity(self.received_at, 1, payload.len() + 64);
+        let payload = Some(payload.as_bytes());
+        chunk.push(NewRecord { subject, payload, ..NewRecord::default() }, []);
+        self.send(SourceEvent::Records(chunk)).await;
     }
 
     /// The last that is wanted for commit, by topic, partition and epoch.
