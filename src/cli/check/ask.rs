@@ -105,9 +105,25 @@ async fn table(clickhouse: &ClickHouse, name: &str) -> Table {
 
 /// A refusal is for a person; what would be tried again is not there.
 fn probe_error(error: &InsertError) -> ProbeError {
-    let text = error.refusal().to_string();
+    let text = words(error);
     match error {
         InsertError::Retry(_) => ProbeError::Unreachable(text),
         _ => ProbeError::Refused(text),
+    }
+}
+
+/// What ClickHouse said, for a report that has named it already.
+pub(super) fn words(error: &InsertError) -> String {
+    /// Of a refused login ClickHouse writes a page on where passwords are kept.
+    const LOGIN: [u32; 4] = [192, 193, 194, 516];
+    let refusal = error.refusal();
+    let message = &refusal.message;
+    match refusal.code {
+        Some(code) if LOGIN.contains(&code) => {
+            let remedy = message.split_once(" (Code: ").map_or(message.as_str(), |(text, _)| text);
+            format!("{remedy} (code {code})")
+        }
+        Some(_) => message.clone(),
+        None => message.strip_prefix("cannot reach ClickHouse: ").unwrap_or(message).to_owned(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::ask::{Table, table_of};
+use super::ask::{Table, table_of, words};
 use super::compare::{Grade, Report};
 use crate::config::{Action, Config, RouteFormat};
 use crate::decode;
@@ -121,15 +121,14 @@ fn absent(config: &Config, missing: &[&str], report: &mut Report) {
 }
 
 fn refused(config: &Config, name: &str, error: &InsertError, report: &mut Report) {
-    let refusal = error.refusal();
-    let text = if refusal.code == Some(UNKNOWN_DATABASE) {
+    let text = if error.refusal().code == Some(UNKNOWN_DATABASE) {
         format!(
             "ClickHouse has no database {}: create it (`data-bridge schema --apply` does), or \
              correct clickhouse.database",
             database(config, name)
         )
     } else {
-        format!("ClickHouse: {refusal}")
+        format!("ClickHouse: {}", words(error))
     };
     let number = report.problem(text);
     blame(config, name, report, number);

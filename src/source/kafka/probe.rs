@@ -166,6 +166,9 @@ fn failure(message: &str) -> Option<(&str, &str)> {
     let (_, rest) = message.split_once("]: ")?;
     let (broker, why) = rest.split_once(": ")?;
     let why = why.split_once(" (after ").map_or(why, |(why, _)| why);
+    // librdkafka advises to raise a limit to what the other's text amounts to as a number.
+    let foreign = why.contains("Invalid response size");
+    let why = if foreign { "what answers is no Kafka broker, or wants TLS" } else { why };
     // A broker is named `sasl_ssl://host:port/id`.
     let broker = broker.split_once("://").map_or(broker, |(_, broker)| broker);
     let broker = broker.split_once('/').map_or(broker, |(broker, _)| broker);
