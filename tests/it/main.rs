@@ -4,3 +4,4 @@
 mod check;
 mod config;
 mod nats_source;
+mod profile;
