@@ -57,7 +57,7 @@ impl Bridge {
     async fn ready(database: &str) -> Self {
         let bridge = Self::new(database);
         create_topics().await;
-        bridge.sql(&format!("DROP DATABASE IF EXISTS {database}"), "default");
+        bridge.sql(&format!("DROP DATABASE IF EXISTS {database}"), "default").await;
         let applied = bridge.run(&["schema", "--apply"]);
         assert_eq!(applied.code, 0, "{}", applied.text);
         bridge
@@ -98,17 +98,11 @@ impl Bridge {
         run
     }
 
-    fn sql(&self, statement: &str, database: &str) {
+    async fn sql(&self, statement: &str, database: &str) {
         let url = server("DATA_BRIDGE_TEST_CLICKHOUSE");
-        let url = format!("{url}/?database={database}");
-        let done = Command::new("curl").args(["-sS", "--fail-with-body", &url]);
-        let done = done_with(done, statement);
-        assert!(done.status.success(), "{statement}: {}", String::from_utf8_lossy(&done.stdout));
+        let client = clickhouse::Client::default().with_url(url).with_database(database);
+        client.query(statement).execute().await.unwrap();
     }
-}
-
-fn done_with(command: &mut Command, statement: &str) -> std::process::Output {
-    command.args(["--data-binary", statement]).output().unwrap()
 }
 
 struct Run {
@@ -154,7 +148,7 @@ fn groups() -> Vec<String> {
 #[tokio::test]
 async fn all_is_well_with_the_shipped_profile_and_nothing_is_left_behind() {
     let bridge = Bridge::ready("check_well").await;
-    bridge.sql("DROP TABLE dead_letters", "check_well");
+    bridge.sql("DROP TABLE dead_letters", "check_well").await;
     bridge.check().says(
         0,
         &[
@@ -175,7 +169,7 @@ async fn all_is_well_with_the_shipped_profile_and_nothing_is_left_behind() {
 #[tokio::test]
 async fn a_table_or_a_topic_that_is_missing_is_named() {
     let bridge = Bridge::ready("check_missing").await;
-    bridge.sql("DROP TABLE signals", "check_missing");
+    bridge.sql("DROP TABLE signals", "check_missing").await;
     bridge.check().says(
         1,
         &[
@@ -193,18 +187,20 @@ async fn a_table_or_a_topic_that_is_missing_is_named() {
     bridge
         .with("CLICKHOUSE__DATABASE", "check_nowhere")
         .check()
-        .says(1, &["ClickHouse has no database check_nowhere: create it"]);
+        .says(1, &["ClickHouse: database `check_nowhere` does not exist: create it"]);
 }
 
 #[tokio::test]
 async fn a_column_that_is_missing_or_computed_is_named() {
     let bridge = Bridge::ready("check_columns").await;
-    bridge.sql("ALTER TABLE ticks DROP COLUMN spread", "check_columns");
-    bridge.sql("ALTER TABLE signals MODIFY COLUMN payload MATERIALIZED 'x'", "check_columns");
-    bridge.sql(
-        "ALTER TABLE aggregates MODIFY SETTING non_replicated_deduplication_window = 0",
-        "check_columns",
-    );
+    bridge.sql("ALTER TABLE ticks DROP COLUMN spread", "check_columns").await;
+    bridge.sql("ALTER TABLE signals MODIFY COLUMN payload MATERIALIZED 'x'", "check_columns").await;
+    bridge
+        .sql(
+            "ALTER TABLE aggregates MODIFY SETTING non_replicated_deduplication_window = 0",
+            "check_columns",
+        )
+        .await;
     bridge.check().says(
         1,
         &[

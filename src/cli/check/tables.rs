@@ -123,8 +123,7 @@ fn absent(config: &Config, missing: &[&str], report: &mut Report) {
 fn refused(config: &Config, name: &str, error: &InsertError, report: &mut Report) {
     let text = if error.refusal().code == Some(UNKNOWN_DATABASE) {
         format!(
-            "ClickHouse has no database {}: create it (`data-bridge schema --apply` does), or \
-             correct clickhouse.database",
+            "ClickHouse has no database {}: create it, or correct the route's `table`",
             database(config, name)
         )
     } else {
