@@ -15,6 +15,7 @@
 mod link;
 mod losses;
 mod options;
+pub mod probe;
 mod reader;
 mod subscriptions;
 

@@ -73,7 +73,8 @@ fn remedy(code: u32, place: &Place<'_>) -> Option<String> {
              --apply` creates those of the profile), or correct the route's `table`"
         ),
         81 => format!(
-            "database `{database}` does not exist: create it, or correct clickhouse.database"
+            "database `{database}` does not exist: create it (`data-bridge schema --apply` does), \
+             or correct clickhouse.database"
         ),
         192 | 193 | 194 | 516 => format!(
             "ClickHouse does not accept user `{user}`: correct clickhouse.user and \
