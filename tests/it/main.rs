@@ -1,5 +1,9 @@
 //! The one integration-test binary.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod bridge;
 mod config;
+mod lab;
 mod nats_source;
+mod stack;
+mod undisturbed;
