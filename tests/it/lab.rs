@@ -156,7 +156,8 @@ impl Lab {
         moved.collect::<Vec<_>>().join("\n") + "\n"
     }
 
-    /// One route for bare numbers, `{"n": 1}`, into a plain MergeTree, where a record that is
+    /// One route for bare numbers, `{"n": 1}`, into a MergeTree that keeps what it is given (but for
+    /// an insert that is tried again after a `kill -9`), so that a record that is
     /// stored twice is seen; and the system's subjects.
     pub(crate) fn numbers(&self, sources: &str) -> String {
         let name = &self.name;
@@ -174,7 +175,8 @@ impl Lab {
     /// The table and the topic for [`Self::numbers`].
     pub(crate) async fn numbers_places(&self) {
         let sql = "CREATE TABLE numbers (n UInt64, _partition Nullable(Int32), \
-                   _offset Nullable(Int64)) ENGINE = MergeTree ORDER BY n";
+                   _offset Nullable(Int64)) ENGINE = MergeTree ORDER BY n \
+                   SETTINGS non_replicated_deduplication_window = 1000";
         self.clickhouse.query(sql).await;
         self.create_topics(&[self.topic("numbers")], PARTITIONS).await;
     }

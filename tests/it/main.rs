@@ -5,5 +5,7 @@ mod bridge;
 mod config;
 mod lab;
 mod nats_source;
+mod outage;
 mod stack;
+mod stopping;
 mod undisturbed;
