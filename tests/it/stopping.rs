@@ -56,16 +56,19 @@ async fn assert_the_rest_comes(lab: &Lab, config: &str, kafka: &Range<u64>) {
 async fn a_stop_under_load_stores_and_commits_all_that_was_taken() {
     let lab = Lab::new().await;
     lab.numbers_places().await;
-    let kafka = 0..150_000;
-    lab.numbers_to_kafka(kafka.clone(), u64::MAX).await;
+    let kafka = 0..100_000;
     let config = lab.numbers("kafka nats");
     let mut bridge = lab.start(&config, "").await;
     let stop = async {
         bridge.wait_until("it is at work", |health| inserted(health, "kafka") > 0).await;
-        sleep(Duration::from_millis(300)).await;
+        sleep(Duration::from_secs(1)).await;
         assert_eq!(bridge.terminate().await, 0, "{}", bridge.log_tail());
     };
-    tokio::join!(lab.numbers_to_nats(NATS..NATS + 10_000, 5_000), stop);
+    tokio::join!(
+        lab.numbers_to_kafka(kafka.clone(), 20_000),
+        lab.numbers_to_nats(NATS..NATS + 20_000, 5_000),
+        stop
+    );
     let stored = assert_committed_is_stored(&lab, &kafka).await;
     assert!(stored > 0 && stored < kafka.end, "it was stopped in the middle: {stored}");
     let (count, different) = lab.stored_numbers(&(NATS..u64::MAX)).await;
