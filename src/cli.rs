@@ -1,7 +1,6 @@
 //! The command line: what can be asked of the program, and the exit code it answers with.
 //!
-//! One file a command. A new one is a `mod` line, a variant of [`Command`] and an arm in
-//! [`Cli::run`].
+//! One file a command. A new one is a `mod` line, a variant of `Command` and an arm in `Cli::run`.
 
 mod config;
 mod generate;

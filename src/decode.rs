@@ -199,4 +199,6 @@ fn fill_metadata(
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -20,7 +20,7 @@ pub struct Slot(u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket {
     slot: Slot,
-    sequence: u32,
+    offset: i64,
 }
 
 impl Ticket {
@@ -30,29 +30,79 @@ impl Ticket {
     }
 }
 
+/// A record that is not settled, or a settled one behind it that was not folded into it yet.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     offset: i64,
     settled: bool,
+    /// Settled records directly behind this one that have no entry of their own any more.
+    folded: u64,
 }
+
+/// Settled entries are folded when there are this many, and more than unsettled ones: so a record
+/// that stays for hours costs nothing for all that pass it, and folding costs little per record.
+const FOLD_AT: usize = 1_024;
 
 #[derive(Debug)]
 struct State {
     source: SourceId,
-    /// None: no position, nothing to commit, ever.
+    /// None: no position, nothing to commit, ever; only counted.
     partition: Option<Arc<Partition>>,
-    /// Admitted and not in the durable prefix yet, in order.
+    /// From the first record that is not settled on, in order.
     open: VecDeque<Entry>,
-    /// The sequence number of the front of `open`; wraps, which the cap makes harmless.
-    front: u32,
     unsettled: usize,
-    /// The offset after the durable prefix.
+    /// The offset after the last record that was admitted.
+    end: i64,
+    /// How far everything is durable; None before the first.
     committable: Option<i64>,
     /// Records of the durable prefix since the start of the assignment.
     prefix_records: u64,
-    /// The last commit that was asked for, and the one that was acknowledged.
+    admitted_records: u64,
+    /// The last commit that was asked for, and the records of the one that was acknowledged.
     asked: Option<(i64, u64)>,
     committed_records: u64,
+}
+
+impl State {
+    fn admit(&mut self, offset: i64) {
+        self.unsettled += 1;
+        self.admitted_records += 1;
+        if self.partition.is_some() {
+            debug_assert!(self.end <= offset, "offsets ascend");
+            self.end = offset + 1;
+            self.open.push_back(Entry { offset, settled: false, folded: 0 });
+        }
+    }
+
+    fn settle(&mut self, offset: i64) {
+        self.unsettled -= 1;
+        if self.partition.is_none() {
+            return;
+        }
+        let found = self.open.binary_search_by_key(&offset, |entry| entry.offset);
+        let entry = &mut self.open[found.expect("a ticket is settled once")];
+        assert!(!entry.settled, "a ticket is settled once");
+        entry.settled = true;
+        while let Some(first) = self.open.front().filter(|entry| entry.settled) {
+            self.prefix_records += 1 + first.folded;
+            self.open.pop_front();
+            self.committable = Some(self.open.front().map_or(self.end, |next| next.offset));
+        }
+        if self.open.len() - self.unsettled > self.unsettled.max(FOLD_AT) {
+            self.fold();
+        }
+    }
+
+    fn fold(&mut self) {
+        let mut kept: VecDeque<Entry> = VecDeque::with_capacity(self.unsettled);
+        for entry in self.open.drain(..) {
+            match kept.back_mut().filter(|_| entry.settled) {
+                Some(before) => before.folded += 1 + entry.folded,
+                None => kept.push_back(entry),
+            }
+        }
+        self.open = kept;
+    }
 }
 
 /// All slots, by number; a released one stays as None.
@@ -68,10 +118,11 @@ impl Ledger {
             source,
             partition,
             open: VecDeque::new(),
-            front: 0,
             unsettled: 0,
+            end: 0,
             committable: None,
             prefix_records: 0,
+            admitted_records: 0,
             asked: None,
             committed_records: 0,
         }));
@@ -80,11 +131,8 @@ impl Ledger {
 
     /// Admits a record. Offsets of one slot come in ascending order, with gaps.
     pub fn admit(&mut self, slot: Slot, offset: i64) -> Ticket {
-        let state = self.state_mut(slot).expect("records are admitted to open slots only");
-        let count = u32::try_from(state.open.len()).expect("the cap bounds what is open");
-        state.open.push_back(Entry { offset, settled: false });
-        state.unsettled += 1;
-        Ticket { slot, sequence: state.front.wrapping_add(count) }
+        self.state_mut(slot).expect("records are admitted to open slots only").admit(offset);
+        Ticket { slot, offset }
     }
 
     /// A record that needs nothing more (a tombstone, a filtered one): settled at once, so that
@@ -96,19 +144,13 @@ impl Ledger {
 
     /// The record is durable. False if its slot was released: then it is nobody's any more.
     pub fn settle(&mut self, ticket: Ticket) -> bool {
-        let Some(state) = self.state_mut(ticket.slot) else { return false };
-        let index = ticket.sequence.wrapping_sub(state.front) as usize;
-        let entry = state.open.get_mut(index).expect("a ticket is settled once");
-        assert!(!entry.settled, "a ticket is settled once");
-        entry.settled = true;
-        state.unsettled -= 1;
-        while let Some(first) = state.open.front().filter(|entry| entry.settled) {
-            state.committable = Some(first.offset + 1);
-            state.prefix_records += 1;
-            state.open.pop_front();
-            state.front = state.front.wrapping_add(1);
+        match self.state_mut(ticket.slot) {
+            Some(state) => {
+                state.settle(ticket.offset);
+                true
+            }
+            None => false,
         }
-        true
     }
 
     /// Forgets a slot; says how many of its records were not settled: they come again.
@@ -134,7 +176,8 @@ impl Ledger {
         self.state(slot).map_or(0, |state| state.unsettled)
     }
 
-    /// How far the slot may be committed; None while nothing of it is durable.
+    /// How far the slot may be committed: to the first record that is not durable. None while
+    /// nothing of it is durable.
     #[must_use]
     pub fn committable(&self, slot: Slot) -> Option<Position> {
         let state = self.state(slot)?;
@@ -172,7 +215,7 @@ impl Ledger {
         let of_source = self.slots.iter().flatten().filter(|state| state.source == source);
         of_source
             .filter(|state| state.partition.is_some())
-            .map(|state| state.prefix_records + state.open.len() as u64 - state.committed_records)
+            .map(|state| state.admitted_records - state.committed_records)
             .sum()
     }
 
@@ -234,6 +277,21 @@ mod tests {
     }
 
     #[test]
+    fn a_record_that_stays_costs_nothing_for_all_that_pass_it() {
+        let mut ledger = Ledger::default();
+        let slot = ledger.open(KAFKA, Some(partition(0, 1)));
+        let bad = ledger.admit(slot, 0);
+        for offset in 1..1_000_000 {
+            ledger.pass(slot, offset);
+        }
+        let state = ledger.state(slot).unwrap();
+        assert!(state.open.len() <= 2 * FOLD_AT, "{} entries for one record", state.open.len());
+        assert_eq!((committable(&ledger, slot), ledger.uncommitted(KAFKA)), (None, 1_000_000));
+        ledger.settle(bad);
+        assert_eq!(committable(&ledger, slot), Some(1_000_000));
+    }
+
+    #[test]
     fn a_late_insert_of_a_released_partition_commits_nothing() {
         let mut ledger = Ledger::default();
         let old = ledger.open(KAFKA, Some(partition(0, 1)));
@@ -267,7 +325,7 @@ mod tests {
         /// never goes back.
         #[test]
         fn only_the_contiguous_durable_prefix_is_committable(
-            steps in prop::collection::vec((0u8..4, any::<prop::sample::Index>()), 1..120)
+            steps in prop::collection::vec((0u8..4, any::<prop::sample::Index>()), 1..120), folds in 0u8..2
         ) {
             let mut ledger = Ledger::default();
             let slot = ledger.open(KAFKA, Some(partition(0, 1)));
@@ -295,9 +353,18 @@ mod tests {
                     }
                     _ => {}
                 }
+                if folds == 1 {
+                    ledger.state_mut(slot).unwrap().fold();
+                }
+                // Behind the last record of the durable prefix, not behind the first that is open:
+                // there may be a gap between the two, in which there is nothing.
                 let prefix = reference.iter().take_while(|(_, settled)| **settled).last();
-                let expected = prefix.map(|(offset, _)| offset + 1);
-                prop_assert_eq!(committable(&ledger, slot), expected);
+                let first_open = reference.iter().find(|(_, settled)| !**settled);
+                let now = committable(&ledger, slot);
+                prop_assert_eq!(now.is_some(), prefix.is_some());
+                if let (Some(now), Some((last, _))) = (now, prefix) {
+                    prop_assert!(now > *last && now <= first_open.map_or(next + 1, |(o, _)| *o));
+                }
                 prop_assert!(committable(&ledger, slot) >= before);
                 before = committable(&ledger, slot);
                 let held = reference.values().filter(|settled| !**settled).count();

@@ -2,7 +2,8 @@
 //!
 //! Owns the arguments, the progress bar and the summary; what is sent is decided in `generate`.
 
-use std::fmt::Write as _;
+mod summary;
+
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,14 +11,13 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::json;
 use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::Failure;
 use crate::config::{self, Kafka, Nats, NatsAuth};
 use crate::generate::{
-    Burst, Counts, Kind, Pace, Plan, Recipe, Run, Servers, Tally, Target, demo_profile, sql_check,
+    Burst, Kind, Pace, Plan, Recipe, Run, Servers, Tally, Target, demo_profile, sql_check,
 };
 
 const EXAMPLES: &str = "\
@@ -150,9 +150,9 @@ impl Args {
         };
         let (elapsed, interrupted) = (started.elapsed(), stop.is_cancelled());
         let summary = if self.json {
-            summary_json(plan, &tally, elapsed, interrupted)
+            summary::json(plan, &tally, elapsed, interrupted)
         } else {
-            summary_text(plan, &tally, elapsed)
+            summary::text(plan, &tally, elapsed)
         };
         super::print(&format!("{summary}\n"))?;
         outcome.map_err(|error| Failure::other(format!("{error:#}")))?;
@@ -275,7 +275,7 @@ impl Show {
     }
 
     fn update(&mut self, plan: &Plan, tally: &Tally) {
-        let total = total(plan, tally);
+        let total = summary::total(plan, tally);
         if let Some(bar) = &self.bar {
             bar.set_position(total.sent + total.failed);
             if total.bad > 0 {
@@ -293,80 +293,6 @@ impl Drop for Show {
             bar.finish_and_clear();
         }
     }
-}
-
-fn total(plan: &Plan, tally: &Tally) -> Counts {
-    plan.streams.iter().map(|stream| tally.counts(stream)).fold(Counts::default(), |a, b| Counts {
-        sent: a.sent + b.sent,
-        bad: a.bad + b.bad,
-        failed: a.failed + b.failed,
-    })
-}
-
-fn summary_text(plan: &Plan, tally: &Tally, elapsed: Duration) -> String {
-    let mut text = String::new();
-    let mut line = |cells: [&str; 6]| {
-        let [target, kind, sent, bad, failed, seqs] = cells;
-        writeln!(text, "{target:<7} {kind:<9} {sent:>11} {bad:>6} {failed:>7}  {seqs}")
-            .expect("a String takes every write");
-    };
-    line(["target", "kind", "sent", "bad", "failed", "_seq"]);
-    for stream in &plan.streams {
-        let counts = tally.counts(stream);
-        line([
-            stream.target.name(),
-            stream.kind.name(),
-            &HumanCount(counts.sent).to_string(),
-            &counts.bad.to_string(),
-            &counts.failed.to_string(),
-            &format!("{}..{}", stream.first, stream.end() - 1),
-        ]);
-    }
-    let sums = total(plan, tally);
-    let seconds = elapsed.as_secs_f64();
-    let rate = u64::try_from(u128::from(sums.sent) * 1_000 / elapsed.as_millis().max(1));
-    line([
-        "total",
-        "",
-        &HumanCount(sums.sent).to_string(),
-        &sums.bad.to_string(),
-        &sums.failed.to_string(),
-        &format!("in {seconds:.1} s, {}/s", HumanCount(rate.unwrap_or(u64::MAX))),
-    ]);
-    text.trim_end().to_owned()
-}
-
-fn summary_json(plan: &Plan, tally: &Tally, elapsed: Duration, interrupted: bool) -> String {
-    let streams: Vec<_> = plan
-        .streams
-        .iter()
-        .map(|stream| {
-            let counts = tally.counts(stream);
-            json!({
-                "target": stream.target.name(),
-                "kind": stream.kind.name(),
-                "seq_first": stream.first,
-                "seq_last": stream.end() - 1,
-                "sent": counts.sent,
-                "bad": counts.bad,
-                "failed": counts.failed,
-                "expected_rows": plan.expected_rows(stream),
-            })
-        })
-        .collect();
-    let sums = total(plan, tally);
-    json!({
-        "seed": plan.recipe.seed,
-        "revisions": plan.recipe.revisions,
-        "bad_every": plan.recipe.bad_every,
-        "seconds": elapsed.as_secs_f64(),
-        "interrupted": interrupted,
-        "sent": sums.sent,
-        "bad": sums.bad,
-        "failed": sums.failed,
-        "streams": streams,
-    })
-    .to_string()
 }
 
 #[expect(clippy::print_stderr, reason = "progress goes beside the summary, not into it")]

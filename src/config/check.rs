@@ -44,6 +44,13 @@ impl Check<'_> {
                 self.range(path, branch, i128::from(*number));
                 Json::from(*number)
             }
+            // larger than any limit: YAML and JSON can say so
+            ValueKind::U64(_) | ValueKind::I128(_) | ValueKind::U128(_)
+                if branch.get("type").is_some() =>
+            {
+                self.problems.push(path, show(value), expected(branch));
+                Json::Null
+            }
             kind => json(kind),
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::problem::Problems;
 use super::raw_route::{Column, FullColumn, OneOrMany};
-use crate::decode::{ColumnMapping, Mapping};
+use crate::decode::{ColumnMapping, Mapping, Source, TimeFormat};
 
 pub(super) fn mapping(
     route: &str,
@@ -40,16 +40,16 @@ fn column(key: &str, raw: &Column, problems: &mut Problems) -> Option<ColumnMapp
     }
     let mut from = Vec::with_capacity(sources.len());
     for source in sources {
-        match source.parse() {
+        match source.parse::<Source>() {
             Ok(source) => from.push(source),
-            Err(error) => problems.text(&format!("{key}.from"), source, format!("{error}")),
+            Err(error) => problems.text(&format!("{key}.from"), source, error),
         }
     }
-    let format = match full.format.as_deref().map(str::parse).transpose() {
+    let format = match full.format.as_deref().map(str::parse::<TimeFormat>).transpose() {
         Ok(format) => format,
         Err(error) => {
             let given = full.format.unwrap_or_default();
-            problems.text(&format!("{key}.format"), &given, format!("{error}"));
+            problems.text(&format!("{key}.format"), &given, error);
             return None;
         }
     };

@@ -190,7 +190,7 @@ fn clickhouse_url(raw: &raw::ClickHouse, problems: &mut Problems) {
         Some((_, rest)) if rest.ends_with(":9000") || rest.ends_with(":9440") => {
             "is the native port; the bridge speaks HTTP, such as \"http://localhost:8123\""
         }
-        Some(("http" | "https", rest)) if is_address(rest) => {
+        Some(("http" | "https", rest)) if is_address(rest.split('/').next().unwrap_or(rest)) => {
             if raw.tls.is_some() && raw.url.starts_with("http:") {
                 let text = "must start with https:// for [clickhouse.tls] to have a meaning";
                 problems.text(KEY, &raw.url, text);

@@ -148,7 +148,7 @@ fn parse(schema: &Json, text: &str) -> Result<ValueKind, String> {
             Ok(items.map(str::to_owned).collect::<Vec<_>>().into())
         }
         Some(_) => Err("cannot be given by a variable; set it in a file".to_owned()),
-        None => Err(format!("is a table; {}", expected(schema))),
+        None => Err("is a table; set its keys, each by a variable of its own".to_owned()),
     }
 }
 

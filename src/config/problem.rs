@@ -28,11 +28,6 @@ impl ConfigError {
     pub(super) fn file(text: String) -> Self {
         Self::new(vec![Problem { key: String::new(), value: None, text, origin: None }])
     }
-
-    /// One line for each problem.
-    pub fn lines(&self) -> impl Iterator<Item = String> {
-        self.problems.iter().map(ToString::to_string)
-    }
 }
 
 impl fmt::Display for ConfigError {

@@ -15,7 +15,12 @@ pub(super) fn key(root: &Json, table: &Json, key: &str) -> String {
     if let [only] = elsewhere.as_slice() {
         return format!("did you mean `{only}`?");
     }
-    format!("known here: {}", schema::keys(table).collect::<Vec<_>>().join(", "))
+    let known: Vec<_> = schema::keys(table).collect();
+    if known.is_empty() { "a name is missing".to_owned() } else { known_here(&known) }
+}
+
+fn known_here(known: &[&str]) -> String {
+    format!("known here: {}", known.join(", "))
 }
 
 /// The candidate that differs by a slip of the pen, if there is one.

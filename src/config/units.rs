@@ -18,6 +18,9 @@ pub(super) const DURATION: &str = "duration";
 pub(super) const SIZE: &str = "size";
 pub(super) const SECRET: &str = "password";
 
+/// Nobody means more, and a clock can still add it to now.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// A length of time: `"5s"`, `"1m 30s"`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Span(pub(super) Duration);
@@ -38,9 +41,13 @@ impl Span {
                 "a duration needs a unit, for example \"{bare}s\" or \"{bare}ms\""
             ));
         }
-        humantime::parse_duration(bare).map(Self).map_err(|error| {
+        let span = humantime::parse_duration(bare).map_err(|error| {
             format!("not a duration ({error}); write for example \"500ms\", \"5s\", \"1m 30s\"")
-        })
+        })?;
+        if span > LONGEST {
+            return Err("must be at most \"365days\"".to_owned());
+        }
+        Ok(Self(span))
     }
 }
 
@@ -105,7 +112,7 @@ impl fmt::Display for Size {
     /// The largest unit that says it exactly: what is printed reads back as the same number.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = [(1usize << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-        match units.into_iter().find(|(unit, _)| self.0 >= *unit && self.0 % unit == 0) {
+        match units.into_iter().find(|(unit, _)| self.0 >= *unit && self.0.is_multiple_of(*unit)) {
             Some((unit, name)) => write!(f, "{}{name}", self.0 / unit),
             None => write!(f, "{}B", self.0),
         }

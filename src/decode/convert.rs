@@ -184,9 +184,9 @@ impl Convert {
         let digits = numeric(ty, value)?;
         let too_large = || refuse(Reason::OutOfRange, ty, value);
         let number = number::scaled(digits, i32::from(scale)).ok_or_else(too_large)?;
-        if precision <= 38 {
+        if let Some(&limit) = number::WIDE_POW10.get(usize::from(precision)) {
             let magnitude = number.magnitude.narrow().ok_or_else(too_large)?;
-            if magnitude >= 10_u128.pow(u32::from(precision)) {
+            if magnitude >= limit {
                 return Err(too_large());
             }
         } else if number.magnitude.wide() >= U256::from(10_u8).pow(u32::from(precision)) {

@@ -54,6 +54,17 @@ pub(super) const POW10: [u64; 20] = {
     powers
 };
 
+/// Every power of ten that 128 bits hold: raising one anew for each value costs more than the rest.
+pub(super) const WIDE_POW10: [u128; 39] = {
+    let mut powers = [1; 39];
+    let mut exponent = 1;
+    while exponent < 39 {
+        powers[exponent] = powers[exponent - 1] * 10;
+        exponent += 1;
+    }
+    powers
+};
+
 /// None: it does not fit in 256 bits. `text` is a valid JSON number.
 #[inline]
 pub(super) fn scaled(text: &[u8], scale: i32) -> Option<Scaled> {

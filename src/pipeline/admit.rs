@@ -52,6 +52,9 @@ struct Intake {
 impl<S: Sink> Pipeline<S> {
     /// Takes what a source hands over.
     pub(super) fn take(&mut self, source: SourceId, chunk: Chunk) {
+        if self.is_closing() {
+            return self.take_too_late(source, &chunk);
+        }
         let delivery = self.sources[source.0].handle.delivery;
         let credits = if delivery == Delivery::Pulled { chunk.len() } else { 0 };
         let admitted = Vec::with_capacity(chunk.len());
@@ -64,6 +67,21 @@ impl<S: Sink> Pipeline<S> {
         self.held += intake.admitted.len();
         self.peak_held = self.peak_held.max(self.held);
         self.buffer(chunk, &intake.admitted);
+    }
+
+    /// The final commit was asked for, and nothing can become durable any more: what was pulled
+    /// comes again, what was pushed is lost.
+    fn take_too_late(&mut self, source: SourceId, chunk: &Chunk) {
+        let count = chunk.len() as u64;
+        let source = &mut self.sources[source.0];
+        source.tally.received += count;
+        match source.handle.delivery {
+            Delivery::Pulled => source.tally.released += count,
+            Delivery::Pushed => {
+                source.tally.drop_records("unknown", "abandoned", count);
+                self.abandoned += chunk.len();
+            }
+        }
     }
 
     fn take_record(&mut self, intake: &mut Intake, index: usize, record: &Record<'_>, all: usize) {

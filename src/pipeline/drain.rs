@@ -191,6 +191,11 @@ impl<S: Sink> Pipeline<S> {
         }
     }
 
+    /// The final commit was asked for: what is admitted now could not become durable any more.
+    pub(super) fn is_closing(&self) -> bool {
+        matches!(self.phase, Phase::Closing { .. } | Phase::Ended)
+    }
+
     pub(super) fn ended(&self) -> bool {
         matches!(self.phase, Phase::Ended)
     }

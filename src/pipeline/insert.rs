@@ -128,7 +128,7 @@ impl<S: Sink> Pipeline<S> {
         while self.inserting.len() < self.config.clickhouse.max_in_flight {
             let ready = |cut: &CutBatch| self.tables[cut.table].program.is_some();
             let Some(position) = self.queue.iter().position(ready) else { return };
-            let cut = self.queue.remove(position).expect("the position was just found");
+            let mut cut = self.queue.remove(position).expect("the position was just found");
             let table = &self.tables[cut.table];
             let program = Arc::clone(table.program.as_ref().expect("ready says that it is there"));
             let naming = encode::Naming {
@@ -138,6 +138,11 @@ impl<S: Sink> Pipeline<S> {
                 routes: self.route_names(&cut.batch),
             };
             self.inserting.push((cut.number, now));
+            if !cut.is_encoded() {
+                // Columns and body weigh about what the records do, until they are known.
+                cut.body_bytes = cut.batch.bytes();
+                self.bytes += cut.body_bytes;
+            }
             self.jobs.spawn(attempt(Arc::clone(&self.sink), program, cut, naming, now));
         }
     }
@@ -182,6 +187,7 @@ impl<S: Sink> Pipeline<S> {
             self.dead_letter(row, refused);
         }
         if cut.batch.is_empty() {
+            self.bytes -= cut.body_bytes;
             return;
         }
         self.metrics.insert_finished(self.writer_name(cut.table), took, result.is_ok());

@@ -161,11 +161,11 @@ impl<S: Sink> Pipeline<S> {
         reading.schema = Some(schema);
         reading.failures = 0;
         for (index, program) in programs {
-            let table = &mut self.tables[index];
-            table.program = Some(Arc::new(program));
+            self.tables[index].program = Some(Arc::new(program));
             // Unchanged although an insert said so: the insert's own error stays in sight.
             if !unchanged {
-                table.state = RouteState::Running;
+                self.set_table_state(index, RouteState::Running);
+                self.hurry_waiting(index);
             }
         }
         tracing::debug!(table = name, unchanged, "schema read");

@@ -193,8 +193,9 @@ impl Poller {
             }
             self.steer(native_pause);
             self.commit_due()?;
-            self.look_up_ends(native_pause);
-            if native_pause || stage == Stage::Draining {
+            let resting = native_pause || stage == Stage::Draining;
+            self.look_up_ends(resting);
+            if resting {
                 self.poll_without_credit(LOOK);
             } else {
                 self.take()?;

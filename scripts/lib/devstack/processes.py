@@ -37,7 +37,8 @@ def spawn(argv, directory, log_path):
 
 
 def is_alive(process):
-    return _start_of(process.pid) == process.started and _state_of(process.pid) != "Z"
+    state = _state_of(process.pid)
+    return state not in (None, "Z") and _start_of(process.pid) == process.started
 
 
 def resident_bytes(process):

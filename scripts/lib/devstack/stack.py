@@ -13,7 +13,7 @@ import subprocess
 import time
 import zlib
 
-from devstack import processes, probes, servers
+from devstack import probes, processes, servers
 from devstack.problem import EXIT_USAGE, Problem
 from devstack.processes import Process
 
@@ -144,7 +144,7 @@ class Stack:
         for use, port in ports.items():
             if not probes.is_free(port):
                 raise Problem(
-                    f"port {port} ({server.name} {use}) is in use by another program; "
+                    f"{server.name}: {use} {port} is in use by another program; "
                     f"choose others with --port-base N"
                 )
         directory = self.directory / server.name
@@ -171,7 +171,7 @@ class Stack:
                     raise Problem(f"{name} stopped while it started.\n{self._log_tail(name)}")
                 if self.answers(name):
                     address = self.address(self.server(name))
-                    print(f"{name}: ready in {took_s:.1f} s, {address}", flush=True)
+                    print(f"{name}: ready after {took_s:.1f} s, {address}", flush=True)
                     del waiting[name]
                 elif took_s > READY_WITHIN_S:
                     tail = self._log_tail(name)

@@ -194,3 +194,89 @@ impl Assignment {
         known.reduce(|sum, lag| sum + lag).unwrap_or(-1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn due(
+        assignment: &Assignment,
+        durable: Option<(&Arc<Partition>, i64)>,
+        position: i64,
+    ) -> Vec<i64> {
+        let durable = durable
+            .map(|(partition, offset)| Position { partition: Arc::clone(partition), offset });
+        let durable: Vec<_> = durable.into_iter().collect();
+        let due = assignment.due(&durable, |_| (position >= 0).then_some(position));
+        due.into_iter().map(|position| position.offset).collect()
+    }
+
+    #[test]
+    fn the_durable_prefix_is_committed_once_and_never_backwards() {
+        let mut assignment = Assignment::default();
+        let partition = assignment.add("t", 0, None);
+        (10..20).for_each(|offset| assignment.take(0, offset));
+        assert_eq!(due(&assignment, None, 20), [0; 0], "nothing is known to be durable");
+        assert_eq!(due(&assignment, Some((&partition, 15)), 20), [15]);
+        assignment.committed(&Position { partition: Arc::clone(&partition), offset: 15 });
+        assert_eq!(due(&assignment, Some((&partition, 15)), 20), [0; 0]);
+        assert_eq!(due(&assignment, Some((&partition, 12)), 20), [0; 0]);
+        assert_eq!(due(&assignment, Some((&partition, 99)), 20), [20], "not beyond what was taken");
+    }
+
+    #[test]
+    fn the_position_is_committed_when_all_before_it_is_durable() {
+        let mut assignment = Assignment::default();
+        let partition = assignment.add("t", 0, Some(7));
+        assert_eq!(due(&assignment, None, 7), [0; 0], "left over from an earlier assignment");
+        assert_eq!(due(&assignment, None, 9), [9], "control records alone");
+        assignment.take(0, 9);
+        assert_eq!(due(&assignment, Some((&partition, 9)), 12), [9], "one is not durable");
+        assert_eq!(due(&assignment, Some((&partition, 10)), 12), [12]);
+    }
+
+    #[test]
+    fn an_epoch_that_is_over_is_not_committed() {
+        let mut assignment = Assignment::default();
+        let before = assignment.add("t", 0, None);
+        assignment.take(0, 5);
+        assert_eq!(assignment.remove([("t", 0)]), [Arc::clone(&before)]);
+        let now = assignment.add("t", 0, Some(6));
+        assignment.take(0, 3);
+        assert!(before.epoch < now.epoch && !assignment.contains(&before));
+        assert_eq!(due(&assignment, Some((&before, 6)), 6), [0; 0]);
+        assignment.committed(&Position { partition: before, offset: 6 });
+        assert_eq!(due(&assignment, Some((&now, 4)), 6), [4]);
+    }
+
+    #[test]
+    fn lag_counts_from_what_is_committed() {
+        let mut assignment = Assignment::default();
+        let partition = assignment.add("b", 1, None);
+        assignment.add("a", 0, None);
+        assert_eq!(assignment.lag(), -1);
+        let end = |topic: &str, number, committed, end| End {
+            topic: topic.to_owned(),
+            number,
+            low: Some(0),
+            end: Some(end),
+            committed,
+        };
+        assignment.note_end(&end("a", 0, None, 5));
+        assignment.note_end(&end("b", 1, Some(40), 100));
+        assert_eq!(assignment.lag(), 5 + 60);
+        assignment.committed(&Position { partition, offset: 100 });
+        // Statistics of a paused partition stand still; they do not undo what is newer.
+        assignment.note_end(&end("b", 1, Some(40), 90));
+        assert_eq!(assignment.lag(), 5);
+        assert_eq!(assignment.observed()[1].committed, Some(100));
+    }
+
+    #[test]
+    fn offsets_that_go_back_are_noticed() {
+        let mut assignment = Assignment::default();
+        assignment.add("t", 0, None);
+        assignment.take(0, 5);
+        assert!(assignment.is_rewound(0, 5) && !assignment.is_rewound(0, 6));
+    }
+}

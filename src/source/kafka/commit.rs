@@ -137,9 +137,9 @@ impl Poller {
 
     /// While nothing is fetched, librdkafka does not see the partitions grow, and the lag would
     /// stand still just when somebody looks at it: ask the brokers.
-    pub(super) fn look_up_ends(&mut self, native_pause: bool) {
+    pub(super) fn look_up_ends(&mut self, resting: bool) {
         let now = Instant::now();
-        let fetching = !native_pause && !self.port.observed.starved.load(Ordering::Acquire);
+        let fetching = !resting && !self.port.observed.starved.load(Ordering::Acquire);
         if fetching || now < self.ends_at || !self.port.observed.connected.load(Ordering::Acquire) {
             return;
         }

@@ -74,3 +74,22 @@ pub(super) fn parse(json: &[u8]) -> serde_json::Result<Stats> {
     }
     Ok(Stats { connected: raw.brokers.values().any(|broker| broker.state == "UP"), ends })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ends_of_our_partitions_are_read_from_statistics() {
+        let json =
+            br#"{"name":"x","brokers":{"b:1/1":{"state":"UP","rtt":{"avg":1}}},"topics":{"t":
+            {"topic":"t","partitions":{"-1":{"desired":false,"lo_offset":-1001,"hi_offset":-1001,
+            "ls_offset":-1001,"committed_offset":-1001},"3":{"desired":true,"lo_offset":2,
+            "hi_offset":9,"ls_offset":8,"committed_offset":-1001}}}}}"#;
+        let stats = parse(json).unwrap();
+        assert!(stats.connected);
+        let end =
+            End { topic: "t".to_owned(), number: 3, low: Some(2), end: Some(8), committed: None };
+        assert_eq!(stats.ends, [end]);
+    }
+}

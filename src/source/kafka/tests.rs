@@ -1,6 +1,7 @@
 //! The Kafka source against librdkafka's in-process broker.
 
 mod bench;
+mod real;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -142,6 +143,7 @@ async fn nothing_is_handed_over_while_draining() {
     bench.want(|wanted| wanted.commit = durable.clone());
     // Commits go on.
     bench.until("a commit", |bench| !bench.committed.is_empty()).await;
+    bench.until("lag", |bench| bench.handle.observed.lag.load(Ordering::Acquire) == 10).await;
     bench.close().await;
     assert_eq!((bench.seen.len(), bench.credits.used()), (10, 10));
     assert_eq!(bench.committed, durable, "a record that waits in the stash is not committed");
@@ -197,33 +199,54 @@ async fn a_native_pause_outlasts_a_rebalance() {
 }
 
 #[tokio::test]
-async fn a_revocation_waits_for_its_answer_and_commits_it() {
+async fn a_partition_that_comes_back_is_not_still_paused() {
+    let cluster = cluster(&[("t", 2)]);
+    let brokers = cluster.bootstrap_servers();
+    let mut bench = Bench::start(&bench::settings(&brokers), &["t"], 100);
+    bench.until("both partitions", |bench| bench.assigned.len() == 2).await;
+    bench.want(|wanted| wanted.native_pause = true);
+    let paused = |bench: &Bench| bench.handle.observed.natively_paused.load(Ordering::Acquire);
+    bench.until("a native pause", paused).await;
+    let other = Other::join(&brokers, "t");
+    let has = Arc::clone(&other.has_partitions);
+    bench
+        .until("the other's share", |b| has.load(Ordering::Acquire) && b.assigned.len() == 1)
+        .await;
+    bench.want(|wanted| wanted.native_pause = false);
+    bench.until("the end of the pause", |bench| !paused(bench)).await;
+    other.leave();
+    bench.until("both again", |bench| bench.assigned.len() == 2).await;
+    produce(&brokers, "t", 0, &numbered(0, 5));
+    produce(&brokers, "t", 1, &numbered(5, 10));
+    bench.until_seen(10).await;
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn a_revocation_waits_for_its_answer_before_it_commits() {
     let cluster = cluster(&[("t", 2)]);
     let brokers = cluster.bootstrap_servers();
     produce(&brokers, "t", 0, &numbered(0, 10));
-    produce(&brokers, "t", 1, &numbered(10, 20));
     let mut config = bench::settings(&brokers);
     config.commit_interval = Duration::from_secs(3600);
     let mut bench = Bench::start(&config, &["t"], 100);
     bench.answers = false;
-    bench.until_seen(20).await;
+    bench.until_seen(10).await;
     let other = Other::join(&brokers, "t");
     bench.until("a revocation", |bench| !bench.revoked.is_empty()).await;
     assert!(!other.has_partitions.load(Ordering::Acquire));
-    assert!(bench.committed.is_empty());
+    assert_eq!(group_offset(&brokers, "t", 0), None);
+    assert!(bench.committed.is_empty() && bench.commit_errors.is_empty());
     let revoked = bench.revoked.pop().unwrap();
     assert_eq!(revoked.partitions.len(), 2, "eager: all of them");
-    let durable = bench.all_seen();
-    revoked.answer.send(durable.clone()).unwrap();
+    revoked.answer.send(bench.all_seen()).unwrap();
     bench.until("a new assignment", |bench| bench.assigned.len() == 1).await;
-    assert_eq!(bench.committed, durable);
     assert!(bench.assigned[0].epoch > 2, "a new epoch");
-    assert_eq!([0, 1].map(|n| group_offset(&brokers, "t", n)), [Some(10), Some(10)]);
-    other.leave();
+    // Unlike Kafka (see the tests in `real`) the mock broker refuses commits in a rebalance.
+    assert_eq!(bench.commit_errors.len(), 1, "{:?}", bench.commit_errors);
     bench.answers = true;
-    bench.until("all again", |bench| bench.assigned.len() == 2).await;
     bench.close().await;
-    assert_eq!(bench.seen.len(), 20, "nothing came twice");
+    other.leave();
 }
 
 #[tokio::test]
@@ -262,9 +285,11 @@ async fn cooperative_rebalances_take_only_what_goes() {
     let revoked = first.revoked.pop().unwrap();
     assert_eq!(revoked.partitions.len(), 1);
     let durable = first.all_seen();
+    let going = Arc::clone(&revoked.partitions[0]);
     revoked.answer.send(durable).unwrap();
     first.until("its commit", |bench| !bench.committed.is_empty()).await;
     assert_eq!(first.committed.len(), 1, "only what goes is committed");
+    assert_eq!(group_offset(&brokers, "t", going.number), Some(10));
     assert_eq!(first.assigned.len(), 1);
     second.until("the other partition", |bench| bench.assigned.len() == 1).await;
     first.answers = true;

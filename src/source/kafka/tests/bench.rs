@@ -162,11 +162,16 @@ impl Bench {
         let end = tokio::time::Instant::now() + PATIENCE;
         while !done(self) {
             assert!(tokio::time::Instant::now() < end, "{what}: not within {PATIENCE:?}");
-            let look = Duration::from_millis(20);
-            if let Ok(event) = tokio::time::timeout(look, self.events.recv()).await {
-                let (_, event) = event.unwrap_or_else(|| panic!("{what}: the source is gone"));
-                self.apply(event);
-            }
+            self.look().await;
+        }
+    }
+
+    /// Takes the next event, if it comes soon.
+    pub(super) async fn look(&mut self) {
+        let soon = Duration::from_millis(20);
+        if let Ok(event) = tokio::time::timeout(soon, self.events.recv()).await {
+            let (_, event) = event.expect("the source is gone");
+            self.apply(event);
         }
     }
 
