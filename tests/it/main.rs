@@ -3,6 +3,9 @@
 
 mod backpressure;
 mod config;
+mod histories;
 mod nats_source;
+mod old_failures;
 mod pipeline;
 mod rig;
+mod tidy;
