@@ -118,8 +118,8 @@ impl Report {
 }
 
 pub(super) fn compare(config: &Config, found: &Found) -> Report {
-    let mut report = Report::default();
-    report.routes = config.routes.iter().map(|route| line(config, route)).collect();
+    let routes = config.routes.iter().map(|route| line(config, route)).collect();
+    let mut report = Report { routes, ..Report::default() };
     clickhouse(config, found, &mut report);
     if let (Some(kafka), Some(found)) = (&config.kafka, &found.kafka) {
         match found {
