@@ -8,6 +8,8 @@ RUN apt-get update \
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY src src
+# The statement that creates the dead letters' table is part of the binary.
+COPY config/schema config/schema
 # The caches keep dependencies compiled from one build to the next; what is in them is not in a
 # layer, so the binary is copied out. Without debug information it is a fraction of the size,
 # and its backtraces still name functions.

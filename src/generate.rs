@@ -85,6 +85,18 @@ impl Recipe {
         kind != Kind::System && self.bad_every.is_some_and(|every| seq % every == every - 1)
     }
 
+    /// Where it goes on Kafka; None for the kinds that Kafka does not carry.
+    #[must_use]
+    pub fn kafka_address(&self, kind: Kind, seq: u64) -> Option<Address> {
+        address::on_kafka(kind, seq)
+    }
+
+    /// Where it goes on NATS.
+    #[must_use]
+    pub fn nats_subject(&self, kind: Kind, seq: u64) -> String {
+        address::on_nats(self, kind, seq)
+    }
+
     /// Appends the record's payload to an empty `out`.
     pub fn write(&self, kind: Kind, seq: u64, out: &mut Vec<u8>) {
         match kind {

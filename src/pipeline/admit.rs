@@ -52,7 +52,7 @@ struct Intake {
 impl<S: Sink> Pipeline<S> {
     /// Takes what a source hands over.
     pub(super) fn take(&mut self, source: SourceId, chunk: Chunk) {
-        if self.is_closing() {
+        if self.is_leaving() {
             return self.take_too_late(source, &chunk);
         }
         let delivery = self.sources[source.0].handle.delivery;

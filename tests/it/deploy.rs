@@ -1,0 +1,1 @@
+//! The image and the compose file agree with the program, as far as that shows without an engine.

@@ -1,0 +1,40 @@
+//! From real Kafka and real NATS into real ClickHouse while nothing goes wrong: everything is
+//! there, once, bit for bit.
+
+use data_bridge::generate::{Kind, Target};
+
+use crate::lab::{Lab, assert_accounts, plan, scale, settled};
+
+/// A day's test sends a tenth of what `DATA_BRIDGE_TEST_SCALE=10` does: 1,000,000 candles and
+/// 200,000 records over NATS.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_record_of_an_undisturbed_run_is_there_once_and_exact() {
+    let lab = Lab::new().await;
+    lab.profile_tables().await;
+    lab.profile_topics().await;
+    let (candles, each) = (100_000 * scale(), 5_000 * scale());
+    let plan = plan(&[
+        (Target::Kafka, Kind::Candles, candles),
+        (Target::Nats, Kind::Ticks, 2 * each),
+        (Target::Nats, Kind::Candles, each),
+        (Target::Nats, Kind::External, each / 2),
+        (Target::Nats, Kind::Signals, each / 2),
+        (Target::Nats, Kind::System, 100),
+    ]);
+    let bridge = lab.start(&lab.profile("kafka nats"), "").await;
+    tokio::join!(lab.send_to_kafka(&plan), lab.send_to_nats(&plan, 5_000));
+    let health = bridge
+        .wait_until("all of it is stored", |health| {
+            settled(health, "kafka", candles) && settled(health, "nats", 4 * each + 100)
+        })
+        .await;
+    assert_accounts(&health);
+    assert_eq!(health["metrics"]["dropped"], 0, "{health:#}");
+    assert_eq!(health["metrics"]["dead_letters"], 0, "{health:#}");
+    lab.assert_exact(&plan).await;
+    assert_eq!(health["metrics"]["backpressure"]["pause_count"], 0, "{health:#}");
+    bridge.stop().await;
+    let committed = lab.committed(&lab.topic("aggregate_archive")).await;
+    let sum: i64 = committed.iter().map(|offset| offset.unwrap_or(0)).sum();
+    assert_eq!(sum, i64::try_from(candles).unwrap(), "{committed:?}");
+}
