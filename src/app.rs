@@ -60,6 +60,8 @@ const DEAD_LETTERS: &str = include_str!("../config/schema/dead_letters.sql");
 /// Runs the service until it was told to stop; the exit code says how that went.
 pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let config = Arc::new(config);
+    let (instance, routes) = (&config.instance, config.routes.len());
+    tracing::info!(instance, routes, "data-bridge {} starts", env!("CARGO_PKG_VERSION"));
     let listener = http::bind(config.http.listen).await?;
     let (stop_sender, stop) = watch::channel(Stop::Run);
     let mut tasks = JoinSet::new();
@@ -85,7 +87,14 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     while let Some(ended) = tasks.join_next().await {
         ended.context("a task of the service panicked")?;
     }
-    Ok(if is_clean(&ending?) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let ending = ending?;
+    if is_clean(&ending) {
+        tracing::info!("stopped cleanly");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Ending { abandoned, closed, aborted } = ending;
+    tracing::error!(abandoned, closed, aborted, "stopped, but not cleanly");
+    Ok(ExitCode::FAILURE)
 }
 
 fn is_clean(ending: &Ending) -> bool {
@@ -149,7 +158,8 @@ impl Service {
             attempt += 1;
             let delay = retry::ceiling(&self.config.retry, attempt);
             let what = error.refusal().to_string();
-            tracing::warn!(attempt, ?delay, "waiting for ClickHouse: {what}");
+            let url = &self.config.clickhouse.url;
+            tracing::warn!(url, attempt, ?delay, "waiting for ClickHouse: {what}");
             let mut snapshot = Snapshot::starting(&self.config);
             snapshot.needs_person = vec![format!("waiting for ClickHouse: {what}")];
             self.status.send_replace(Arc::new(snapshot));

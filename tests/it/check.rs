@@ -179,11 +179,12 @@ async fn a_table_or_a_topic_that_is_missing_is_named() {
     );
     let layer = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
     let route = "[[routes]]\nname = 'late'\nkafka_topics = ['check_no_such_topic']\n\
+                 nats_subjects = ['check.late']\n\
                  table = 'ticks'\n";
     std::fs::write(layer.path(), route).unwrap();
     let layer = layer.path().to_str().unwrap();
     let run = bridge.run(&["--config", "config/data-bridge.toml", "--config", layer, "check"]);
-    run.says(1, &["wait 1 late", "1. Kafka has no topic check_no_such_topic: create it"]);
+    run.says(1, &["wait 1 late", "Kafka has no topic check_no_such_topic: create it"]);
     bridge
         .with("CLICKHOUSE__DATABASE", "check_nowhere")
         .check()
