@@ -31,6 +31,7 @@ const MAX_MESSAGE_CHARS: usize = 400;
 
 /// Who did what, for the remedy.
 pub(super) struct Place<'a> {
+    pub url: &'a str,
     pub user: &'a str,
     pub database: &'a str,
     pub table: Option<&'a str>,
@@ -39,7 +40,7 @@ pub(super) struct Place<'a> {
 /// What is to be done about an error.
 pub(super) fn classify(error: &Error, place: &Place<'_>) -> InsertError {
     let Error::BadResponse(text) = error else {
-        let message = format!("cannot reach ClickHouse: {}", causes(error));
+        let message = format!("cannot reach ClickHouse at {}: {}", place.url, causes(error));
         return InsertError::Retry(Refusal { code: None, message: shortened(&message) });
     };
     let code = code(text);
@@ -70,7 +71,7 @@ fn code(text: &str) -> Option<u32> {
 
 /// What a person has to do; None where nothing special is known.
 fn remedy(code: u32, place: &Place<'_>) -> Option<String> {
-    let Place { user, database, table } = place;
+    let Place { url: _, user, database, table } = place;
     let table = table.map_or_else(|| "the table".to_owned(), |table| format!("`{table}`"));
     Some(match code {
         60 | 218 => format!(
@@ -127,7 +128,12 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> InsertError {
-        let place = Place { user: "bridge", database: "market", table: Some("ticks") };
+        let place = Place {
+            url: "http://ch:8123",
+            user: "bridge",
+            database: "market",
+            table: Some("ticks"),
+        };
         classify(&Error::BadResponse(text.to_owned()), &place)
     }
 
