@@ -47,10 +47,6 @@ use crate::subject::SubjectPattern;
 /// Chunks on their way to the pipeline. Few: each may carry 4 MiB that no limit has seen yet.
 const EVENTS: usize = 4;
 
-/// What a core NATS subscription holds for us while the pipeline is busy; see `pitfalls.md`: the
-/// client's own default.
-const NATS_SUBSCRIPTION_RECORDS: usize = 65_536;
-
 /// How long the clients may take to close after they said that they are done.
 const JOIN_WITHIN: Duration = Duration::from_secs(5);
 
@@ -205,7 +201,7 @@ impl Sources {
             let (handle, port) = source::connect(id, "nats", Delivery::Pushed, events.clone());
             sources.handles.push(handle);
             let (others, system) = subjects(config)?;
-            let capacity = NATS_SUBSCRIPTION_RECORDS;
+            let capacity = nats::SUBSCRIPTION_CAPACITY;
             let running =
                 nats::start(nats, &config.instance, &others, &system, port, capacity).await?;
             sources.running.nats = Some(running);
