@@ -123,11 +123,12 @@ impl Run {
     }
 }
 
+/// With as many partitions as `generate` makes: other tests may use the same broker.
 async fn create_topics() {
     let brokers = server("DATA_BRIDGE_TEST_KAFKA");
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
-    let topics = TOPICS.map(|name| NewTopic::new(name, 2, TopicReplication::Fixed(1)));
+    let topics = TOPICS.map(|name| NewTopic::new(name, 6, TopicReplication::Fixed(1)));
     let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(10)));
     for created in admin.create_topics(&topics, &options).await.unwrap() {
         match created {
@@ -198,7 +199,7 @@ async fn a_column_that_is_missing_or_computed_is_named() {
     bridge.sql("ALTER TABLE signals MODIFY COLUMN payload MATERIALIZED 'x'", "check_columns").await;
     bridge
         .sql(
-            "ALTER TABLE aggregates MODIFY SETTING non_replicated_deduplication_window = 0",
+            "ALTER TABLE check_columns.aggregates MODIFY SETTING non_replicated_deduplication_window = 0",
             "check_columns",
         )
         .await;
@@ -207,7 +208,7 @@ async fn a_column_that_is_missing_or_computed_is_named() {
         &[
             "route ticks: table ticks has no column spread",
             "route signals: column payload of table signals is MATERIALIZED",
-            "ALTER TABLE aggregates MODIFY SETTING non_replicated_deduplication_window = 10000",
+            "ALTER TABLE check_columns.aggregates MODIFY SETTING non_replicated_deduplication_window = 10000",
             "Not all is well: 2 problems.",
         ],
     );
