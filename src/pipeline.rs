@@ -1,7 +1,7 @@
 //! The one owner: everything that is held, open, under way or paused is a field of [`Pipeline`].
 //!
-//! [`Pipeline::select`] is the only place that waits; it names what happened as an [`Action`].
-//! [`Pipeline::apply`], which is not async, does it. So the sources are always listened to,
+//! `select` is the only place that waits; it names what happened as an `Action`.
+//! `apply`, which is not async, does it. So the sources are always listened to,
 //! whatever the sink does: backpressure is a decision here, never a blocked channel. It knows no
 //! client crate: sources are handles and events, the sink is a trait, inserts are jobs that own
 //! their batch until they give it back.

@@ -48,7 +48,25 @@ pub(super) fn build(raw: &Raw, problems: &mut Problems) -> Option<Config> {
         http: http(&raw.http, problems)?,
     };
     let routes = route::routes(&raw.routes, &config.writers, problems);
-    Some(Config { routes, ..config })
+    let config = Config { routes, ..config };
+    sources_have_work(&config, problems);
+    Some(config)
+}
+
+/// A source that no route takes anything from would only fail when it subscribes.
+fn sources_have_work(config: &Config, problems: &mut Problems) {
+    if config.routes.is_empty() {
+        return; // said already
+    }
+    let idle = |source: &str, key: &str| {
+        format!("no route has {key}; add some to a route, or leave out [{source}]")
+    };
+    if config.kafka.is_some() && config.routes.iter().all(|route| route.kafka_topics.is_empty()) {
+        problems.bare("kafka", &idle("kafka", "kafka_topics"));
+    }
+    if config.nats.is_some() && config.routes.iter().all(|route| route.nats_subjects.is_empty()) {
+        problems.bare("nats", &idle("nats", "nats_subjects"));
+    }
 }
 
 fn instance(given: Option<&str>, problems: &mut Problems) -> String {

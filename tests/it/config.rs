@@ -14,6 +14,7 @@ brokers = ["localhost:9092"]
 [[routes]]
 name = "candles"
 kafka_topics = ["aggregate_archive"]
+nats_subjects = ["bars.>"]
 table = "aggregates"
 "#;
 
@@ -310,6 +311,8 @@ fn no_source_no_route_and_no_file_are_said_plainly() {
     let route = "[[routes]]\nname='x'\nkafka_topics=['x']\ntable='t'\n";
     bench.config(route, &[]).refused("no source", &["[kafka] or a [nats]", "BROKERS"]);
     bench.config("[kafka]\n", &[]).refused("no route", &["routes", "[[routes]]"]);
+    let idle = bench.config(&format!("[kafka]\n[nats]\n{route}"), &[]);
+    idle.refused("a source without work", &["nats", "nats_subjects", "leave out [nats]"]);
 }
 
 #[test]
@@ -425,7 +428,7 @@ fn every_key_of_the_shipped_file_is_its_default() {
     let bench = Bench::new();
     let path = shipped();
     let file: toml::Table = std::fs::read_to_string(&path).unwrap().parse().unwrap();
-    let bare = "[kafka]\n[nats]\n[[routes]]\nname='x'\nkafka_topics=['x']\ntable='t'\n";
+    let bare = "[kafka]\n[nats]\n[[routes]]\nname='x'\nkafka_topics=['x']\nnats_subjects=['x']\ntable='t'\n";
     let defaults = bench.config(bare, &[]).effective();
     for (section, keys) in &file {
         if section == "routes" {
