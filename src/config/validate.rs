@@ -62,10 +62,10 @@ fn sources_have_work(config: &Config, problems: &mut Problems) {
         format!("no route has {key}; add some to a route, or leave out [{source}]")
     };
     if config.kafka.is_some() && config.routes.iter().all(|route| route.kafka_topics.is_empty()) {
-        problems.bare("kafka", &idle("kafka", "kafka_topics"));
+        problems.bare("kafka", idle("kafka", "kafka_topics"));
     }
     if config.nats.is_some() && config.routes.iter().all(|route| route.nats_subjects.is_empty()) {
-        problems.bare("nats", &idle("nats", "nats_subjects"));
+        problems.bare("nats", idle("nats", "nats_subjects"));
     }
 }
 
