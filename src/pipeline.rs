@@ -149,8 +149,9 @@ impl<S: Sink> Pipeline<S> {
     pub fn new(parts: Parts<S>) -> anyhow::Result<Self> {
         let Parts { config, sink, sources, events, credits, metrics, status, stop } = parts;
         let mut ledger = Ledger::default();
-        let sources: Vec<Attached> =
-            (0..).zip(sources).map(|(id, handle)| Attached::new(id, handle, &mut ledger)).collect();
+        let classes: Vec<&str> = config.routes.iter().map(|route| route.class.as_str()).collect();
+        let attach = |(id, handle)| Attached::new(id, handle, &classes, &mut ledger);
+        let sources: Vec<Attached> = (0..).zip(sources).map(attach).collect();
         let (tables, routes) = table::plan(&config);
         let commit_interval =
             config.kafka.as_ref().map_or(Duration::from_secs(1), |kafka| kafka.commit_interval);
@@ -297,12 +298,12 @@ impl<S: Sink> Pipeline<S> {
 }
 
 impl Attached {
-    fn new(id: usize, handle: SourceHandle, ledger: &mut Ledger) -> Self {
+    fn new(id: usize, handle: SourceHandle, classes: &[&str], ledger: &mut Ledger) -> Self {
         Self {
             slot: ledger.open(SourceId(id), None),
             drained: handle.delivery == Delivery::Pulled,
             closed: false,
-            tally: SourceTally::default(),
+            tally: SourceTally::new(classes),
             assigned: HashMap::new(),
             handle,
         }

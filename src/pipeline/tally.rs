@@ -27,6 +27,12 @@ pub(super) struct SourceTally {
 }
 
 impl SourceTally {
+    /// Every class is there from the start: what was never dropped reads 0, not nothing.
+    pub(super) fn new(classes: &[&str]) -> Self {
+        let dropped = classes.iter().map(|class| ((*class).to_owned(), BTreeMap::new()));
+        Self { dropped: dropped.collect(), ..Self::default() }
+    }
+
     pub(super) fn drop_record(&mut self, class: &str, subject: &str, reason: &'static str) {
         self.drop_records(class, reason, 1);
         *self.dropped_subjects.entry(subject) += 1;
