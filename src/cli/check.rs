@@ -29,7 +29,7 @@ pub(super) struct Args {}
 
 pub(super) fn run(Args {}: &Args, files: &[PathBuf]) -> Result<ExitCode, Failure> {
     let config = config::load(files)?;
-    let found = super::block_on(async { Ok(ask::everything(&config).await) })?;
+    let found = super::block_on(async { Ok(Box::pin(ask::everything(&config)).await) })?;
     let report = compare::compare(&config, &found);
     super::print(&render::render(&report))?;
     Ok(ExitCode::from(report.exit_code()))

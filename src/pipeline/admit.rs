@@ -77,11 +77,9 @@ impl<S: Sink> Pipeline<S> {
         source.tally.received += count;
         match source.handle.delivery {
             Delivery::Pulled => source.tally.released += count,
-            Delivery::Pushed => {
-                source.tally.drop_records("unknown", "abandoned", count);
-                self.abandoned += chunk.len();
-            }
+            Delivery::Pushed => source.tally.drop_records("unknown", "abandoned", count),
         }
+        self.abandoned += chunk.len();
     }
 
     fn take_record(&mut self, intake: &mut Intake, index: usize, record: &Record<'_>, all: usize) {

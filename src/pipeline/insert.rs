@@ -27,7 +27,8 @@ pub(super) struct CutBatch {
     pub(super) table: usize,
     pub(super) batch: Batch,
     insert: Option<Insert>,
-    /// Bytes of the body that are counted as held.
+    /// Bytes of the body that are counted as held: once it waits for another attempt. Of those
+    /// under way for the first time there are at most `max_in_flight`.
     pub(super) body_bytes: usize,
     pub(super) rounded: Rounded,
     attempts: u32,
@@ -128,7 +129,7 @@ impl<S: Sink> Pipeline<S> {
         while self.inserting.len() < self.config.clickhouse.max_in_flight {
             let ready = |cut: &CutBatch| self.tables[cut.table].program.is_some();
             let Some(position) = self.queue.iter().position(ready) else { return };
-            let mut cut = self.queue.remove(position).expect("the position was just found");
+            let cut = self.queue.remove(position).expect("the position was just found");
             let table = &self.tables[cut.table];
             let program = Arc::clone(table.program.as_ref().expect("ready says that it is there"));
             let naming = encode::Naming {
@@ -138,11 +139,6 @@ impl<S: Sink> Pipeline<S> {
                 routes: self.route_names(&cut.batch),
             };
             self.inserting.push((cut.number, now));
-            if !cut.is_encoded() {
-                // Columns and body weigh about what the records do, until they are known.
-                cut.body_bytes = cut.batch.bytes();
-                self.bytes += cut.body_bytes;
-            }
             self.jobs.spawn(attempt(Arc::clone(&self.sink), program, cut, naming, now));
         }
     }
@@ -195,7 +191,6 @@ impl<S: Sink> Pipeline<S> {
             self.dead_letter(row, refused);
         }
         if cut.batch.is_empty() {
-            self.bytes -= cut.body_bytes;
             return;
         }
         self.metrics.insert_finished(self.writer_name(cut.table), took, result.is_ok());

@@ -199,7 +199,11 @@ impl<S: Sink> Pipeline<S> {
                 RouteState::Retrying(why) => {
                     tracing::warn!(table = table.name, "insert refused, trying again: {why}");
                 }
-                RouteState::Running => tracing::info!(table = table.name, "table works"),
+                // At a start that goes well there is nothing to say for each table.
+                RouteState::Running if table.state == RouteState::Starting => {
+                    tracing::debug!(table = table.name, "table is ready");
+                }
+                RouteState::Running => tracing::info!(table = table.name, "table works again"),
                 RouteState::Starting => {}
             }
         }

@@ -65,6 +65,8 @@ pub struct CreateIfMissing {
 #[derive(Clone)]
 pub struct ClickHouse {
     client: Client,
+    /// For messages.
+    url: String,
     database: String,
     user: String,
     compression: Compression,
@@ -109,6 +111,7 @@ impl ClickHouse {
         }
         Ok(Self {
             client,
+            url: config.url.clone(),
             database: config.database.clone(),
             user: config.user.clone(),
             compression: config.compression,
@@ -179,12 +182,12 @@ impl ClickHouse {
     fn refused(&self, error: &clickhouse::error::Error, table: Option<&str>) -> InsertError {
         classify::classify(
             error,
-            &classify::Place { user: &self.user, database: &self.database, table },
+            &classify::Place { url: &self.url, user: &self.user, database: &self.database, table },
         )
     }
 
     fn timed_out(&self, after: Duration) -> InsertError {
-        let message = format!("no answer from ClickHouse within {after:?}");
+        let message = format!("no answer from ClickHouse at {} within {after:?}", self.url);
         InsertError::Retry(Refusal { code: None, message })
     }
 }

@@ -192,6 +192,7 @@ impl Bridge {
     }
 }
 
+#[expect(clippy::print_stderr, reason = "the test runner shows it beside the failure")]
 impl Drop for Bridge {
     fn drop(&mut self) {
         if std::thread::panicking() {

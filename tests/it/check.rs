@@ -123,11 +123,12 @@ impl Run {
     }
 }
 
+/// With as many partitions as `generate` makes: other tests may use the same broker.
 async fn create_topics() {
     let brokers = server("DATA_BRIDGE_TEST_KAFKA");
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
-    let topics = TOPICS.map(|name| NewTopic::new(name, 2, TopicReplication::Fixed(1)));
+    let topics = TOPICS.map(|name| NewTopic::new(name, 6, TopicReplication::Fixed(1)));
     let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(10)));
     for created in admin.create_topics(&topics, &options).await.unwrap() {
         match created {
@@ -179,11 +180,12 @@ async fn a_table_or_a_topic_that_is_missing_is_named() {
     );
     let layer = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
     let route = "[[routes]]\nname = 'late'\nkafka_topics = ['check_no_such_topic']\n\
+                 nats_subjects = ['check.late']\n\
                  table = 'ticks'\n";
     std::fs::write(layer.path(), route).unwrap();
     let layer = layer.path().to_str().unwrap();
     let run = bridge.run(&["--config", "config/data-bridge.toml", "--config", layer, "check"]);
-    run.says(1, &["wait 1 late", "1. Kafka has no topic check_no_such_topic: create it"]);
+    run.says(1, &["wait 1 late", "Kafka has no topic check_no_such_topic: create it"]);
     bridge
         .with("CLICKHOUSE__DATABASE", "check_nowhere")
         .check()
@@ -197,7 +199,7 @@ async fn a_column_that_is_missing_or_computed_is_named() {
     bridge.sql("ALTER TABLE signals MODIFY COLUMN payload MATERIALIZED 'x'", "check_columns").await;
     bridge
         .sql(
-            "ALTER TABLE aggregates MODIFY SETTING non_replicated_deduplication_window = 0",
+            "ALTER TABLE check_columns.aggregates MODIFY SETTING non_replicated_deduplication_window = 0",
             "check_columns",
         )
         .await;
@@ -206,7 +208,7 @@ async fn a_column_that_is_missing_or_computed_is_named() {
         &[
             "route ticks: table ticks has no column spread",
             "route signals: column payload of table signals is MATERIALIZED",
-            "ALTER TABLE aggregates MODIFY SETTING non_replicated_deduplication_window = 10000",
+            "ALTER TABLE check_columns.aggregates MODIFY SETTING non_replicated_deduplication_window = 10000",
             "Not all is well: 2 problems.",
         ],
     );

@@ -1,1 +1,342 @@
-//! The image and the compose file agree with the program, as far as that shows without an engine.
+//! The image and the compose file agree with each other and with the program, as far as that shows
+//! without an engine.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use yaml_rust2::{Yaml, YamlLoader};
+
+use crate::bridge::program;
+
+const OURS: &str = "data-bridge";
+
+fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn compose() -> Yaml {
+    let mut documents = YamlLoader::load_from_str(&read("docker-compose.yml")).unwrap();
+    assert_eq!(documents.len(), 1);
+    merged(documents.remove(0))
+}
+
+/// Resolves `<<: *other`, which the parser leaves to us: own keys win over merged ones.
+fn merged(yaml: Yaml) -> Yaml {
+    match yaml {
+        Yaml::Hash(hash) => {
+            let mut result = yaml_rust2::yaml::Hash::new();
+            for (key, value) in &hash {
+                if key.as_str() == Some("<<") {
+                    let Yaml::Hash(base) = merged(value.clone()) else {
+                        panic!("<< merges maps: {value:?}");
+                    };
+                    result.extend(base);
+                }
+            }
+            for (key, value) in hash {
+                if key.as_str() != Some("<<") {
+                    result.insert(key, merged(value));
+                }
+            }
+            Yaml::Hash(result)
+        }
+        Yaml::Array(items) => Yaml::Array(items.into_iter().map(merged).collect()),
+        other => other,
+    }
+}
+
+fn texts(yaml: &Yaml) -> Vec<&str> {
+    yaml.as_vec().unwrap().iter().map(|item| item.as_str().unwrap()).collect()
+}
+
+/// A scalar as compose hands it over, `${NAME:-value}` as the value.
+fn scalar(yaml: &Yaml) -> String {
+    let text = match yaml {
+        Yaml::Integer(number) => number.to_string(),
+        Yaml::Boolean(truth) => truth.to_string(),
+        Yaml::Real(text) | Yaml::String(text) => text.clone(),
+        other => panic!("no scalar: {other:?}"),
+    };
+    with_defaults(&text)
+}
+
+fn with_defaults(text: &str) -> String {
+    let Some((before, rest)) = text.split_once("${") else { return text.to_owned() };
+    let (variable, after) = rest.split_once('}').unwrap();
+    let (_, value) = variable.split_once(":-").unwrap_or_else(|| {
+        panic!("${{{variable}}} has no default: the file must work without any setting")
+    });
+    format!("{before}{value}{}", with_defaults(after))
+}
+
+fn environment(service: &Yaml) -> BTreeMap<String, String> {
+    let variables = service["environment"].as_hash().unwrap();
+    variables
+        .iter()
+        .map(|(name, value)| (name.as_str().unwrap().to_owned(), scalar(value)))
+        .collect()
+}
+
+/// `30s`, `1m30s`.
+fn duration(text: &str) -> Duration {
+    humantime::parse_duration(text).unwrap()
+}
+
+/// The lines of the Dockerfile, those that are continued in one, without comments.
+fn dockerfile() -> Vec<String> {
+    let text = read("Dockerfile");
+    let lines: Vec<&str> =
+        text.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
+    let joined = lines.join("\n").replace("\\\n", " ");
+    joined.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
+fn instructions(lines: &[String], name: &str) -> Vec<String> {
+    let start = format!("{name} ");
+    lines.iter().filter_map(|line| line.strip_prefix(&start)).map(str::to_owned).collect()
+}
+
+/// What `data-bridge config` says with a service's variables on the shipped file.
+async fn config_with(variables: &BTreeMap<String, String>) -> (bool, String) {
+    let mut command = program();
+    command.current_dir(path("")).arg("config").envs(variables);
+    let done = tokio::time::timeout(Duration::from_secs(20), command.output());
+    let done = done.await.unwrap().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
+    (done.status.success(), said.into_owned())
+}
+
+#[test]
+fn compose_has_the_bridge_and_all_it_needs() {
+    let compose = compose();
+    let services = &compose["services"];
+    for name in ["kafka", "nats", "clickhouse", OURS] {
+        assert!(!services[name].is_badvalue(), "no service {name}");
+    }
+    let bridge = &services[OURS];
+    assert_eq!(texts(&bridge["ports"]), ["8080:8080"]);
+    assert_eq!(environment(bridge)["DATA_BRIDGE__HTTP__LISTEN"], "0.0.0.0:8080");
+    for name in ["kafka", "nats", "clickhouse"] {
+        let condition = &bridge["depends_on"][name]["condition"];
+        assert_eq!(condition.as_str(), Some("service_healthy"), "{name}");
+        assert!(!services[name]["healthcheck"]["test"].is_badvalue(), "{name} has a health check");
+    }
+}
+
+#[test]
+fn compose_keeps_what_the_servers_store() {
+    let compose = compose();
+    let declared = compose["volumes"].as_hash().unwrap();
+    for name in ["kafka", "nats", "clickhouse"] {
+        let volumes = texts(&compose["services"][name]["volumes"]);
+        let named = volumes.iter().filter_map(|volume| volume.split_once(':'));
+        let kept =
+            named.filter(|(volume, _)| declared.contains_key(&Yaml::String((*volume).into())));
+        assert_eq!(kept.count(), 1, "{name}: {volumes:?}");
+    }
+    let kafka = environment(&compose["services"]["kafka"]);
+    let place = &kafka["KAFKA_LOG_DIRS"];
+    let volumes = texts(&compose["services"]["kafka"]["volumes"]);
+    assert!(volumes.iter().any(|volume| volume.ends_with(place)), "{volumes:?} {place}");
+    assert!(kafka["KAFKA_PROCESS_ROLES"].contains("controller"), "KRaft");
+    let nats = compose["configs"]["nats"]["content"].as_str().unwrap();
+    assert!(nats.contains("jetstream") && nats.contains("store_dir: /data"), "{nats}");
+    assert!(texts(&compose["services"]["nats"]["volumes"])[0].ends_with(":/data"));
+}
+
+#[test]
+fn every_image_is_pinned() {
+    let compose = compose();
+    for (name, service) in compose["services"].as_hash().unwrap() {
+        let Some(image) = service["image"].as_str() else { continue };
+        if service["build"].is_badvalue() {
+            assert_pinned(image, name.as_str().unwrap());
+        }
+    }
+    let lines = dockerfile();
+    for from in instructions(&lines, "FROM") {
+        assert_pinned(from.split(' ').next().unwrap(), "the Dockerfile");
+    }
+}
+
+fn assert_pinned(image: &str, place: &str) {
+    let tag = image.rsplit_once(':').map(|(_, tag)| tag);
+    let tag = tag.unwrap_or_else(|| panic!("{place}: {image} names no version"));
+    assert!(!tag.contains("latest"), "{place}: {image}");
+    let is_version = tag.starts_with(|c: char| c.is_ascii_digit());
+    assert!(is_version || tag.starts_with("bookworm"), "{place}: {image}");
+}
+
+#[test]
+fn the_versions_are_those_that_the_tests_run_on() {
+    let compose = compose();
+    let downloads = read("scripts/lib/devstack/downloads.py");
+    let version = |name: &str| {
+        let start = format!("{name} = \"");
+        let (_, rest) = downloads.split_once(&start).unwrap();
+        rest.split('"').next().unwrap().to_owned()
+    };
+    let image = |name: &str| compose["services"][name]["image"].as_str().unwrap().to_owned();
+    assert_eq!(image("kafka"), format!("apache/kafka:{}", version("KAFKA_VERSION")));
+    let nats = version("NATS_WHEEL");
+    let nats = nats.split("==").nth(1).unwrap();
+    assert!(image("nats").starts_with(&format!("nats:{nats}")), "{nats}");
+    let clickhouse = image("clickhouse");
+    let clickhouse = clickhouse.rsplit_once(':').unwrap().1;
+    assert!(version("CLICKHOUSE_VERSION").starts_with(clickhouse), "{clickhouse}");
+}
+
+/// Each service that runs our program has variables that it takes, alone and together.
+#[tokio::test]
+async fn every_variable_in_compose_is_accepted() {
+    let compose = compose();
+    let mut seen = 0;
+    for (name, service) in compose["services"].as_hash().unwrap() {
+        if service["build"].is_badvalue() {
+            continue;
+        }
+        let variables: BTreeMap<_, _> = environment(service)
+            .into_iter()
+            .filter(|(name, _)| name.starts_with("DATA_BRIDGE_"))
+            .collect();
+        seen += variables.len();
+        let (ok, said) = config_with(&variables).await;
+        assert!(ok, "{name:?}: {said}");
+        // a password that is all digits is a text all the same
+        let mut digits = variables.clone();
+        digits.insert("DATA_BRIDGE__CLICKHOUSE__PASSWORD".to_owned(), "0123".to_owned());
+        let (ok, said) = config_with(&digits).await;
+        assert!(ok, "{name:?}: {said}");
+    }
+    assert!(seen >= 10, "{seen}");
+    // and this test would see one that is not
+    let wrong = BTreeMap::from([("DATA_BRIDGE__BACKPRESSURE__PAUSE".to_owned(), "1".to_owned())]);
+    assert!(!config_with(&wrong).await.0);
+}
+
+/// What the variables amount to: the services' own names and ports, and thresholds of 80 % / 40 %.
+#[tokio::test]
+async fn the_variables_point_at_the_services() {
+    let compose = compose();
+    let variables = environment(&compose["services"][OURS]);
+    let (_, said) = config_with(&variables).await;
+    let config: toml::Table = said.parse().unwrap_or_else(|error| panic!("{error}\n{said}"));
+    let kafka = environment(&compose["services"]["kafka"]);
+    let broker = config["kafka"]["brokers"][0].as_str().unwrap();
+    assert!(kafka["KAFKA_ADVERTISED_LISTENERS"].contains(&format!("://{broker}")), "{broker}");
+    assert_eq!(config["nats"]["servers"][0].as_str(), Some("nats://nats:4222"));
+    assert_eq!(config["clickhouse"]["url"].as_str(), Some("http://clickhouse:8123"));
+    let clickhouse = environment(&compose["services"]["clickhouse"]);
+    assert_eq!(clickhouse["CLICKHOUSE_DB"], config["clickhouse"]["database"].as_str().unwrap());
+    assert_eq!(clickhouse["CLICKHOUSE_USER"], config["clickhouse"]["user"].as_str().unwrap());
+    let password = &variables["DATA_BRIDGE__CLICKHOUSE__PASSWORD"];
+    assert_eq!(&clickhouse["CLICKHOUSE_PASSWORD"], password);
+    assert!(!said.contains(&format!("password = \"{password}\"")), "the password is printed");
+    let threshold = |name: &str| config["backpressure"][name].as_integer().unwrap();
+    let cap = threshold("max_buffer_size");
+    assert_eq!(
+        (threshold("pause_threshold"), threshold("resume_threshold")),
+        (cap / 5 * 4, cap / 5 * 2)
+    );
+    for name in ["MAX_BUFFER_SIZE", "PAUSE_THRESHOLD", "RESUME_THRESHOLD"] {
+        let raw = &compose["services"][OURS]["environment"];
+        let value = raw[format!("DATA_BRIDGE__BACKPRESSURE__{name}").as_str()].as_str().unwrap();
+        assert!(value.starts_with(&format!("${{{name}:-")), "tunable by the environment: {value}");
+    }
+    let grace = duration(config["shutdown"]["grace"].as_str().unwrap());
+    let killed = duration(compose["services"][OURS]["stop_grace_period"].as_str().unwrap());
+    assert!(killed >= grace + Duration::from_secs(5), "{killed:?} {grace:?}");
+}
+
+#[test]
+fn the_image_runs_the_bridge_as_nobody_special() {
+    let lines = dockerfile();
+    assert!(instructions(&lines, "FROM").len() >= 2, "several stages: {lines:?}");
+    let last_stage = lines.iter().rposition(|line| line.starts_with("FROM ")).unwrap();
+    let last_stage = &lines[last_stage..];
+    let user = instructions(last_stage, "USER").pop().expect("a USER");
+    let id = user.split(':').next().unwrap().parse::<u32>();
+    assert!(id.is_ok_and(|id| id != 0), "by number, and not root: {user}");
+    let entry = instructions(last_stage, "ENTRYPOINT").pop().unwrap();
+    let entry: Vec<String> = serde_json::from_str(&entry).expect("no shell in between: signals");
+    let copied = instructions(last_stage, "COPY").join("\n");
+    assert!(copied.contains(&entry[0]), "{entry:?} in {copied}");
+    assert_eq!(instructions(last_stage, "CMD").last().unwrap(), "[\"run\"]");
+    assert_eq!(instructions(last_stage, "EXPOSE"), ["8080"]);
+    let listen = "DATA_BRIDGE__HTTP__LISTEN=0.0.0.0:8080";
+    assert!(instructions(last_stage, "ENV").iter().any(|env| env.contains(listen)));
+    assert!(instructions(last_stage, "STOPSIGNAL").iter().all(|signal| signal == "SIGTERM"));
+}
+
+/// The check asks the bridge, with nothing but its own binary.
+#[tokio::test]
+async fn the_health_checks_are_a_command_that_exists() {
+    let lines = dockerfile();
+    let check = instructions(&lines, "HEALTHCHECK").pop().expect("a HEALTHCHECK");
+    let (_, command) = check.split_once("CMD ").unwrap();
+    let image: Vec<String> = serde_json::from_str(command).unwrap();
+    let compose = compose();
+    let compose = texts(&compose["services"][OURS]["healthcheck"]["test"]);
+    assert_eq!(compose[0], "CMD");
+    assert_eq!(compose[1..], image, "both ask the same");
+    let (binary, arguments) = image.split_first().unwrap();
+    assert!(binary.ends_with("/data-bridge"), "{binary}");
+    // nobody listens there: a check that exists says so with 1; one that does not, with 64
+    let mut command = program();
+    command.args(arguments).current_dir(path(""));
+    command.env("DATA_BRIDGE__HTTP__LISTEN", "127.0.0.1:9");
+    let done = tokio::time::timeout(Duration::from_secs(10), command.output()).await;
+    let done = done.unwrap().unwrap();
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(1), "{said}");
+}
+
+/// Whatever the program is compiled from is there when the image is built.
+#[test]
+fn the_image_has_all_sources() {
+    let lines = dockerfile();
+    let build = lines.iter().position(|line| line.contains("cargo build")).unwrap();
+    let copied: Vec<String> = instructions(&lines[..build], "COPY")
+        .iter()
+        .flat_map(|copy| {
+            let mut words: Vec<String> = copy.split(' ').map(str::to_owned).collect();
+            words.pop();
+            words
+        })
+        .collect();
+    let ignored = read(".dockerignore");
+    let mut files =
+        vec!["Cargo.toml".to_owned(), "Cargo.lock".to_owned(), "src/main.rs".to_owned()];
+    included(&path("src"), &mut files);
+    assert!(files.len() > 3, "the program includes no file any more");
+    for file in files {
+        let covers = |of: &str| file == of || file.starts_with(&format!("{of}/"));
+        assert!(copied.iter().any(|of| covers(of)), "{file} is not copied: {copied:?}");
+        let sent = ignored.lines().filter_map(|line| line.strip_prefix('!'));
+        assert!(sent.into_iter().any(covers), "{file} is not sent to the builder: {ignored}");
+    }
+}
+
+/// The files that `include_str!` and `include_bytes!` name, from the repository's root.
+fn included(dir: &Path, files: &mut Vec<String>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap().path();
+        if entry.is_dir() {
+            included(&entry, files);
+            continue;
+        }
+        let Ok(text) = std::fs::read_to_string(&entry) else { continue };
+        for part in text.split("include_").skip(1) {
+            let Some(("str!(" | "bytes!(", rest)) = part.split_once('"') else { continue };
+            let name = rest.split('"').next().unwrap();
+            let whole = entry.parent().unwrap().join(name).canonicalize().unwrap();
+            let root = path("").canonicalize().unwrap();
+            files.push(whole.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
+        }
+    }
+}

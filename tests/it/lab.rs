@@ -19,6 +19,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::bridge::{Bridge, PATIENCE, post};
 use crate::stack::{Addresses, Stack, unique};
 
+/// For tests where nothing may pause: on a machine that compiles meanwhile an insert may well take
+/// the second that is the heartbeat of the other tests, and a source that waits so long starves.
+pub(crate) const ORDINARY_HEARTBEAT: &str = "heartbeat.interval = \"5s\"";
+
 /// The topics of the profile get so many partitions.
 pub(crate) const PARTITIONS: i32 = 6;
 

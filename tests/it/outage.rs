@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use tokio::time::{Instant, sleep};
 
 use crate::bridge::Bridge;
-use crate::lab::{Lab, assert_accounts, number, scale, settled};
+use crate::lab::{Lab, ORDINARY_HEARTBEAT, assert_accounts, number, scale, settled};
 
 /// Where the numbers that travel over NATS begin.
 const NATS: u64 = 10_000_000;
@@ -129,7 +129,7 @@ async fn a_backlog_is_caught_up_beside_live_records_without_a_pause() {
     lab.numbers_places().await;
     let (kafka, nats) = (0..100_000 * scale(), NATS..NATS + 5_000 * scale());
     lab.numbers_to_kafka(kafka.clone(), u64::MAX).await;
-    let bridge = lab.start(&lab.numbers("kafka nats"), "").await;
+    let bridge = lab.start(&lab.numbers("kafka nats"), ORDINARY_HEARTBEAT).await;
     lab.numbers_to_nats(nats.clone(), 1_000).await;
     let sent = nats.end - nats.start;
     let health = bridge

@@ -190,6 +190,11 @@ impl Rig {
         self.after(Duration::from_millis(250)).await;
     }
 
+    /// The same when the pipeline may have come to its end.
+    pub(crate) async fn after_maybe_the_end(&mut self, time: Duration) {
+        sleep(time).await;
+    }
+
     fn still_runs(&mut self) {
         if let Some(ended) = self.pipeline.try_join_next() {
             panic!("the pipeline has ended: {:?}", ended.unwrap());

@@ -3,7 +3,7 @@
 
 use data_bridge::generate::{Kind, Target};
 
-use crate::lab::{Lab, assert_accounts, plan, scale, settled};
+use crate::lab::{Lab, ORDINARY_HEARTBEAT, assert_accounts, plan, scale, settled};
 
 /// A day's test sends a tenth of what `DATA_BRIDGE_TEST_SCALE=10` does: 1,000,000 candles and
 /// 200,000 records over NATS.
@@ -21,7 +21,7 @@ async fn every_record_of_an_undisturbed_run_is_there_once_and_exact() {
         (Target::Nats, Kind::Signals, each / 2),
         (Target::Nats, Kind::System, 100),
     ]);
-    let bridge = lab.start(&lab.profile("kafka nats"), "").await;
+    let bridge = lab.start(&lab.profile("kafka nats"), ORDINARY_HEARTBEAT).await;
     tokio::join!(lab.send_to_kafka(&plan), lab.send_to_nats(&plan, 5_000));
     let health = bridge
         .wait_until("all of it is stored", |health| {

@@ -114,17 +114,9 @@ fn probe_error(error: &InsertError) -> ProbeError {
 
 /// What ClickHouse said, for a report that has named it already.
 pub(super) fn words(error: &InsertError) -> String {
-    /// Where the remedy says it all: of a refused login ClickHouse writes a page on where
-    /// passwords are kept. Logins, and a missing database.
-    const SAID: [u32; 5] = [81, 192, 193, 194, 516];
     let refusal = error.refusal();
-    let message = &refusal.message;
     match refusal.code {
-        Some(code) if SAID.contains(&code) => {
-            let remedy = message.split_once(" (Code: ").map_or(message.as_str(), |(text, _)| text);
-            format!("{remedy} (code {code})")
-        }
-        Some(_) => message.clone(),
-        None => message.strip_prefix("cannot reach ClickHouse: ").unwrap_or(message).to_owned(),
+        Some(_) => refusal.message.clone(),
+        None => refusal.message.trim_start_matches("cannot reach ClickHouse: ").to_owned(),
     }
 }

@@ -118,9 +118,10 @@ impl Report {
 }
 
 pub(super) fn compare(config: &Config, found: &Found) -> Report {
-    let mut report = Report::default();
-    report.routes = config.routes.iter().map(|route| line(config, route)).collect();
+    let routes = config.routes.iter().map(|route| line(config, route)).collect();
+    let mut report = Report { routes, ..Report::default() };
     clickhouse(config, found, &mut report);
+    idle_sources(config, &mut report);
     if let (Some(kafka), Some(found)) = (&config.kafka, &found.kafka) {
         match found {
             Ok(cluster) => topics(config, kafka, cluster, &mut report),
@@ -149,6 +150,20 @@ pub(super) fn compare(config: &Config, found: &Found) -> Report {
         }
     }
     report
+}
+
+/// A source that no route takes anything from: `run` would not start.
+fn idle_sources(config: &Config, report: &mut Report) {
+    if config.kafka.is_some() && report.routes.iter().all(|route| route.kafka.is_empty()) {
+        let text = "[kafka] is configured, but no route has `kafka_topics`, so `run` would not \
+                    start: give a route some, or leave the table out";
+        report.problem(text.to_owned());
+    }
+    if config.nats.is_some() && report.routes.iter().all(|route| route.nats.is_empty()) {
+        let text = "[nats] is configured, but no route has `nats_subjects`, so `run` would not \
+                    start: give a route some, or leave the table out";
+        report.problem(text.to_owned());
+    }
 }
 
 fn line(config: &Config, route: &Route) -> RouteLine {

@@ -153,8 +153,10 @@ fn repeats(config: &Config, tables: &BTreeMap<String, Table>, report: &mut Repor
     if let [first, ..] = windowless[..] {
         report.notes.push(format!(
             "an insert that is tried again may store its rows twice in {}, which forgets inserts at \
-             once: ALTER TABLE {first} MODIFY SETTING non_replicated_deduplication_window = {WINDOW}",
+             once: ALTER TABLE {}.{} MODIFY SETTING non_replicated_deduplication_window = {WINDOW}",
             windowless.join(", "),
+            database(config, first),
+            first.rsplit('.').next().unwrap_or(first),
         ));
     }
     if !doubled.is_empty() {

@@ -244,6 +244,17 @@ fn an_unreachable_server_comes_before_a_mismatch() {
 }
 
 #[test]
+fn a_source_without_routes_is_a_problem() {
+    let mut config = config();
+    for route in &mut config.routes {
+        route.kafka_topics.clear();
+        route.nats_subjects.clear();
+    }
+    let report = compare(&config, &well());
+    assert_eq!((report.exit_code(), report.problems.len()), (1, 2), "{report:?}");
+}
+
+#[test]
 fn no_line_is_wider_than_a_terminal() {
     let mut config = config();
     for route in &mut config.routes {

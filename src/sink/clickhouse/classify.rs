@@ -18,6 +18,10 @@ const SCHEMA: [u32; 4] = [16, 20, 36, 47];
 /// Configuration, identity, permission: a person mends it.
 const AWAIT_FIX: [u32; 13] = [60, 62, 81, 115, 164, 192, 193, 194, 218, 291, 452, 497, 516];
 
+/// Of these the remedy says it all. ClickHouse writes a page about a refused login, and every table
+/// would repeat it in the log.
+const SAID: [u32; 6] = [60, 81, 192, 193, 194, 516];
+
 /// A value in it can't be stored: parse, type, null and range errors.
 const DATA: [u32; 20] =
     [6, 26, 27, 32, 33, 38, 41, 53, 69, 70, 72, 117, 131, 321, 349, 376, 407, 441, 467, 469];
@@ -27,6 +31,7 @@ const MAX_MESSAGE_CHARS: usize = 400;
 
 /// Who did what, for the remedy.
 pub(super) struct Place<'a> {
+    pub url: &'a str,
     pub user: &'a str,
     pub database: &'a str,
     pub table: Option<&'a str>,
@@ -35,11 +40,12 @@ pub(super) struct Place<'a> {
 /// What is to be done about an error.
 pub(super) fn classify(error: &Error, place: &Place<'_>) -> InsertError {
     let Error::BadResponse(text) = error else {
-        let message = format!("cannot reach ClickHouse: {}", causes(error));
+        let message = format!("cannot reach ClickHouse at {}: {}", place.url, causes(error));
         return InsertError::Retry(Refusal { code: None, message: shortened(&message) });
     };
     let code = code(text);
     let message = match code.and_then(|code| remedy(code, place)) {
+        Some(remedy) if code.is_some_and(|code| SAID.contains(&code)) => remedy,
         Some(remedy) => format!("{remedy} ({})", shortened(text)),
         None => shortened(text),
     };
@@ -65,7 +71,7 @@ fn code(text: &str) -> Option<u32> {
 
 /// What a person has to do; None where nothing special is known.
 fn remedy(code: u32, place: &Place<'_>) -> Option<String> {
-    let Place { user, database, table } = place;
+    let Place { url: _, user, database, table } = place;
     let table = table.map_or_else(|| "the table".to_owned(), |table| format!("`{table}`"));
     Some(match code {
         60 | 218 => format!(
@@ -89,7 +95,14 @@ fn remedy(code: u32, place: &Place<'_>) -> Option<String> {
     })
 }
 
+/// The chain of causes, without the layers that say nothing to the one who reads the log.
 fn causes(error: &Error) -> String {
+    let text = chain(error);
+    let text = text.strip_prefix("network error: ").unwrap_or(&text);
+    text.strip_prefix("client error (Connect): ").unwrap_or(text).to_owned()
+}
+
+fn chain(error: &Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
@@ -115,7 +128,12 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> InsertError {
-        let place = Place { user: "bridge", database: "market", table: Some("ticks") };
+        let place = Place {
+            url: "http://ch:8123",
+            user: "bridge",
+            database: "market",
+            table: Some("ticks"),
+        };
         classify(&Error::BadResponse(text.to_owned()), &place)
     }
 

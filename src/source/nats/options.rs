@@ -79,8 +79,14 @@ pub(super) async fn probe_options(
     with_identity(options, config).await
 }
 
-/// Who we are, and whom we trust.
-async fn with_identity(options: ConnectOptions, config: &Nats) -> anyhow::Result<ConnectOptions> {
+/// Adds who we are, and whom we trust.
+///
+/// # Errors
+/// When a file that is named cannot be read, or does not hold what it should.
+pub async fn with_identity(
+    options: ConnectOptions,
+    config: &Nats,
+) -> anyhow::Result<ConnectOptions> {
     let options = with_auth(options, &config.auth).await?;
     match &config.tls {
         Some(tls) => with_tls(options, tls).await,

@@ -94,6 +94,10 @@ impl End {
         self.next.insert(Arc::clone(partition), offset);
     }
 
+    pub(crate) fn next_offset(&self, partition: &Arc<Partition>) -> i64 {
+        self.next.get(partition).copied().unwrap_or_default()
+    }
+
     pub(crate) async fn revoke(
         &self,
         partitions: &[&Arc<Partition>],
@@ -187,8 +191,12 @@ impl End {
         let filler = "x".repeat(bytes);
         let payload = format!("{{\"id\":\"n/{}\",\"filler\":\"{filler}\"}}", self.sent);
         self.sent += 1;
+        self.push_payload(subject, payload.as_bytes()).await;
+    }
+
+    pub(crate) async fn push_payload(&mut self, subject: &str, payload: &[u8]) {
         let mut chunk = Chunk::with_capacity(self.received_at, 1, payload.len() + 64);
-        let payload = Some(payload.as_bytes());
+        let payload = Some(payload);
         chunk.push(NewRecord { subject, payload, ..NewRecord::default() }, []);
         self.send(SourceEvent::Records(chunk)).await;
     }
