@@ -81,8 +81,9 @@ const FIXED: &[(&str, &str)] = &[
     ("fetch.message.max.bytes", FETCH_BYTES),
     ("fetch.max.bytes", FETCH_BYTES),
     ("receive.message.max.bytes", RECEIVE_BYTES),
-    // New partitions, and new topics of a regular expression, are seen within this.
-    ("topic.metadata.refresh.interval.ms", "30000"),
+    // New partitions, and new topics, are seen within this: those of a regular expression, and
+    // those that were missing (measured: they are not asked for sooner).
+    (REFRESH, "30000"),
     // A topic that does not exist is said to be missing after this, not after 30 s.
     ("topic.metadata.propagation.max.ms", "5000"),
     ("reconnect.backoff.max.ms", "5000"),
@@ -107,6 +108,14 @@ pub(super) fn revoke_within(client: &ClientConfig) -> Duration {
 }
 
 const REVOKE_WITHIN: Duration = Duration::from_secs(10);
+
+/// How often the brokers are asked which topics and partitions there are; None if they are not.
+pub(super) fn look_for_topics_every(client: &ClientConfig) -> Option<Duration> {
+    let every_ms = client.get(REFRESH)?.parse().ok().filter(|ms| *ms > 0)?;
+    Some(Duration::from_millis(every_ms))
+}
+
+const REFRESH: &str = "topic.metadata.refresh.interval.ms";
 
 fn check_pinned(client: &BTreeMap<String, String>) -> anyhow::Result<()> {
     for key in client.keys() {

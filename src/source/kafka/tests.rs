@@ -13,6 +13,7 @@ use std::time::Duration;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::{ChunkLimits, settings};
+use crate::config;
 use crate::credits::Credits;
 use crate::source::{Delivery, SourceId, Stage, connect};
 use bench::{Bench, GROUP, Other, begin, cluster, group_offset, numbered, produce, produce_rich};
@@ -313,6 +314,52 @@ async fn topics_match_a_regular_expression() {
     let mut bench = Bench::start(&bench::settings(&brokers), &["^bars[.][ab]$"], 100);
     bench.until_seen(6).await;
     assert!(bench.seen.iter().all(|seen| seen.partition.topic.starts_with("bars.")));
+    bench.close().await;
+}
+
+/// Topics and partitions are looked for this often here.
+fn look_each_second(config: &mut config::Kafka) {
+    let interval = ("topic.metadata.refresh.interval.ms".to_owned(), "1000".to_owned());
+    config.client.extend([interval]);
+}
+
+fn is_told(bench: &Bench, part: &str) -> bool {
+    bench.connection.iter().flatten().any(|error| error.contains(part))
+}
+
+#[tokio::test]
+async fn a_topic_that_comes_later_is_read_without_a_restart() {
+    let cluster = cluster(&[("known", 1)]);
+    let brokers = cluster.bootstrap_servers();
+    let mut config = bench::settings(&brokers);
+    look_each_second(&mut config);
+    produce(&brokers, "known", 0, &numbered(0, 5));
+    let mut bench = Bench::start(&config, &["known", "later"], 100);
+    bench.until_seen(5).await;
+    bench.until("it is missed", |bench| is_told(bench, "not available: later: ")).await;
+    assert!(is_told(&bench, "(looked for again every 1s)"), "{:?}", bench.connection);
+    cluster.create_topic("later", 1, 1).unwrap();
+    produce(&brokers, "later", 0, &numbered(5, 10));
+    bench.until_seen(10).await;
+    assert_eq!(bench.payloads(), numbered(0, 10));
+    bench.until("nothing is missed", |bench| bench.connection.last() == Some(&None)).await;
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn a_topic_that_may_not_be_read_is_told_until_it_may() {
+    let cluster = cluster(&[("t", 1)]);
+    let brokers = cluster.bootstrap_servers();
+    produce(&brokers, "t", 0, &numbered(0, 5));
+    let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    cluster.topic_error("t", refused).unwrap();
+    let mut config = bench::settings(&brokers);
+    look_each_second(&mut config);
+    let mut bench = Bench::start(&config, &["t"], 100);
+    bench.until("a refusal", |bench| is_told(bench, "t: Broker: Topic authorization failed")).await;
+    cluster.topic_error("t", RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).unwrap();
+    bench.until_seen(5).await;
+    bench.until("no refusal", |bench| bench.connection.last() == Some(&None)).await;
     bench.close().await;
 }
 

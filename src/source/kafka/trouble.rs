@@ -10,7 +10,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use crate::source::Observed;
 
-use super::Poller;
+use super::{Poller, settings};
 
 /// Repeated errors are logged at most this often, with their count.
 const LOG_EVERY: Duration = Duration::from_secs(10);
@@ -76,11 +76,14 @@ impl Troubles {
 impl Poller {
     pub(super) fn apply_poll_error(&mut self, error: &KafkaError) {
         let reason = self.consumer.context().take_reason();
-        let text = reason.unwrap_or_else(|| error.to_string());
+        let mut text = reason.unwrap_or_else(|| error.to_string());
+        let code = error.rdkafka_error_code();
+        if code.is_some_and(is_of_a_topic) {
+            text += &self.looked_for_again();
+        }
         if let KafkaError::MessageConsumptionFatal(code) = error {
             self.fatal = Some(format!("{code}: {text}"));
         }
-        let code = error.rdkafka_error_code();
         self.troubles.log(&format!("{code:?}"), &text);
         let Some(code) = code else { return };
         match code {
@@ -98,17 +101,32 @@ impl Poller {
             Code::GroupAuthorizationFailed => {
                 self.troubles.refused.insert(GROUP.to_owned(), text);
             }
-            Code::UnknownTopic
-            | Code::UnknownTopicOrPartition
-            | Code::UnknownPartition
-            | Code::TopicAuthorizationFailed
-            | Code::AutoOffsetReset => {
+            code if is_of_a_topic(code) || code == Code::AutoOffsetReset => {
                 let topic = topic_in(&text).unwrap_or(&text).to_owned();
                 self.troubles.refused.insert(topic, text);
             }
             _ => {} // one broker of several, a timeout: librdkafka sees to it
         }
     }
+
+    /// Whoever creates the topic, or allows it, shall know that this needs no restart, and takes a
+    /// while.
+    fn looked_for_again(&self) -> String {
+        let every = settings::look_for_topics_every(&self.client);
+        let every = every.map(humantime::format_duration);
+        every.map_or_else(String::new, |every| format!(" (looked for again every {every})"))
+    }
+}
+
+/// An error that is over when the brokers describe the topic in another way.
+fn is_of_a_topic(code: Code) -> bool {
+    matches!(
+        code,
+        Code::UnknownTopic
+            | Code::UnknownTopicOrPartition
+            | Code::UnknownPartition
+            | Code::TopicAuthorizationFailed
+    )
 }
 
 /// librdkafka says `Subscribed topic not available: NAME: why`.

@@ -9,12 +9,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
 use super::bench::{self, Bench, Other, group_offset, numbered};
 use super::stack::{Stack, is_apache_kafka, shared, unique};
+use super::{is_told, look_each_second};
 use crate::config;
 use crate::source::Stage;
 
@@ -42,10 +43,19 @@ impl Place {
     }
 
     async fn create(&self, partitions: i32) {
-        let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
         let topic = NewTopic::new(self.topic, partitions, TopicReplication::Fixed(1));
-        let made = admin.create_topics([&topic], &AdminOptions::new()).await.unwrap();
+        let made = self.admin().create_topics([&topic], &AdminOptions::new()).await.unwrap();
         made.into_iter().for_each(|one| drop(one.unwrap()));
+    }
+
+    async fn grow(&self, partitions: usize) {
+        let more = NewPartitions::new(self.topic, partitions);
+        let made = self.admin().create_partitions([&more], &AdminOptions::new()).await.unwrap();
+        made.into_iter().for_each(|one| drop(one.unwrap()));
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        self.client().create().unwrap()
     }
 
     fn client(&self) -> ClientConfig {
@@ -154,6 +164,51 @@ async fn two_share_under_the_cooperative_protocol() {
 #[tokio::test]
 async fn two_share_under_the_new_group_protocol() {
     two_share_and_nothing_comes_twice(&[("group.protocol", "consumer")]).await;
+}
+
+#[tokio::test]
+async fn partitions_that_come_later_are_read_from_their_beginning() {
+    if !is_apache_kafka("partitions that are added to a topic") {
+        return;
+    }
+    let mut place = Place::new(1).await;
+    look_each_second(&mut place.config);
+    place.produce(0, &numbered(0, 10));
+    let mut bench = place.start(100);
+    bench.until_seen(10).await;
+    place.grow(3).await;
+    place.produce(1, &numbered(10, 20));
+    place.produce(2, &numbered(20, 30));
+    bench.until_seen(30).await;
+    assert_eq!(bench.assigned.len(), 3);
+    let mut payloads = bench.payloads();
+    payloads.sort_unstable();
+    let mut all = numbered(0, 30);
+    all.sort_unstable();
+    assert_eq!(payloads, all, "all of them, and nothing came twice");
+    bench.close().await;
+}
+
+#[tokio::test]
+async fn a_refused_login_is_told() {
+    // A listener without SASL: as good as a wrong password, and needs no broker of its own.
+    if !is_apache_kafka("how it answers to SASL where there is none") {
+        return;
+    }
+    let mut place = Place::new(1).await;
+    for (key, value) in [
+        ("security.protocol", "sasl_plaintext"),
+        ("sasl.mechanism", "PLAIN"),
+        ("sasl.username", "somebody"),
+        ("sasl.password", "hunter2"),
+    ] {
+        place.config.client.insert(key.to_owned(), value.to_owned());
+    }
+    let mut bench = place.start(100);
+    bench.until("a refusal", |bench| is_told(bench, "SASL PLAIN mechanism handshake failed")).await;
+    assert!(!is_told(&bench, "hunter2"));
+    assert!(!bench.handle.observed.connected.load(Ordering::Acquire));
+    bench.close().await;
 }
 
 #[tokio::test]
