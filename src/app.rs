@@ -47,10 +47,6 @@ use crate::subject::SubjectPattern;
 /// Chunks on their way to the pipeline. Few: each may carry 4 MiB that no limit has seen yet.
 const EVENTS: usize = 4;
 
-/// What a core NATS subscription holds for us while the pipeline is busy; see `pitfalls.md`: the
-/// client's own default.
-const NATS_SUBSCRIPTION_RECORDS: usize = 65_536;
-
 /// How long the clients may take to close after they said that they are done.
 const JOIN_WITHIN: Duration = Duration::from_secs(5);
 
@@ -60,6 +56,8 @@ const DEAD_LETTERS: &str = include_str!("../config/schema/dead_letters.sql");
 /// Runs the service until it was told to stop; the exit code says how that went.
 pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let config = Arc::new(config);
+    let (instance, routes) = (&config.instance, config.routes.len());
+    tracing::info!(instance, routes, "data-bridge {} starts", env!("CARGO_PKG_VERSION"));
     let listener = http::bind(config.http.listen).await?;
     let (stop_sender, stop) = watch::channel(Stop::Run);
     let mut tasks = JoinSet::new();
@@ -85,7 +83,14 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     while let Some(ended) = tasks.join_next().await {
         ended.context("a task of the service panicked")?;
     }
-    Ok(if is_clean(&ending?) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let ending = ending?;
+    if is_clean(&ending) {
+        tracing::info!("stopped cleanly");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Ending { abandoned, closed, aborted } = ending;
+    tracing::error!(abandoned, closed, aborted, "stopped, but not cleanly");
+    Ok(ExitCode::FAILURE)
 }
 
 fn is_clean(ending: &Ending) -> bool {
@@ -149,7 +154,8 @@ impl Service {
             attempt += 1;
             let delay = retry::ceiling(&self.config.retry, attempt);
             let what = error.refusal().to_string();
-            tracing::warn!(attempt, ?delay, "waiting for ClickHouse: {what}");
+            let url = &self.config.clickhouse.url;
+            tracing::warn!(url, attempt, ?delay, "waiting for ClickHouse: {what}");
             let mut snapshot = Snapshot::starting(&self.config);
             snapshot.needs_person = vec![format!("waiting for ClickHouse: {what}")];
             self.status.send_replace(Arc::new(snapshot));
@@ -195,7 +201,7 @@ impl Sources {
             let (handle, port) = source::connect(id, "nats", Delivery::Pushed, events.clone());
             sources.handles.push(handle);
             let (others, system) = subjects(config)?;
-            let capacity = NATS_SUBSCRIPTION_RECORDS;
+            let capacity = nats::SUBSCRIPTION_CAPACITY;
             let running =
                 nats::start(nats, &config.instance, &others, &system, port, capacity).await?;
             sources.running.nats = Some(running);

@@ -2,6 +2,7 @@
 //!
 //! One file a command. A new one is a `mod` line, a variant of `Command` and an arm in `Cli::run`.
 
+mod check;
 mod config;
 mod generate;
 mod health;
@@ -24,6 +25,7 @@ Examples:
   data-bridge --config base.toml --config prod.toml config
   DATA_BRIDGE__KAFKA__BROKERS=a:9092,b:9092 data-bridge config
   data-bridge schema --apply                     create the tables of the profile
+  data-bridge check                              do the servers, topics and tables fit?
 
 Without --config, ./config/data-bridge.toml is read. Any key can be set by a variable:
 DATA_BRIDGE__BACKPRESSURE__PAUSE_THRESHOLD=24000
@@ -59,6 +61,8 @@ enum Command {
     Run,
     /// Ask a running bridge how it is; exit code 0 or 1
     Health(health::Args),
+    /// Compare the configuration with the servers; joins no group, subscribes to nothing
+    Check(check::Args),
     /// Print the effective configuration, or a JSON Schema for editors
     Config(config::Args),
     /// Print the tables of the profile, or create them
@@ -90,6 +94,7 @@ impl Cli {
         let result = match self.command {
             Command::Run => run::run(&files),
             Command::Health(args) => health::command(args, &files),
+            Command::Check(args) => check::run(&args, &files),
             Command::Config(args) => config::run(&args, &files).map(done),
             Command::Schema(args) => schema::run(args, &files).map(done),
             Command::Generate(args) => generate::run(&args, &files).map(done),

@@ -129,7 +129,8 @@ impl Ledger {
         Slot(u32::try_from(self.slots.len() - 1).expect("fewer than 4 billion assignments"))
     }
 
-    /// Admits a record. Offsets of one slot come in ascending order, with gaps.
+    /// Admits a record. Offsets of one slot come in ascending order, with gaps. Without a
+    /// partition there is no order to keep and nothing to commit: the record is only counted.
     pub fn admit(&mut self, slot: Slot, offset: i64) -> Ticket {
         self.state_mut(slot).expect("records are admitted to open slots only").admit(offset);
         Ticket { slot, offset }
@@ -157,6 +158,13 @@ impl Ledger {
     pub fn release(&mut self, slot: Slot) -> usize {
         let state = self.slots.get_mut(slot.0 as usize).and_then(Option::take);
         state.map_or(0, |state| state.unsettled)
+    }
+
+    /// Gives up what a source holds, says how much that is. What is durable may be committed all
+    /// the same. Nothing may be settled any more.
+    pub fn give_up(&mut self, source: SourceId) -> usize {
+        let of_source = self.slots.iter_mut().flatten().filter(|state| state.source == source);
+        of_source.map(|state| std::mem::take(&mut state.unsettled)).sum()
     }
 
     #[must_use]
@@ -301,6 +309,33 @@ mod tests {
         assert!(!ledger.settle(ticket));
         assert_eq!(committable(&ledger, new), None);
         assert_eq!(ledger.held_of(KAFKA), 0);
+    }
+
+    #[test]
+    fn what_is_given_up_is_not_held_and_what_was_durable_stays_committable() {
+        let mut ledger = Ledger::default();
+        let slot = ledger.open(KAFKA, Some(partition(0, 1)));
+        let first = ledger.admit(slot, 5);
+        ledger.admit(slot, 6);
+        ledger.settle(first);
+        assert_eq!(ledger.give_up(KAFKA), 1);
+        assert_eq!((ledger.held(slot), ledger.held_of(KAFKA)), (0, 0));
+        assert_eq!(committable(&ledger, slot), Some(6));
+        assert_eq!(ledger.give_up(KAFKA), 0);
+    }
+
+    #[test]
+    fn without_a_partition_one_stuck_record_does_not_make_the_ledger_grow() {
+        let mut ledger = Ledger::default();
+        let slot = ledger.open(KAFKA, None);
+        ledger.admit(slot, 0);
+        for _ in 0..1_000 {
+            let ticket = ledger.admit(slot, 0);
+            assert!(ledger.settle(ticket));
+        }
+        assert_eq!(ledger.held(slot), 1);
+        let state = ledger.state(slot).expect("it is open");
+        assert!(state.open.is_empty());
     }
 
     #[test]

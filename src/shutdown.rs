@@ -1,10 +1,16 @@
 //! The signals: the first asks for a drain, the second for the end at once.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::pipeline::Stop;
+
+/// `timeout`, and shells that pass a Ctrl-C on, send their signal to the process and again to its
+/// group, a millisecond later: that is one wish. A person who insists takes longer.
+const SAME_SIGNAL: Duration = Duration::from_millis(200);
 
 /// SIGTERM and SIGINT, listened to from here on.
 #[derive(Debug)]
@@ -34,7 +40,24 @@ impl Signals {
                 _ => tracing::info!("{name}: stopping; once more stops at once"),
             }
             stop.send_replace(next);
+            if next == Stop::Drain {
+                self.hush(&stop).await;
+            }
         }
         stop.closed().await;
+    }
+
+    /// Takes what comes right behind a signal for the same one.
+    async fn hush(&mut self, stop: &watch::Sender<Stop>) {
+        let end = tokio::time::sleep(SAME_SIGNAL);
+        tokio::pin!(end);
+        loop {
+            tokio::select! {
+                () = &mut end => return,
+                () = stop.closed() => return,
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+            }
+        }
     }
 }

@@ -19,6 +19,15 @@ use crate::record::{Chunk, Partition, Position};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SourceId(pub usize);
 
+/// Why a server that was only asked how it is did not say it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProbeError {
+    /// Nobody answered.
+    Unreachable(String),
+    /// It is there; what it was asked, or who asked, does not suit it. Says what to do.
+    Refused(String),
+}
+
 /// How records get here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {

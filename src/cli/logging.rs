@@ -3,18 +3,60 @@
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
 
 use super::LogFormat;
 
+/// What the clients log by themselves, silenced because our sources say it once, in our words and
+/// at a bounded rate:
+/// - `async_nats` repeats each event (`event: connected`, and for every record that it drops
+///   `event: slow consumers for subscription 1`: thousands a second under pressure) and each
+///   refused login at ERROR, at every attempt;
+/// - `rdkafka` says at ERROR `Failed to close consumer queue on drop` of a consumer that was
+///   closed before, or whose brokers are away: what matters of it is in our own line.
+///
+/// The target `librdkafka` stays: our consumers never write to it, and for `generate` it is the
+/// only one that says why a broker cannot be reached.
+///
+/// `RUST_LOG=info` keeps them silent; naming one brings it back: `RUST_LOG=info,async_nats=debug`.
+const SILENT: &str = "async_nats=off,rdkafka=off";
+
+/// Without `RUST_LOG`.
+const DEFAULT: &str = "info";
+
 pub(super) fn start(format: Option<LogFormat>) {
     let by_place = if std::io::stderr().is_terminal() { LogFormat::Human } else { LogFormat::Json };
-    let filter =
-        EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let wanted = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter(&wanted)).with_writer(std::io::stderr);
     let started = match format.unwrap_or(by_place) {
         LogFormat::Human => log.with_ansi(std::io::stderr().is_terminal()).try_init(),
         LogFormat::Json => log.json().flatten_event(true).try_init(),
     };
     started.expect("the log is started once");
+}
+
+/// Of two directives for one target the later counts.
+fn filter(wanted: &str) -> EnvFilter {
+    let wanted = if wanted.trim().is_empty() { DEFAULT } else { wanted };
+    EnvFilter::builder().parse_lossy(format!("{SILENT},{wanted}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directives(wanted: &str) -> Vec<String> {
+        let mut all: Vec<_> = filter(wanted).to_string().split(',').map(str::to_owned).collect();
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn the_clients_are_silent_until_they_are_named() {
+        let silent = ["async_nats=off", "info", "rdkafka=off"];
+        assert_eq!(directives(""), silent);
+        assert_eq!(directives("info"), silent);
+        assert!(directives("info,async_nats=debug").contains(&"async_nats=debug".to_owned()));
+        assert!(!directives("info,async_nats=debug").contains(&"async_nats=off".to_owned()));
+    }
 }

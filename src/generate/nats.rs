@@ -11,12 +11,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use async_nats::{Client, ConnectOptions, Event, RequestErrorKind};
 use bytes::Bytes;
-use secrecy::ExposeSecret as _;
 
 use super::Recipe;
 use super::address::on_nats;
 use super::run::{Item, Tally};
-use crate::config::{Nats, NatsAuth};
+use crate::config::Nats;
+use crate::source::nats::with_identity;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -35,7 +35,8 @@ impl NatsSender {
         let servers = config.servers.join(",");
         let disconnects = Arc::new(AtomicU64::new(0));
         let counting = Arc::clone(&disconnects);
-        let options = connect_options(config)?
+        let options = with_identity(ConnectOptions::new(), config)
+            .await?
             .name("data-bridge-generate")
             .connection_timeout(CONNECT_TIMEOUT)
             .event_callback(move |event| {
@@ -80,35 +81,4 @@ impl NatsSender {
             n => bail!("NATS was disconnected {n} times: what was under way then may be lost"),
         }
     }
-}
-
-fn connect_options(config: &Nats) -> Result<ConnectOptions> {
-    let mut options = ConnectOptions::new();
-    options = match &config.auth {
-        NatsAuth::None => options,
-        NatsAuth::UserPassword { user, password } => {
-            options.user_and_password(user.clone(), password.expose_secret().to_owned())
-        }
-        NatsAuth::Token(token) => options.token(token.expose_secret().to_owned()),
-        NatsAuth::CredentialsFile(path) => {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("reading nats.credentials_file {}", path.display()))?;
-            options.credentials(&text).context("in nats.credentials_file")?
-        }
-        NatsAuth::NkeyFile(path) => {
-            let seed = std::fs::read_to_string(path)
-                .with_context(|| format!("reading nats.nkey_file {}", path.display()))?;
-            options.nkey(seed.trim().to_owned())
-        }
-    };
-    if let Some(tls) = &config.tls {
-        options = options.require_tls(true);
-        if let Some(authority) = &tls.ca_file {
-            options = options.add_root_certificates(authority.clone());
-        }
-        if let (Some(cert), Some(key)) = (&tls.cert_file, &tls.key_file) {
-            options = options.add_client_certificate(cert.clone(), key.clone());
-        }
-    }
-    Ok(options)
 }

@@ -1,3 +1,5 @@
+//! What the generator makes: the same for a seed, good where it should be, bad where it must.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;

@@ -52,7 +52,7 @@ struct Intake {
 impl<S: Sink> Pipeline<S> {
     /// Takes what a source hands over.
     pub(super) fn take(&mut self, source: SourceId, chunk: Chunk) {
-        if self.is_closing() {
+        if self.is_leaving() {
             return self.take_too_late(source, &chunk);
         }
         let delivery = self.sources[source.0].handle.delivery;
@@ -77,11 +77,9 @@ impl<S: Sink> Pipeline<S> {
         source.tally.received += count;
         match source.handle.delivery {
             Delivery::Pulled => source.tally.released += count,
-            Delivery::Pushed => {
-                source.tally.drop_records("unknown", "abandoned", count);
-                self.abandoned += chunk.len();
-            }
+            Delivery::Pushed => source.tally.drop_records("unknown", "abandoned", count),
         }
+        self.abandoned += chunk.len();
     }
 
     fn take_record(&mut self, intake: &mut Intake, index: usize, record: &Record<'_>, all: usize) {

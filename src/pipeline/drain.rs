@@ -84,7 +84,7 @@ impl<S: Sink> Pipeline<S> {
     fn start_draining(&mut self) {
         let now = Instant::now();
         let grace = self.config.shutdown.grace;
-        let waiting = grace.saturating_sub(CLOSE.min(grace / 3));
+        let waiting = grace.saturating_sub(self.close_reserve());
         self.phase =
             Phase::Draining { deadline: now + waiting, pushed_deadline: now + PUSHED_DRAIN };
         tracing::info!(held = self.held, ?grace, "stopping: draining");
@@ -94,6 +94,11 @@ impl<S: Sink> Pipeline<S> {
         for source in &self.sources {
             source.handle.want_stage(Stage::Draining);
         }
+    }
+
+    /// What of the grace period is kept for leaving.
+    fn close_reserve(&self) -> Duration {
+        CLOSE.min(self.config.shutdown.grace / 3)
     }
 
     /// Goes on with the stop as far as it can; nothing while running.
@@ -110,9 +115,10 @@ impl<S: Sink> Pipeline<S> {
                 // `used` also counts what pulled sources have reserved and not handed over yet.
                 if drained && self.held == 0 && self.credits.used() == 0 {
                     tracing::info!("stopping: nothing is held any more");
-                    self.close(CLOSE);
+                    let left = deadline.saturating_duration_since(now) + self.close_reserve();
+                    self.close(CLOSE.min(left));
                 } else if deadline <= now {
-                    self.close(CLOSE.min(self.config.shutdown.grace / 3));
+                    self.close(self.close_reserve());
                 }
             }
             Phase::Closing { deadline } => {
@@ -142,7 +148,7 @@ impl<S: Sink> Pipeline<S> {
         self.jobs.abort_all();
         tracing::error!(abandoned = self.held, "stopping: gave up waiting for what is held");
         for (index, source) in self.sources.iter_mut().enumerate() {
-            let held = self.ledger.held_of(SourceId(index)) as u64;
+            let held = self.ledger.give_up(SourceId(index)) as u64;
             if held == 0 {
                 continue;
             }
@@ -191,8 +197,9 @@ impl<S: Sink> Pipeline<S> {
         }
     }
 
-    /// The final commit was asked for: what is admitted now could not become durable any more.
-    pub(super) fn is_closing(&self) -> bool {
+    /// Nothing is waited for any more but the sources: what is admitted now, or comes back from a
+    /// job, could not become durable any more.
+    pub(super) fn is_leaving(&self) -> bool {
         matches!(self.phase, Phase::Closing { .. } | Phase::Ended)
     }
 

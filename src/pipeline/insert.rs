@@ -27,7 +27,8 @@ pub(super) struct CutBatch {
     pub(super) table: usize,
     pub(super) batch: Batch,
     insert: Option<Insert>,
-    /// Bytes of the body that are counted as held.
+    /// Bytes of the body that are counted as held: once it waits for another attempt. Of those
+    /// under way for the first time there are at most `max_in_flight`.
     pub(super) body_bytes: usize,
     pub(super) rounded: Rounded,
     attempts: u32,
@@ -128,7 +129,7 @@ impl<S: Sink> Pipeline<S> {
         while self.inserting.len() < self.config.clickhouse.max_in_flight {
             let ready = |cut: &CutBatch| self.tables[cut.table].program.is_some();
             let Some(position) = self.queue.iter().position(ready) else { return };
-            let mut cut = self.queue.remove(position).expect("the position was just found");
+            let cut = self.queue.remove(position).expect("the position was just found");
             let table = &self.tables[cut.table];
             let program = Arc::clone(table.program.as_ref().expect("ready says that it is there"));
             let naming = encode::Naming {
@@ -138,11 +139,6 @@ impl<S: Sink> Pipeline<S> {
                 routes: self.route_names(&cut.batch),
             };
             self.inserting.push((cut.number, now));
-            if !cut.is_encoded() {
-                // Columns and body weigh about what the records do, until they are known.
-                cut.body_bytes = cut.batch.bytes();
-                self.bytes += cut.body_bytes;
-            }
             self.jobs.spawn(attempt(Arc::clone(&self.sink), program, cut, naming, now));
         }
     }
@@ -160,17 +156,25 @@ impl<S: Sink> Pipeline<S> {
         self.queue.extend(self.waiting.extract_if(.., |cut| cut.due <= now));
     }
 
-    /// Something was accepted: what waits for bad weather to pass need not wait longer.
-    pub(super) fn hurry_waiting(&mut self, table: usize) {
+    /// Something was accepted: what waits for the same need not wait longer. `recovered`: it had
+    /// been refused before, so that what waits for bad weather to pass may try as well. A table
+    /// that works all the time is no such sign: a table that has too much to do would be asked
+    /// again at each of its inserts.
+    pub(super) fn hurry_waiting(&mut self, table: usize, recovered: bool) {
         let now = Instant::now();
         for cut in &mut self.waiting {
-            if cut.passes_by_itself || cut.table == table {
+            if recovered && cut.passes_by_itself || cut.table == table {
                 cut.due = now;
             }
         }
     }
 
     pub(super) fn job_done(&mut self, job: Job) {
+        // An insert may end in the moment in which it is given up: its rows were counted as
+        // abandoned, and are not held any more.
+        if self.is_leaving() {
+            return;
+        }
         match job {
             Job::Inserted(attempt) => self.attempted(*attempt),
             Job::Schema { table, result } => self.schema_read(&table, result),
@@ -187,7 +191,6 @@ impl<S: Sink> Pipeline<S> {
             self.dead_letter(row, refused);
         }
         if cut.batch.is_empty() {
-            self.bytes -= cut.body_bytes;
             return;
         }
         self.metrics.insert_finished(self.writer_name(cut.table), took, result.is_ok());
@@ -233,6 +236,8 @@ impl<S: Sink> Pipeline<S> {
                 };
                 let name = self.tables[table].name.clone();
                 self.wait(cut, state, false);
+                // Not before the answer: built by the old schema it would be refused again.
+                self.tables[table].program = None;
                 self.read_schema_again(&name);
             }
         }
@@ -303,7 +308,12 @@ async fn attempt<S: Sink>(
             let encoded = encode::encode(&mut cut.batch, &program, naming);
             (cut, encoded)
         });
-        let Ok((returned, encoded)) = encoding.await else { return Job::Aborted };
+        let (returned, encoded) = match encoding.await {
+            Ok(encoded) => encoded,
+            // The batch is gone with it: the process must end, see `job_result`.
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => return Job::Aborted,
+        };
         cut = returned;
         cut.rounded = encoded.rounded;
         cut.insert = encoded.insert;

@@ -32,7 +32,8 @@ impl<S: Sink> Pipeline<S> {
     fn pull_bytes(&self) -> usize {
         let config = &self.config.backpressure;
         let pause = config.max_buffer_bytes / 10 * 8;
-        let share = pause / config.pause_threshold * config.pull_limit.min(config.pause_threshold);
+        let rows = config.pull_limit.min(config.pause_threshold);
+        let share = pause.saturating_mul(rows) / config.pause_threshold;
         share.saturating_sub(config.max_buffer_bytes / 16)
     }
 

@@ -49,8 +49,9 @@ impl<S: Sink> Pipeline<S> {
             let writer = self.writer_name(cut.table);
             self.metrics.durable(writer, age(times.1), age(times.0), rows);
         }
+        let recovered = self.tables[cut.table].state != RouteState::Running;
         self.set_table_state(cut.table, RouteState::Running);
-        self.hurry_waiting(cut.table);
+        self.hurry_waiting(cut.table, recovered);
     }
 
     fn rows_inserted(&mut self, cut: &CutBatch) {

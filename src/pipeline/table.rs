@@ -91,12 +91,14 @@ struct Reading {
     schema: Option<TableSchema>,
     /// When to read it (again); None while it is being read, or known and good.
     due: Option<Instant>,
+    under_way: bool,
     failures: u32,
 }
 
 impl Schemas {
     pub(super) fn new(tables: &[Table]) -> Self {
-        let at_once = || Reading { schema: None, due: Some(Instant::now()), failures: 0 };
+        let at_once =
+            || Reading { schema: None, due: Some(Instant::now()), under_way: false, failures: 0 };
         Self(tables.iter().map(|table| (table.name.clone(), at_once())).collect())
     }
 
@@ -112,6 +114,7 @@ impl<S: Sink> Pipeline<S> {
         for (table, reading) in &mut self.schemas.0 {
             if reading.due.is_some_and(|due| due <= now) {
                 reading.due = None;
+                reading.under_way = true;
                 let (sink, table) = (Arc::clone(&self.sink), table.clone());
                 self.jobs.spawn(async move {
                     let result = sink.schema(&table).await;
@@ -123,13 +126,15 @@ impl<S: Sink> Pipeline<S> {
 
     /// An insert says that the table is not what it was: look at once.
     pub(super) fn read_schema_again(&mut self, table: &str) {
-        if let Some(reading) = self.schemas.0.get_mut(table) {
+        let reading = self.schemas.0.get_mut(table);
+        if let Some(reading) = reading.filter(|reading| !reading.under_way) {
             reading.due.get_or_insert_with(Instant::now);
         }
         self.read_due_schemas();
     }
 
     pub(super) fn schema_read(&mut self, table: &str, result: Result<TableSchema, InsertError>) {
+        self.schemas.0.get_mut(table).expect("only known tables are read").under_way = false;
         match result {
             Ok(schema) => self.schema_known(table, schema),
             Err(error) => {
@@ -165,7 +170,7 @@ impl<S: Sink> Pipeline<S> {
             // Unchanged although an insert said so: the insert's own error stays in sight.
             if !unchanged {
                 self.set_table_state(index, RouteState::Running);
-                self.hurry_waiting(index);
+                self.hurry_waiting(index, false);
             }
         }
         tracing::debug!(table = name, unchanged, "schema read");
@@ -194,7 +199,11 @@ impl<S: Sink> Pipeline<S> {
                 RouteState::Retrying(why) => {
                     tracing::warn!(table = table.name, "insert refused, trying again: {why}");
                 }
-                RouteState::Running => tracing::info!(table = table.name, "table works"),
+                // At a start that goes well there is nothing to say for each table.
+                RouteState::Running if table.state == RouteState::Starting => {
+                    tracing::debug!(table = table.name, "table is ready");
+                }
+                RouteState::Running => tracing::info!(table = table.name, "table works again"),
                 RouteState::Starting => {}
             }
         }

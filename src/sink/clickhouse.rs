@@ -18,7 +18,10 @@ use crate::config::{self, Compression};
 use crate::schema::{ColumnDefault, ColumnSchema, TableSchema};
 
 mod classify;
+mod probe;
 mod tls;
+
+pub use self::probe::TableKind;
 
 /// Long enough for a loaded server on a slow network, short enough to notice a dead one.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -12,6 +12,7 @@ mod assignment;
 mod commit;
 mod context;
 mod lag;
+pub mod probe;
 mod rebalance;
 pub mod settings;
 mod take;

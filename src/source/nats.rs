@@ -15,6 +15,7 @@
 mod link;
 mod losses;
 mod options;
+pub mod probe;
 mod reader;
 mod subscriptions;
 
@@ -28,6 +29,7 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use self::link::{Link, Watch};
+pub use self::options::with_identity;
 use self::reader::Reader;
 use self::subscriptions::{Subscriptions, Wish};
 use super::{SourceEvent, SourcePort};

@@ -2,17 +2,24 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod all_types;
+mod backpressure;
 mod bad_input;
 mod bridge;
+mod check;
 mod config;
 mod deploy;
+mod histories;
 mod lab;
 mod nats_source;
+mod old_failures;
 mod old_failures_real;
 mod outage;
+mod pipeline;
 mod profile;
 mod rebalance;
+mod rig;
 mod stack;
 mod starting;
 mod stopping;
+mod tidy;
 mod undisturbed;

@@ -2,7 +2,7 @@
 
 mod auth;
 mod bridge;
-mod server;
+pub(crate) mod server;
 mod stop;
 
 use std::sync::atomic::Ordering;

@@ -1,4 +1,5 @@
-//! Servers: those that all tests share, and stacks of a test's own that it may kill.
+//! Servers: those that all tests share, and stacks of a test's own that it may kill. The unit tests
+//! of the Kafka source include this file too.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -13,20 +14,22 @@ pub(crate) struct Addresses {
 }
 
 impl Addresses {
-    /// The servers of the environment. A missing one is a failure, never a test that is skipped in
-    /// silence.
+    /// The servers of the environment.
     pub(crate) fn shared() -> Self {
-        let of = |name: &str| {
-            let variable = format!("DATA_BRIDGE_TEST_{name}");
-            std::env::var(&variable).unwrap_or_else(|_| {
-                panic!(
-                    "this test needs real servers, and {variable} is not set: run scripts/test, or \
-                     `scripts/stack up` and then `set -a; eval \"$(scripts/stack env)\"`"
-                )
-            })
-        };
-        Self { kafka: of("KAFKA"), nats: of("NATS"), clickhouse: of("CLICKHOUSE") }
+        Self { kafka: shared("KAFKA"), nats: shared("NATS"), clickhouse: shared("CLICKHOUSE") }
     }
+}
+
+/// Where a server of the environment is. A missing one is a failure, never a test that is skipped
+/// in silence.
+pub(crate) fn shared(server: &str) -> String {
+    let variable = format!("DATA_BRIDGE_TEST_{server}");
+    std::env::var(&variable).unwrap_or_else(|_| {
+        panic!(
+            "this test needs real servers, and {variable} is not set: run scripts/test, or \
+             `scripts/stack up` and then `set -a; eval \"$(scripts/stack env)\"`"
+        )
+    })
 }
 
 /// A stack of the test's own: `down` when it goes out of scope.

@@ -18,6 +18,10 @@ const SCHEMA: [u32; 4] = [16, 20, 36, 47];
 /// Configuration, identity, permission: a person mends it.
 const AWAIT_FIX: [u32; 13] = [60, 62, 81, 115, 164, 192, 193, 194, 218, 291, 452, 497, 516];
 
+/// Of these the remedy says it all. ClickHouse writes a page about a refused login, and every table
+/// would repeat it in the log.
+const SAID: [u32; 6] = [60, 81, 192, 193, 194, 516];
+
 /// A value in it can't be stored: parse, type, null and range errors.
 const DATA: [u32; 20] =
     [6, 26, 27, 32, 33, 38, 41, 53, 69, 70, 72, 117, 131, 321, 349, 376, 407, 441, 467, 469];
@@ -41,6 +45,7 @@ pub(super) fn classify(error: &Error, place: &Place<'_>) -> InsertError {
     };
     let code = code(text);
     let message = match code.and_then(|code| remedy(code, place)) {
+        Some(remedy) if code.is_some_and(|code| SAID.contains(&code)) => remedy,
         Some(remedy) => format!("{remedy} ({})", shortened(text)),
         None => shortened(text),
     };
@@ -74,7 +79,8 @@ fn remedy(code: u32, place: &Place<'_>) -> Option<String> {
              --apply` creates those of the profile), or correct the route's `table`"
         ),
         81 => format!(
-            "database `{database}` does not exist: create it, or correct clickhouse.database"
+            "database `{database}` does not exist: create it (`data-bridge schema --apply` does), \
+             or correct clickhouse.database"
         ),
         192 | 193 | 194 | 516 => format!(
             "ClickHouse does not accept user `{user}`: correct clickhouse.user and \
@@ -89,7 +95,14 @@ fn remedy(code: u32, place: &Place<'_>) -> Option<String> {
     })
 }
 
+/// The chain of causes, without the layers that say nothing to the one who reads the log.
 fn causes(error: &Error) -> String {
+    let text = chain(error);
+    let text = text.strip_prefix("network error: ").unwrap_or(&text);
+    text.strip_prefix("client error (Connect): ").unwrap_or(text).to_owned()
+}
+
+fn chain(error: &Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {

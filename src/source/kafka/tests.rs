@@ -2,6 +2,9 @@
 
 mod bench;
 mod real;
+#[path = "../../../tests/it/stack.rs"]
+#[allow(dead_code, reason = "the integration tests need more of it")]
+mod stack;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -92,7 +95,7 @@ async fn only_what_is_durable_is_committed_and_a_restart_goes_on_from_there() {
     bench.want(|wanted| wanted.commit = further.clone());
     bench.until("the next", |bench| bench.committed.len() > 1).await;
     assert_eq!(bench.committed[1..], further);
-    assert_eq!(group_offset(&brokers, "t", 0), Some(6));
+    assert_eq!(group_offset(&brokers, GROUP, "t", 0), Some(6));
     bench.close().await;
     let mut again = Bench::start(&bench::settings(&brokers), &["t"], 100);
     again.until_seen(4).await;
@@ -108,7 +111,7 @@ async fn nothing_is_ever_committed_by_itself() {
     let mut bench = Bench::start(&bench::settings(&brokers), &["t"], 100);
     bench.until_seen(100).await;
     bench.close().await;
-    assert_eq!(group_offset(&brokers, "t", 0), None);
+    assert_eq!(group_offset(&brokers, GROUP, "t", 0), None);
 }
 
 #[tokio::test]
@@ -127,7 +130,7 @@ async fn the_final_commit_is_made_at_closing() {
     });
     bench.close().await;
     assert_eq!(bench.committed.len(), 1);
-    assert_eq!(group_offset(&brokers, "t", 0), Some(10));
+    assert_eq!(group_offset(&brokers, GROUP, "t", 0), Some(10));
 }
 
 #[tokio::test]
@@ -147,7 +150,7 @@ async fn nothing_is_handed_over_while_draining() {
     bench.close().await;
     assert_eq!((bench.seen.len(), bench.credits.used()), (10, 10));
     assert_eq!(bench.committed, durable, "a record that waits in the stash is not committed");
-    assert_eq!(group_offset(&brokers, "t", 0), Some(10));
+    assert_eq!(group_offset(&brokers, GROUP, "t", 0), Some(10));
 }
 
 #[tokio::test]
@@ -164,7 +167,7 @@ async fn a_failed_commit_is_tried_again() {
     bench.until("a commit", |bench| !bench.committed.is_empty()).await;
     assert_eq!(bench.commit_errors.len(), 2, "{:?}", bench.commit_errors);
     assert_eq!(bench.committed, durable);
-    assert_eq!(group_offset(&brokers, "t", 0), Some(10));
+    assert_eq!(group_offset(&brokers, GROUP, "t", 0), Some(10));
     bench.close().await;
 }
 
@@ -177,7 +180,7 @@ async fn a_native_pause_outlasts_a_rebalance() {
     let paused = |bench: &Bench| bench.handle.observed.natively_paused.load(Ordering::Acquire);
     bench.want(|wanted| wanted.native_pause = true);
     bench.until("a native pause", paused).await;
-    let other = Other::join(&brokers, "t");
+    let other = Other::join(&brokers, GROUP, "t");
     let has = Arc::clone(&other.has_partitions);
     bench
         .until("the other's share", |b| has.load(Ordering::Acquire) && b.assigned.len() == 1)
@@ -207,7 +210,7 @@ async fn a_partition_that_comes_back_is_not_still_paused() {
     bench.want(|wanted| wanted.native_pause = true);
     let paused = |bench: &Bench| bench.handle.observed.natively_paused.load(Ordering::Acquire);
     bench.until("a native pause", paused).await;
-    let other = Other::join(&brokers, "t");
+    let other = Other::join(&brokers, GROUP, "t");
     let has = Arc::clone(&other.has_partitions);
     bench
         .until("the other's share", |b| has.load(Ordering::Acquire) && b.assigned.len() == 1)
@@ -232,10 +235,10 @@ async fn a_revocation_waits_for_its_answer_before_it_commits() {
     let mut bench = Bench::start(&config, &["t"], 100);
     bench.answers = false;
     bench.until_seen(10).await;
-    let other = Other::join(&brokers, "t");
+    let other = Other::join(&brokers, GROUP, "t");
     bench.until("a revocation", |bench| !bench.revoked.is_empty()).await;
     assert!(!other.has_partitions.load(Ordering::Acquire));
-    assert_eq!(group_offset(&brokers, "t", 0), None);
+    assert_eq!(group_offset(&brokers, GROUP, "t", 0), None);
     assert!(bench.committed.is_empty() && bench.commit_errors.is_empty());
     let revoked = bench.revoked.pop().unwrap();
     assert_eq!(revoked.partitions.len(), 2, "eager: all of them");
@@ -257,12 +260,12 @@ async fn a_revocation_that_is_not_answered_ends_at_its_deadline() {
     let mut bench = Bench::start(&bench::settings(&brokers), &["t"], 100);
     bench.answers = false;
     bench.until_seen(10).await;
-    let other = Other::join(&brokers, "t");
+    let other = Other::join(&brokers, GROUP, "t");
     bench.until("a revocation", |bench| !bench.revoked.is_empty()).await;
     bench.until("a new assignment", |bench| bench.assigned.len() == 1).await;
     let revoked = bench.revoked.pop().unwrap();
     assert!(revoked.answer.send(Vec::new()).is_err(), "nobody waits any more");
-    assert_eq!(group_offset(&brokers, "t", 0), None);
+    assert_eq!(group_offset(&brokers, GROUP, "t", 0), None);
     bench.answers = true;
     bench.close().await;
     other.leave();
@@ -289,7 +292,7 @@ async fn cooperative_rebalances_take_only_what_goes() {
     revoked.answer.send(durable).unwrap();
     first.until("its commit", |bench| !bench.committed.is_empty()).await;
     assert_eq!(first.committed.len(), 1, "only what goes is committed");
-    assert_eq!(group_offset(&brokers, "t", going.number), Some(10));
+    assert_eq!(group_offset(&brokers, GROUP, "t", going.number), Some(10));
     assert_eq!(first.assigned.len(), 1);
     second.until("the other partition", |bench| bench.assigned.len() == 1).await;
     first.answers = true;

@@ -64,8 +64,9 @@ impl Troubles {
         match self.logged.get_mut(kind) {
             Some((at, hidden)) if now < *at + LOG_EVERY => *hidden += 1,
             known => {
-                let more = known.map_or(0, |(_, hidden)| *hidden);
-                tracing::warn!(more, "Kafka: {text}");
+                // How often it came since the last line; nothing at the first.
+                let repeated = known.map(|(_, hidden)| *hidden);
+                tracing::warn!(repeated, "Kafka: {text}");
                 self.logged.insert(kind.to_owned(), (now, 0));
             }
         }

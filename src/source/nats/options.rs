@@ -66,12 +66,32 @@ pub(super) async fn connect_options(
             let parked = on_attempt.parked();
             async move { if parked { std::future::pending().await } else { None } }
         });
+    Ok((with_identity(options, config).await?, notes))
+}
+
+/// The options of a connection that is only tried: once, and not for long.
+pub(super) async fn probe_options(
+    config: &Nats,
+    name: &str,
+    within: Duration,
+) -> anyhow::Result<ConnectOptions> {
+    let options = ConnectOptions::new().name(name).connection_timeout(within);
+    with_identity(options, config).await
+}
+
+/// Adds who we are, and whom we trust.
+///
+/// # Errors
+/// When a file that is named cannot be read, or does not hold what it should.
+pub async fn with_identity(
+    options: ConnectOptions,
+    config: &Nats,
+) -> anyhow::Result<ConnectOptions> {
     let options = with_auth(options, &config.auth).await?;
-    let options = match &config.tls {
-        Some(tls) => with_tls(options, tls).await?,
-        None => options,
-    };
-    Ok((options, notes))
+    match &config.tls {
+        Some(tls) => with_tls(options, tls).await,
+        None => Ok(options),
+    }
 }
 
 /// None at first, then doubling, and never twice the same: instances shall not come back in step.

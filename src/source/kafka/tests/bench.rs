@@ -21,6 +21,7 @@ use crate::source::{
     Delivery, SourceEvent, SourceHandle, SourceId, SourcePort, Stage, Wanted, connect,
 };
 
+/// Each test has a mock broker of its own, so one name does for all groups there.
 pub(super) const GROUP: &str = "bench";
 /// Longer than anything here takes, on a machine that others use too.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -254,10 +255,10 @@ pub(super) fn numbered(from: usize, to: usize) -> Vec<String> {
     (from..to).map(|n| format!("n{n}")).collect()
 }
 
-fn plain(brokers: &str) -> BaseConsumer {
+fn plain(brokers: &str, group: &str) -> BaseConsumer {
     ClientConfig::new()
         .set("bootstrap.servers", brokers)
-        .set("group.id", GROUP)
+        .set("group.id", group)
         .set("enable.auto.commit", "false")
         .set("auto.offset.reset", "earliest")
         .set("session.timeout.ms", "6000")
@@ -266,10 +267,10 @@ fn plain(brokers: &str) -> BaseConsumer {
 }
 
 /// What the group has committed.
-pub(super) fn group_offset(brokers: &str, topic: &str, partition: i32) -> Option<i64> {
+pub(super) fn group_offset(brokers: &str, group: &str, topic: &str, partition: i32) -> Option<i64> {
     let mut list = TopicPartitionList::new();
     list.add_partition(topic, partition);
-    let committed = plain(brokers).committed_offsets(list, PATIENCE).unwrap();
+    let committed = plain(brokers, group).committed_offsets(list, PATIENCE).unwrap();
     match committed.elements()[0].offset() {
         Offset::Offset(offset) => Some(offset),
         _ => None,
@@ -284,8 +285,8 @@ pub(super) struct Other {
 }
 
 impl Other {
-    pub(super) fn join(brokers: &str, topic: &'static str) -> Self {
-        let consumer = plain(brokers);
+    pub(super) fn join(brokers: &str, group: &str, topic: &'static str) -> Self {
+        let consumer = plain(brokers, group);
         let (leave, told) = std::sync::mpsc::sync_channel(1);
         let has_partitions = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let flag = Arc::clone(&has_partitions);

@@ -1,8 +1,8 @@
 //! The Kafka source against a real Kafka: what the mock broker cannot show.
 //!
-//! `scripts/stack up kafka; eval "$(scripts/stack env)"`, then
-//! `cargo test kafka::tests::real -- --ignored --test-threads=1`. The one group is shared by all
-//! tests, so they run one after another.
+//! `scripts/test`, or `scripts/stack up kafka; set -a; eval "$(scripts/stack env)"` and then
+//! `cargo test kafka::tests::real`. Topic and group are each test's own: they run side by side, and
+//! again on the same broker.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,42 +13,84 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
-use super::bench::{self, Bench, Other, group_offset, numbered, produce};
+use super::bench::{self, Bench, Other, group_offset, numbered};
+use super::stack::{Stack, is_apache_kafka, shared, unique};
+use crate::config;
 use crate::source::Stage;
 
-fn brokers() -> String {
-    std::env::var("DATA_BRIDGE_TEST_KAFKA").expect("scripts/stack env says where Kafka is")
+const GROUPS: &str = "two members of one group, and how they share its partitions";
+
+/// A topic and a group on one broker, and the settings of a source that reads the one as the other.
+struct Place {
+    config: config::Kafka,
+    topic: &'static str,
 }
 
-async fn topic(brokers: &str, partitions: i32) -> &'static str {
-    let name = format!("bench-{:016x}", rand::random::<u64>()).leak();
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
-    let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
-    let made = admin.create_topics([&topic], &AdminOptions::new()).await.unwrap();
-    made.into_iter().for_each(|one| drop(one.unwrap()));
-    name
+impl Place {
+    /// On the broker that all share.
+    async fn new(partitions: i32) -> Self {
+        Self::at(&shared("KAFKA"), partitions).await
+    }
+
+    async fn at(brokers: &str, partitions: i32) -> Self {
+        let topic: &'static str = unique("source").leak();
+        let mut config = bench::settings(brokers);
+        topic.clone_into(&mut config.group_id);
+        let place = Self { config, topic };
+        place.create(partitions).await;
+        place
+    }
+
+    async fn create(&self, partitions: i32) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
+        let topic = NewTopic::new(self.topic, partitions, TopicReplication::Fixed(1));
+        let made = admin.create_topics([&topic], &AdminOptions::new()).await.unwrap();
+        made.into_iter().for_each(|one| drop(one.unwrap()));
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", self.brokers());
+        client
+    }
+
+    fn brokers(&self) -> &str {
+        &self.config.brokers[0]
+    }
+
+    fn start(&self, credits: usize) -> Bench {
+        Bench::start(&self.config, &[self.topic], credits)
+    }
+
+    fn produce(&self, partition: i32, payloads: &[String]) {
+        bench::produce(self.brokers(), self.topic, partition, payloads);
+    }
+
+    /// What the group has committed.
+    fn committed(&self, partition: i32) -> Option<i64> {
+        group_offset(self.brokers(), &self.config.group_id, self.topic, partition)
+    }
 }
 
 #[tokio::test]
-#[ignore = "needs a real Kafka"]
 async fn a_revocation_under_the_eager_protocol_commits_its_answer() {
-    let brokers = brokers();
-    let topic = topic(&brokers, 2).await;
-    produce(&brokers, topic, 0, &numbered(0, 10));
-    produce(&brokers, topic, 1, &numbered(10, 20));
-    let mut config = bench::settings(&brokers);
-    config.commit_interval = Duration::from_secs(3600);
-    let mut bench = Bench::start(&config, &[topic], 100);
+    if !is_apache_kafka(GROUPS) {
+        return;
+    }
+    let mut place = Place::new(2).await;
+    place.produce(0, &numbered(0, 10));
+    place.produce(1, &numbered(10, 20));
+    place.config.commit_interval = Duration::from_secs(3600);
+    let mut bench = place.start(100);
     bench.answers = false;
     bench.until_seen(20).await;
-    let other = Other::join(&brokers, topic);
+    let other = Other::join(place.brokers(), &place.config.group_id, place.topic);
     bench.until("a revocation", |bench| !bench.revoked.is_empty()).await;
     let durable = bench.all_seen();
     bench.revoked.pop().unwrap().answer.send(durable.clone()).unwrap();
     bench.until("a new assignment", |bench| bench.assigned.len() == 1).await;
     assert_eq!(bench.committed, durable, "{:?}", bench.commit_errors);
-    assert_eq!([0, 1].map(|n| group_offset(&brokers, topic, n)), [Some(10), Some(10)]);
+    assert_eq!([0, 1].map(|n| place.committed(n)), [Some(10), Some(10)]);
     bench.answers = true;
     other.leave();
     bench.until("all again", |bench| bench.assigned.len() == 2).await;
@@ -57,17 +99,18 @@ async fn a_revocation_under_the_eager_protocol_commits_its_answer() {
 }
 
 async fn two_share_and_nothing_comes_twice(settings: &[(&str, &str)]) {
-    let brokers = brokers();
-    let topic = topic(&brokers, 4).await;
-    let mut config = bench::settings(&brokers);
-    config.client.clear();
-    config.client.extend(settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
-    for partition in 0..4 {
-        produce(&brokers, topic, partition, &numbered(0, 50));
+    if !is_apache_kafka(GROUPS) {
+        return;
     }
-    let mut first = Bench::start(&config, &[topic], 1_000);
+    let mut place = Place::new(4).await;
+    let client = settings.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+    place.config.client = client.collect();
+    for partition in 0..4 {
+        place.produce(partition, &numbered(0, 50));
+    }
+    let mut first = place.start(1_000);
     first.until_seen(200).await;
-    let mut second = Bench::start(&config, &[topic], 1_000);
+    let mut second = place.start(1_000);
     // What is revoked is answered with all that was seen, and committed.
     let done = tokio::time::Instant::now() + Duration::from_secs(60);
     while second.assigned.len() != 2 || first.assigned.len() != 2 {
@@ -76,7 +119,7 @@ async fn two_share_and_nothing_comes_twice(settings: &[(&str, &str)]) {
         second.look().await;
     }
     for partition in 0..4 {
-        produce(&brokers, topic, partition, &numbered(50, 60));
+        place.produce(partition, &numbered(50, 60));
     }
     while first.seen.len() + second.seen.len() < 240 {
         assert!(tokio::time::Instant::now() < done, "the rest");
@@ -94,44 +137,39 @@ async fn two_share_and_nothing_comes_twice(settings: &[(&str, &str)]) {
     second.want(|wanted| wanted.commit = durable);
     second.close().await;
     assert_eq!(first.seen.len() + second.seen.len(), 240, "nothing came twice");
-    assert_eq!([0, 1, 2, 3].map(|n| group_offset(&brokers, topic, n)), [Some(60); 4]);
+    assert_eq!([0, 1, 2, 3].map(|n| place.committed(n)), [Some(60); 4]);
 }
 
 #[tokio::test]
-#[ignore = "needs a real Kafka"]
 async fn two_share_under_the_eager_protocol() {
     two_share_and_nothing_comes_twice(&[]).await;
 }
 
 #[tokio::test]
-#[ignore = "needs a real Kafka"]
 async fn two_share_under_the_cooperative_protocol() {
     let sticky = ("partition.assignment.strategy", "cooperative-sticky");
     two_share_and_nothing_comes_twice(&[sticky]).await;
 }
 
 #[tokio::test]
-#[ignore = "needs a real Kafka"]
 async fn two_share_under_the_new_group_protocol() {
     two_share_and_nothing_comes_twice(&[("group.protocol", "consumer")]).await;
 }
 
 #[tokio::test]
-#[ignore = "needs a real Kafka"]
 async fn control_records_do_not_hold_up_the_lag() {
-    let brokers = brokers();
-    let topic = topic(&brokers, 1).await;
-    let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", &brokers)
-        .set("transactional.id", topic)
-        .create()
-        .unwrap();
+    if !is_apache_kafka("transactions") {
+        return;
+    }
+    let place = Place::new(1).await;
+    let mut client = place.client();
+    let producer: BaseProducer = client.set("transactional.id", place.topic).create().unwrap();
     let patience = Duration::from_secs(30);
     producer.init_transactions(patience).unwrap();
     for abort in [false, true] {
         producer.begin_transaction().unwrap();
         for payload in numbered(0, 5) {
-            let record = BaseRecord::<(), _>::to(topic).payload(&payload);
+            let record = BaseRecord::<(), _>::to(place.topic).payload(&payload);
             producer.send(record).map_err(|(error, _)| error).unwrap();
         }
         let end = if abort {
@@ -142,47 +180,40 @@ async fn control_records_do_not_hold_up_the_lag() {
         };
         end.unwrap();
     }
-    let mut bench = Bench::start(&bench::settings(&brokers), &[topic], 100);
+    let mut bench = place.start(100);
     bench.until_seen(5).await;
     let durable = bench.all_seen();
     assert_eq!(durable[0].offset, 5);
     bench.want(|wanted| wanted.commit = durable);
     bench.until("no lag", |bench| bench.handle.observed.lag.load(Ordering::Acquire) == 0).await;
     // Five records, a commit marker, five aborted ones, an abort marker.
-    assert_eq!(group_offset(&brokers, topic, 0), Some(12));
+    assert_eq!(place.committed(0), Some(12));
     bench.close().await;
 }
 
 #[tokio::test]
-#[ignore = "needs a real Kafka, and DATA_BRIDGE_TEST_STACK to kill it"]
 async fn a_killed_broker_is_waited_for_and_nothing_is_lost() {
-    let brokers = brokers();
-    let topic = topic(&brokers, 2).await;
-    produce(&brokers, topic, 0, &numbered(0, 10));
-    let mut config = bench::settings(&brokers);
-    config.client.insert("session.timeout.ms".to_owned(), "45000".to_owned());
-    let mut bench = Bench::start(&config, &[topic], 1_000);
+    if !is_apache_kafka("a broker that keeps its data when it is killed") {
+        return;
+    }
+    let stack = Stack::up(&["kafka"]);
+    let mut place = Place::at(&stack.address("KAFKA"), 2).await;
+    place.produce(0, &numbered(0, 10));
+    place.config.client.insert("session.timeout.ms".to_owned(), "45000".to_owned());
+    let mut bench = place.start(1_000);
     bench.until_seen(10).await;
-    stack("kill");
+    stack.kill("kafka");
     // What becomes durable meanwhile is committed when the broker is back.
     let durable = bench.all_seen();
     bench.want(|wanted| wanted.commit = durable.clone());
     bench.until("an error", |bench| bench.connection.iter().any(Option::is_some)).await;
-    stack("start");
+    stack.start("kafka");
     bench.until("the commit", |bench| !bench.committed.is_empty()).await;
-    produce(&brokers, topic, 1, &numbered(10, 20));
+    place.produce(1, &numbered(10, 20));
     bench.until("more", |bench| bench.seen.len() >= 20).await;
     bench.until("a connection", |bench| bench.connection.last() == Some(&None)).await;
     let observed = Arc::clone(&bench.handle.observed);
     assert!(observed.connected.load(Ordering::Acquire));
     assert_eq!(bench.seen.len(), 20, "nothing came twice");
     bench.close().await;
-}
-
-fn stack(command: &str) {
-    let script =
-        std::env::var("DATA_BRIDGE_TEST_STACK").expect("the command line of scripts/stack");
-    let words = format!("{script} {command} kafka");
-    let status = std::process::Command::new("sh").args(["-c", &words]).status().unwrap();
-    assert!(status.success(), "{words}");
 }

@@ -1,0 +1,270 @@
+//! The verdicts and how they are shown, without servers.
+
+use std::collections::BTreeMap;
+
+use super::ask::{Found, Table, Warehouse};
+use super::compare::{Grade, Report, compare};
+use super::render::render;
+use crate::config::{self, Config};
+use crate::schema::{ColumnDefault, ColumnSchema, TableSchema};
+use crate::sink::clickhouse::TableKind;
+use crate::sink::{InsertError, Refusal};
+use crate::source::ProbeError;
+use crate::source::kafka::probe::Cluster;
+use crate::source::nats::probe::Server;
+
+/// Two routes into tables, one that counts.
+fn config() -> Config {
+    let file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+    let text = r#"
+        [kafka]
+        [nats]
+        password = "geheim"
+        user = "me"
+        [clickhouse]
+        database = "market"
+        password = "geheim"
+        [[routes]]
+        name = "candles"
+        kafka_topics = ["candles"]
+        nats_subjects = ["market.*.*"]
+        class = "market"
+        table = "aggregates"
+        columns = { price = "p" }
+        [[routes]]
+        name = "archive"
+        kafka_topics = ["^old[.]"]
+        table = "other.archive"
+        [[routes]]
+        name = "system"
+        nats_subjects = ["system.>"]
+        class = "system"
+        action = "count"
+    "#;
+    std::fs::write(file.path(), text).unwrap();
+    config::load(&[file.path().to_owned()]).unwrap()
+}
+
+fn table(name: &str, columns: &[(&str, &str, ColumnDefault)]) -> Table {
+    let columns = columns.iter().map(|(name, type_name, default)| ColumnSchema {
+        name: (*name).to_owned(),
+        type_name: (*type_name).to_owned(),
+        default: *default,
+    });
+    let schema = TableSchema { table: name.to_owned(), columns: columns.collect() };
+    Table {
+        schema: Ok(schema),
+        kind: Some(TableKind {
+            engine: "ReplacingMergeTree".to_owned(),
+            deduplication_window: Some(10_000),
+        }),
+        may_insert: Some(true),
+        may_create: None,
+    }
+}
+
+fn missing(code: u32) -> Table {
+    let refusal = Refusal { code: Some(code), message: "not there".to_owned() };
+    let schema = Err(InsertError::AwaitFix(refusal));
+    Table { schema, kind: None, may_insert: None, may_create: Some(true) }
+}
+
+fn well() -> Found {
+    let letters = [
+        ("id", "UUID"),
+        ("time", "DateTime64(3)"),
+        ("record_time", "DateTime64(3)"),
+        ("instance", "String"),
+        ("source", "String"),
+        ("topic_or_subject", "String"),
+        ("partition", "Nullable(Int32)"),
+        ("offset", "Nullable(Int64)"),
+        ("key", "Nullable(String)"),
+        ("headers", "String"),
+        ("route", "String"),
+        ("reason", "String"),
+        ("error", "String"),
+        ("payload", "String"),
+    ]
+    .map(|(name, ty)| (name, ty, ColumnDefault::None));
+    let price = [("price", "Float64", ColumnDefault::None)];
+    let tables = [
+        ("aggregates", table("aggregates", &price)),
+        ("other.archive", table("other.archive", &price)),
+        ("dead_letters", table("dead_letters", &letters)),
+    ];
+    let topics = [("candles".to_owned(), 6), ("old.a".to_owned(), 2)];
+    Found {
+        clickhouse: Ok(Warehouse {
+            version: "26.7".to_owned(),
+            tables: tables.map(|(name, table)| (name.to_owned(), table)).into(),
+        }),
+        kafka: Some(Ok(Cluster { brokers: 3, topics: topics.into(), ..Cluster::default() })),
+        nats: Some(Ok(Server { version: "2.15.1".to_owned() })),
+    }
+}
+
+fn tables(found: &mut Found) -> &mut BTreeMap<String, Table> {
+    &mut found.clickhouse.as_mut().unwrap().tables
+}
+
+fn cluster(found: &mut Found) -> &mut Cluster {
+    found.kafka.as_mut().unwrap().as_mut().unwrap()
+}
+
+fn grades(report: &Report) -> Vec<Grade> {
+    report.routes.iter().map(|route| route.verdict.grade).collect()
+}
+
+#[test]
+fn all_is_well() {
+    let report = compare(&config(), &well());
+    assert_eq!(report.exit_code(), 0, "{report:?}");
+    let text = render(&report);
+    for line in [
+        "ok     Kafka       localhost:9092         3 brokers; 2 of 2 topics, 8 partitions",
+        "ok     candles          market   kafka candles     at least once",
+        "       → aggregates              nats  market.*.*  at most once",
+        "ok     system           system   nats  system.>    at most once",
+        "       → count",
+        "-  topics ^old[.]: 1 match now: old.a",
+        "All is well: 3 servers, 3 routes.",
+    ] {
+        assert!(text.lines().any(|shown| shown == line), "no line {line:?} in\n{text}");
+    }
+    assert!(!text.contains("Problems") && !text.contains("geheim"), "{text}");
+}
+
+#[test]
+fn a_topic_that_is_missing_is_waited_for_and_is_not_well() {
+    let mut found = well();
+    cluster(&mut found).topics.clear();
+    let report = compare(&config(), &found);
+    assert_eq!(report.exit_code(), 1);
+    // An expression is meant for topics to come.
+    assert_eq!(grades(&report), [Grade::Waits, Grade::Well, Grade::Well]);
+    assert!(report.problems[0].contains("Kafka has no topic candles: create it"), "{report:?}");
+    assert!(report.notes[0].contains("^old[.]: none matches now"), "{report:?}");
+
+    cluster(&mut found).refused.insert("candles".to_owned(), "not permitted".to_owned());
+    let report = compare(&config(), &found);
+    assert_eq!(grades(&report)[0], Grade::Wrong);
+    assert!(report.problems[0].contains("candles: not permitted"), "{report:?}");
+}
+
+#[test]
+fn what_does_not_fit_is_named_with_its_route() {
+    let mut found = well();
+    let computed = [("prise", "Float64", ColumnDefault::None)];
+    tables(&mut found).insert("aggregates".to_owned(), table("aggregates", &computed));
+    let report = compare(&config(), &found);
+    assert_eq!(report.exit_code(), 1);
+    assert_eq!(grades(&report), [Grade::Wrong, Grade::Well, Grade::Well]);
+    let problem = &report.problems[0];
+    assert!(
+        problem.starts_with("route candles: table aggregates has no column price"),
+        "{problem}"
+    );
+    assert!(render(&report).contains("\nfix 1  candles"), "{}", render(&report));
+}
+
+#[test]
+fn missing_tables_are_one_problem_and_a_missing_database_is_another() {
+    let mut found = well();
+    tables(&mut found).insert("aggregates".to_owned(), missing(60));
+    tables(&mut found).insert("other.archive".to_owned(), missing(60));
+    let report = compare(&config(), &found);
+    assert_eq!(report.problems.len(), 1, "{report:?}");
+    assert!(report.problems[0].contains("no table aggregates, other.archive"), "{report:?}");
+
+    tables(&mut found).insert("other.archive".to_owned(), missing(81));
+    let report = compare(&config(), &found);
+    assert!(report.problems[0].contains("no database other"), "{report:?}");
+    assert_eq!(report.problems.len(), 2, "{report:?}");
+}
+
+#[test]
+fn the_table_for_dead_letters_is_made_at_start_where_that_is_permitted() {
+    let (mut config, mut found) = (config(), well());
+    tables(&mut found).insert("dead_letters".to_owned(), missing(60));
+    let report = compare(&config, &found);
+    assert_eq!(report.exit_code(), 0, "{report:?}");
+    assert!(report.notes[0].contains("the bridge makes it at start"), "{report:?}");
+
+    tables(&mut found).get_mut("dead_letters").unwrap().may_create = Some(false);
+    let report = compare(&config, &found);
+    assert!(report.problems[0].contains("GRANT CREATE TABLE ON market.dead_letters"), "{report:?}");
+
+    config.dead_letters.create = false;
+    assert_eq!(compare(&config, &found).exit_code(), 1);
+}
+
+#[test]
+fn a_user_who_may_not_insert_gets_the_statement_to_grant_it() {
+    let mut found = well();
+    tables(&mut found).get_mut("aggregates").unwrap().may_insert = Some(false);
+    let report = compare(&config(), &found);
+    let grant = "GRANT SELECT, INSERT ON market.* TO default";
+    assert!(report.problems[0].contains(grant), "{report:?}");
+}
+
+#[test]
+fn what_may_double_rows_is_a_note_with_its_remedy() {
+    let mut found = well();
+    let archive = TableKind { engine: "MergeTree".to_owned(), deduplication_window: Some(0) };
+    tables(&mut found).get_mut("other.archive").unwrap().kind = Some(archive);
+    let memory = TableKind { engine: "Memory".to_owned(), deduplication_window: None };
+    tables(&mut found).get_mut("aggregates").unwrap().kind = Some(memory);
+    let report = compare(&config(), &found);
+    assert_eq!(report.exit_code(), 0);
+    let text = report.notes.join("\n");
+    for wanted in [
+        "ALTER TABLE other.archive MODIFY SETTING non_replicated_deduplication_window = 10000",
+        "stay twice in other.archive (MergeTree)",
+        "aggregates has the engine Memory: its rows are lost",
+    ] {
+        assert!(text.contains(wanted), "no {wanted:?} in {text}");
+    }
+}
+
+#[test]
+fn an_unreachable_server_comes_before_a_mismatch() {
+    let mut found = well();
+    tables(&mut found).insert("aggregates".to_owned(), missing(60));
+    found.nats = Some(Err(ProbeError::Unreachable("Connection refused".to_owned())));
+    let report = compare(&config(), &found);
+    assert_eq!(report.exit_code(), 69);
+    assert_eq!(grades(&report), [Grade::Wrong, Grade::Well, Grade::Unknown]);
+    let text = render(&report);
+    assert!(text.contains("? 2    NATS        nats://localhost:4222  cannot be reached"), "{text}");
+    assert!(text.contains("Not all is well: 2 problems."), "{text}");
+
+    found.nats = Some(Err(ProbeError::Refused("our login".to_owned())));
+    assert_eq!(compare(&config(), &found).exit_code(), 1);
+}
+
+#[test]
+fn a_source_without_routes_is_a_problem() {
+    let mut config = config();
+    for route in &mut config.routes {
+        route.kafka_topics.clear();
+        route.nats_subjects.clear();
+    }
+    let report = compare(&config, &well());
+    assert_eq!((report.exit_code(), report.problems.len()), (1, 2), "{report:?}");
+}
+
+#[test]
+fn no_line_is_wider_than_a_terminal() {
+    let mut config = config();
+    for route in &mut config.routes {
+        route.kafka_topics = (0..20).map(|n| format!("a.long.topic.name.{n}")).collect();
+    }
+    let mut found = well();
+    found.clickhouse = Err(ProbeError::Unreachable("why ".repeat(200)));
+    let text = render(&compare(&config, &found));
+    for line in text.lines() {
+        assert!(line.chars().count() <= 100, "{line}");
+        assert_eq!(line, line.trim_end());
+    }
+}

@@ -1,0 +1,71 @@
+//! Asks a NATS server whether it takes us, and takes nothing: no subscription.
+
+use std::time::Duration;
+
+use async_nats::{ConnectError, ConnectErrorKind};
+
+use super::options;
+use crate::config::{Nats, NatsAuth};
+use crate::source::ProbeError;
+
+/// For each address of each server.
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+/// For all of them.
+const ANSWER_WITHIN: Duration = Duration::from_secs(8);
+
+/// What the server that answered said of itself.
+#[derive(Debug, Clone)]
+pub struct Server {
+    pub version: String,
+}
+
+/// Connects to the first server that answers, and closes the connection.
+///
+/// # Errors
+/// When none answers, or one refuses us.
+pub async fn probe(config: &Nats, instance: &str) -> Result<Server, ProbeError> {
+    let refused = |error: anyhow::Error| ProbeError::Refused(format!("{error:#}"));
+    let servers = options::servers(config).map_err(refused)?;
+    let name = format!("data-bridge {instance} check");
+    let options = options::probe_options(config, &name, CONNECT_WITHIN).await.map_err(refused)?;
+    match tokio::time::timeout(ANSWER_WITHIN, options.connect(servers)).await {
+        // Dropping the client closes the connection.
+        Ok(Ok(client)) => Ok(Server { version: client.server_info().version }),
+        Ok(Err(error)) => Err(failure(&error, &config.auth)),
+        Err(_) => Err(ProbeError::Unreachable(format!("no answer within {ANSWER_WITHIN:?}"))),
+    }
+}
+
+fn failure(error: &ConnectError, auth: &NatsAuth) -> ProbeError {
+    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    match error.kind() {
+        ConnectErrorKind::AuthorizationViolation => ProbeError::Refused(match auth {
+            NatsAuth::None => "the server wants a login: set nats.user and nats.password (or \
+                               nats.token, nats.credentials_file, nats.nkey_file)"
+                .to_owned(),
+            auth => format!("the server refuses our login: correct {}", keys(auth)),
+        }),
+        ConnectErrorKind::Authentication => ProbeError::Refused(format!(
+            "cannot sign in ({cause}): {} holds no key that fits",
+            keys(auth)
+        )),
+        ConnectErrorKind::Tls => {
+            ProbeError::Refused(format!("TLS: {cause}; correct nats.servers or [nats.tls]"))
+        }
+        ConnectErrorKind::TimedOut => {
+            ProbeError::Unreachable(format!("no answer within {CONNECT_WITHIN:?}"))
+        }
+        kind if cause.is_empty() => ProbeError::Unreachable(kind.to_string()),
+        _ => ProbeError::Unreachable(cause),
+    }
+}
+
+fn keys(auth: &NatsAuth) -> &'static str {
+    match auth {
+        NatsAuth::None => "[nats]",
+        NatsAuth::UserPassword { .. } => "nats.user and nats.password",
+        NatsAuth::Token(_) => "nats.token",
+        NatsAuth::CredentialsFile(_) => "nats.credentials_file",
+        NatsAuth::NkeyFile(_) => "nats.nkey_file",
+    }
+}

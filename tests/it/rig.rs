@@ -1,0 +1,274 @@
+//! A pipeline with both ends in the hands of the test: sources that deliver what the test says,
+//! and a sink with faults by script. Real configuration, paused time.
+
+pub(crate) mod logs;
+pub(crate) mod sink;
+pub(crate) mod source;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use data_bridge::config::{self, Config};
+use data_bridge::credits::Credits;
+use data_bridge::metrics::Metrics;
+use data_bridge::pipeline::{Ending, Parts, Pipeline, Stop};
+use data_bridge::source::{Delivery, SourceId, connect};
+use data_bridge::status::{Identity, Snapshot};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use sink::TestSink;
+use source::{End, Manners};
+
+/// As in `app.rs`.
+const EVENTS: usize = 4;
+
+const KAFKA: &str = "[kafka]\nbrokers = [\"unused:9092\"]\n";
+const NATS: &str = "[nats]\nservers = [\"nats://unused:4222\"]\n";
+
+/// The profile's shape, with bodies that the sink can read.
+const ROUTES: &str = r#"
+instance = "rig"
+[clickhouse]
+url = "http://unused:8123"
+[writers.aggregate]
+batch_rows = 10_000
+linger = "1s"
+[writers.external]
+batch_rows = 1_000
+linger = "5s"
+
+[[routes]]
+name = "candles"
+kafka_topics = ["candles"]
+nats_subjects = ["market.>"]
+class = "market"
+writer = "aggregate"
+table = "candles"
+format = "json"
+
+[[routes]]
+name = "external"
+kafka_topics = ["external"]
+nats_subjects = ["external.>"]
+class = "external"
+writer = "external"
+table = "external"
+format = "json"
+
+[[routes]]
+name = "signals"
+kafka_topics = ["signals"]
+nats_subjects = ["signals.>"]
+class = "signal"
+writer = "external"
+table = "signals"
+format = "json"
+
+[[routes]]
+name = "system_stored"
+nats_subjects = ["system.stored.>"]
+class = "system"
+writer = "external"
+table = "system"
+format = "json"
+
+[[routes]]
+name = "system"
+nats_subjects = ["system.>"]
+class = "system"
+action = "count"
+
+[[routes]]
+name = "counted"
+kafka_topics = ["counted"]
+nats_subjects = ["counted.>"]
+action = "count"
+"#;
+
+/// Which sources there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sources {
+    Kafka,
+    Nats,
+    Both,
+}
+
+/// The configuration of the rig, and what the test adds to it.
+pub(crate) fn config(sources: Sources, more: &str) -> Arc<Config> {
+    let dir = tempfile::tempdir().unwrap();
+    let (base, over) = (dir.path().join("base.toml"), dir.path().join("more.toml"));
+    let kafka = if sources == Sources::Nats { "" } else { KAFKA };
+    let nats = if sources == Sources::Kafka { "" } else { NATS };
+    std::fs::write(&base, format!("{ROUTES}{kafka}{nats}")).unwrap();
+    std::fs::write(&over, more).unwrap();
+    Arc::new(config::load(&[base, over]).unwrap_or_else(|error| panic!("{error}")))
+}
+
+/// The pipeline, running, and everything around it.
+pub(crate) struct Rig {
+    pub(crate) sink: Arc<TestSink>,
+    pub(crate) credits: Arc<Credits>,
+    kafka: Option<End>,
+    nats: Option<End>,
+    status: watch::Receiver<Arc<Snapshot>>,
+    stop: watch::Sender<Stop>,
+    pipeline: JoinSet<Ending>,
+    minders: JoinSet<()>,
+    identity: Identity,
+}
+
+impl Rig {
+    pub(crate) fn both(more: &str) -> Self {
+        Self::start(&config(Sources::Both, more))
+    }
+
+    pub(crate) fn kafka_alone(more: &str) -> Self {
+        Self::start(&config(Sources::Kafka, more))
+    }
+
+    pub(crate) fn nats_alone(more: &str) -> Self {
+        Self::start(&config(Sources::Nats, more))
+    }
+
+    pub(crate) fn start(config: &Arc<Config>) -> Self {
+        let manners = Manners { drains: true, closes: true };
+        Self::start_with(config, manners, TestSink::new())
+    }
+
+    pub(crate) fn start_with(config: &Arc<Config>, manners: Manners, sink: TestSink) -> Self {
+        let limits = &config.backpressure;
+        let credits = Arc::new(Credits::new(limits.pull_limit, limits.max_buffer_size));
+        let (sender, events) = mpsc::channel(EVENTS);
+        let (mut handles, mut minders) = (Vec::new(), JoinSet::new());
+        let mut end = |name, delivery| {
+            let (handle, port) = connect(SourceId(handles.len()), name, delivery, sender.clone());
+            handles.push(handle);
+            let end = End::new(port, &credits);
+            minders.spawn(end.minder(manners));
+            end
+        };
+        let kafka = config.kafka.as_ref().map(|_| end("kafka", Delivery::Pulled));
+        let nats = config.nats.as_ref().map(|_| end("nats", Delivery::Pushed));
+        let sink = Arc::new(sink);
+        let (status_sender, status) = watch::channel(Arc::new(Snapshot::starting(config)));
+        let (stop, stop_receiver) = watch::channel(Stop::Run);
+        let parts = Parts {
+            config: Arc::clone(config),
+            sink: Arc::clone(&sink),
+            sources: handles,
+            events,
+            credits: Arc::clone(&credits),
+            metrics: Metrics::new(),
+            status: status_sender,
+            stop: stop_receiver,
+        };
+        let mut pipeline = JoinSet::new();
+        pipeline.spawn(Pipeline::new(parts).unwrap().run());
+        let identity = Identity::new("rig");
+        Self { sink, credits, kafka, nats, status, stop, pipeline, minders, identity }
+    }
+
+    pub(crate) fn kafka(&mut self) -> &mut End {
+        self.kafka.as_mut().expect("Kafka is configured")
+    }
+
+    pub(crate) fn nats(&mut self) -> &mut End {
+        self.nats.as_mut().expect("NATS is configured")
+    }
+
+    /// Lets so much time pass; everything that is due happens.
+    pub(crate) async fn after(&mut self, time: Duration) {
+        sleep(time).await;
+        self.still_runs();
+    }
+
+    /// Lets so much time pass that everything under way without faults and lingers has happened,
+    /// and the snapshot shows it.
+    pub(crate) async fn moment(&mut self) {
+        self.after(Duration::from_millis(250)).await;
+    }
+
+    /// The same when the pipeline may have come to its end.
+    pub(crate) async fn after_maybe_the_end(&mut self, time: Duration) {
+        sleep(time).await;
+    }
+
+    fn still_runs(&mut self) {
+        if let Some(ended) = self.pipeline.try_join_next() {
+            panic!("the pipeline has ended: {:?}", ended.unwrap());
+        }
+    }
+
+    pub(crate) fn now(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.status.borrow())
+    }
+
+    /// Waits until the snapshot is as wanted, for at most ten minutes of paused time.
+    pub(crate) async fn until(
+        &mut self,
+        what: &str,
+        wanted: impl Fn(&Snapshot) -> bool,
+    ) -> Arc<Snapshot> {
+        let mut status = self.status.clone();
+        let waiting = status.wait_for(|snapshot| wanted(snapshot));
+        let found = timeout(Duration::from_secs(600), waiting).await;
+        let found = found.unwrap_or_else(|_| panic!("never: {what}\n{:#?}", self.now()));
+        Arc::clone(&found.unwrap_or_else(|_| panic!("the pipeline ended before: {what}")))
+    }
+
+    /// Waits until nothing is held.
+    pub(crate) async fn drained(&mut self) -> Arc<Snapshot> {
+        self.moment().await;
+        self.until("nothing is held", |snapshot| snapshot.backpressure.current_buffer == 0).await;
+        self.moment().await;
+        self.accounts_close()
+    }
+
+    /// The accounting of a quiet moment, per source and in all.
+    pub(crate) fn accounts_close(&self) -> Arc<Snapshot> {
+        let snapshot = self.now();
+        accounts_close(&snapshot);
+        snapshot
+    }
+
+    /// The body of `/health`.
+    pub(crate) fn health(&self) -> serde_json::Value {
+        let health = self.now().health(&self.identity, Instant::now());
+        serde_json::to_value(health).unwrap()
+    }
+
+    pub(crate) fn tell(&self, stop: Stop) {
+        self.stop.send_replace(stop);
+    }
+
+    /// Waits for the end.
+    pub(crate) async fn ending(&mut self) -> Ending {
+        let ending = timeout(Duration::from_secs(600), self.pipeline.join_next()).await;
+        let ending = ending.expect("the pipeline ends").expect("it ends once").unwrap();
+        self.minders.shutdown().await;
+        ending
+    }
+
+    /// First signal; waits for the end.
+    pub(crate) async fn stop(&mut self) -> Ending {
+        self.tell(Stop::Drain);
+        self.ending().await
+    }
+}
+
+/// received = inserted + dead_lettered + filtered + dropped + released + held, for every source.
+pub(crate) fn accounts_close(snapshot: &Snapshot) {
+    for (name, source) in &snapshot.sources {
+        let gone = source.inserted + source.dead_lettered + source.filtered;
+        let given_up = source.dropped_total() + source.released;
+        let all = gone + given_up + source.held as u64;
+        assert_eq!(source.received, all, "{name} does not close: {source:#?}");
+    }
+    let writers: usize = snapshot.writers.values().map(|w| w.buffered + w.in_flight).sum();
+    let held = snapshot.backpressure.current_buffer;
+    assert_eq!(held, writers + snapshot.dead_letters.pending, "{snapshot:#?}");
+    let of_sources: usize = snapshot.sources.values().map(|source| source.held).sum();
+    assert!(of_sources <= held, "the sources hold {of_sources} of {held}");
+}

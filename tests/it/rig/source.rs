@@ -1,0 +1,270 @@
+//! The other end of a source: the test says what comes, and sees what is wanted.
+//!
+//! What a client does by itself (go to the stage that is wanted, acknowledge a commit) a small
+//! task does for it, and writes down.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use data_bridge::credits::Credits;
+use data_bridge::record::{Chunk, NewRecord, Partition, Position};
+use data_bridge::source::{SourceEvent, SourcePort, Stage};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout};
+
+/// As many as a poll takes at once.
+const POLL: usize = 1_000;
+
+/// What a record is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Good,
+    /// The sink refuses it, always.
+    Poison,
+    /// Not JSON: refused before it is sent.
+    Broken,
+    Tombstone,
+}
+
+/// What the pipeline wanted of the source, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Story {
+    pub(crate) stages: Vec<(Stage, Instant)>,
+    pub(crate) native: Vec<(bool, Instant)>,
+    pub(crate) commits: Vec<Vec<Position>>,
+}
+
+/// What the source does by itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Manners {
+    /// Says that it has drained when asked to.
+    pub(crate) drains: bool,
+    /// Leaves when asked to.
+    pub(crate) closes: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct End {
+    port: SourcePort,
+    credits: Arc<Credits>,
+    pub(crate) story: Arc<Mutex<Story>>,
+    next: HashMap<Arc<Partition>, i64>,
+    /// Records sent so far, for their ids.
+    sent: u64,
+    received_at: i64,
+}
+
+impl End {
+    pub(crate) fn new(port: SourcePort, credits: &Arc<Credits>) -> Self {
+        Self {
+            port,
+            credits: Arc::clone(credits),
+            story: Arc::default(),
+            next: HashMap::new(),
+            sent: 0,
+            received_at: jiff::Timestamp::now().as_millisecond(),
+        }
+    }
+
+    /// The task that does what is wanted.
+    pub(crate) fn minder(&self, manners: Manners) -> impl Future<Output = ()> + Send + use<> {
+        mind(self.port.clone(), Arc::clone(&self.story), manners)
+    }
+
+    pub(crate) async fn send(&self, event: SourceEvent) {
+        let sending = self.port.events.send((self.port.id, event));
+        timeout(Duration::from_secs(600), sending)
+            .await
+            .expect("the pipeline takes events")
+            .unwrap();
+    }
+
+    /// A new assignment of a partition.
+    pub(crate) async fn assign(&mut self, topic: &str, number: i32, epoch: u64) -> Arc<Partition> {
+        let partition = Arc::new(Partition { topic: topic.to_owned(), number, epoch });
+        self.next.insert(Arc::clone(&partition), 0);
+        self.send(SourceEvent::Assigned(vec![Arc::clone(&partition)])).await;
+        partition
+    }
+
+    /// The next records of a partition come from here on.
+    pub(crate) fn seek(&mut self, partition: &Arc<Partition>, offset: i64) {
+        self.next.insert(Arc::clone(partition), offset);
+    }
+
+    pub(crate) fn next_offset(&self, partition: &Arc<Partition>) -> i64 {
+        self.next.get(partition).copied().unwrap_or_default()
+    }
+
+    pub(crate) async fn revoke(
+        &self,
+        partitions: &[&Arc<Partition>],
+        within: Duration,
+    ) -> oneshot::Receiver<Vec<Position>> {
+        let (answer, answered) = oneshot::channel();
+        let partitions = partitions.iter().copied().map(Arc::clone).collect();
+        let deadline = Instant::now() + within;
+        self.send(SourceEvent::Revoked { partitions, deadline, answer }).await;
+        answered
+    }
+
+    /// One poll: as many as there are credits for, up to `count`. Says how many came.
+    pub(crate) async fn poll(&mut self, partition: &Arc<Partition>, count: usize) -> usize {
+        self.poll_kinds(partition, &vec![Kind::Good; count]).await
+    }
+
+    pub(crate) async fn poll_kinds(&mut self, partition: &Arc<Partition>, kinds: &[Kind]) -> usize {
+        let taken = self.credits.reserve(kinds.len());
+        if taken == 0 {
+            self.port.observed.starved.store(true, Ordering::Release);
+            return 0;
+        }
+        self.hand_over(partition, "", &kinds[..taken]).await;
+        taken
+    }
+
+    /// Polls until all came; time passes while there are no credits.
+    pub(crate) async fn pull(&mut self, partition: &Arc<Partition>, count: usize) {
+        self.pull_kinds(partition, &vec![Kind::Good; count]).await;
+    }
+
+    pub(crate) async fn pull_kinds(&mut self, partition: &Arc<Partition>, kinds: &[Kind]) {
+        let began = Instant::now();
+        let mut rest = kinds;
+        while !rest.is_empty() {
+            let taken = self.poll_kinds(partition, &rest[..rest.len().min(POLL)]).await;
+            rest = &rest[taken..];
+            if taken == 0 {
+                assert!(began.elapsed() < Duration::from_secs(3_600), "{} never came", rest.len());
+                sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+
+    /// Hands over records whose credits were reserved before; on a subject, as a stream does.
+    pub(crate) async fn hand_over(
+        &mut self,
+        partition: &Arc<Partition>,
+        subject: &str,
+        kinds: &[Kind],
+    ) {
+        let mut chunk = Chunk::with_capacity(self.received_at, kinds.len(), kinds.len() * 64);
+        let index = chunk.partition(partition);
+        let next = self.next.entry(Arc::clone(partition)).or_default();
+        for kind in kinds {
+            let payload = payload(*kind, &id(partition, *next));
+            let place = Some((index, *next));
+            *next += 1;
+            let payload = payload.as_deref().map(str::as_bytes);
+            chunk.push(NewRecord { subject, place, payload, ..NewRecord::default() }, []);
+        }
+        self.send(SourceEvent::Records(chunk)).await;
+    }
+
+    /// Records on a subject, delivered whether they are wanted or not.
+    pub(crate) async fn push(&mut self, subject: &str, count: usize) {
+        self.push_kinds(subject, &vec![Kind::Good; count]).await;
+    }
+
+    pub(crate) async fn push_kinds(&mut self, subject: &str, kinds: &[Kind]) {
+        for kinds in kinds.chunks(POLL) {
+            self.push_at_once(subject, kinds).await;
+        }
+    }
+
+    /// All of them in one chunk, however many.
+    pub(crate) async fn push_at_once(&mut self, subject: &str, kinds: &[Kind]) {
+        let mut chunk = Chunk::with_capacity(self.received_at, kinds.len(), kinds.len() * 64);
+        for kind in kinds {
+            let payload = payload(*kind, &format!("n/{}", self.sent));
+            self.sent += 1;
+            let payload = payload.as_deref().map(str::as_bytes);
+            chunk.push(NewRecord { subject, payload, ..NewRecord::default() }, []);
+        }
+        self.send(SourceEvent::Records(chunk)).await;
+    }
+
+    /// A record with a payload of some more bytes than so many.
+    pub(crate) async fn push_heavy(&mut self, subject: &str, bytes: usize) {
+        let filler = "x".repeat(bytes);
+        let payload = format!("{{\"id\":\"n/{}\",\"filler\":\"{filler}\"}}", self.sent);
+        self.sent += 1;
+        self.push_payload(subject, payload.as_bytes()).await;
+    }
+
+    pub(crate) async fn push_payload(&mut self, subject: &str, payload: &[u8]) {
+        let mut chunk = Chunk::with_capacity(self.received_at, 1, payload.len() + 64);
+        let payload = Some(payload);
+        chunk.push(NewRecord { subject, payload, ..NewRecord::default() }, []);
+        self.send(SourceEvent::Records(chunk)).await;
+    }
+
+    /// The last that is wanted for commit, by topic, partition and epoch.
+    pub(crate) fn wanted_commit(&self, partition: &Arc<Partition>) -> Option<i64> {
+        let story = self.story.lock().unwrap();
+        let last = story.commits.last()?;
+        last.iter().find(|position| position.partition == *partition).map(|found| found.offset)
+    }
+
+    pub(crate) fn is_natively_paused(&self) -> bool {
+        self.port.wanted.borrow().native_pause
+    }
+
+    pub(crate) fn stages(&self) -> Vec<Stage> {
+        self.story.lock().unwrap().stages.iter().map(|(stage, _)| *stage).collect()
+    }
+}
+
+/// How a record of a partition is found again in the sink.
+pub(crate) fn id(partition: &Partition, offset: i64) -> String {
+    format!("{}-{}/{offset}", partition.topic, partition.number)
+}
+
+fn payload(kind: Kind, id: &str) -> Option<String> {
+    match kind {
+        Kind::Good => Some(format!("{{\"id\":\"{id}\"}}")),
+        Kind::Poison => Some(format!("{{\"id\":\"{id}\",{}}}", super::sink::POISON)),
+        Kind::Broken => Some(format!("{{\"id\":\"{id}\",")),
+        Kind::Tombstone => None,
+    }
+}
+
+async fn mind(mut port: SourcePort, story: Arc<Mutex<Story>>, manners: Manners) {
+    let mut seen = port.wanted.borrow().clone();
+    port.observed.connected.store(true, Ordering::Relaxed);
+    while port.wanted.changed().await.is_ok() {
+        let wanted = port.wanted.borrow_and_update().clone();
+        let now = Instant::now();
+        let mut events = Vec::new();
+        {
+            let mut story = story.lock().unwrap();
+            if wanted.native_pause != seen.native_pause {
+                port.observed.natively_paused.store(wanted.native_pause, Ordering::Relaxed);
+                story.native.push((wanted.native_pause, now));
+            }
+            if wanted.commit != seen.commit {
+                story.commits.push(wanted.commit.clone());
+                let positions = wanted.commit.clone();
+                events.push(SourceEvent::Committed { positions, error: None });
+            }
+            if wanted.stage != seen.stage {
+                story.stages.push((wanted.stage, now));
+                match wanted.stage {
+                    Stage::Draining if manners.drains => events.push(SourceEvent::Drained),
+                    Stage::Closing if manners.closes => {
+                        events.push(SourceEvent::Closed { error: None });
+                    }
+                    _ => {}
+                }
+            }
+        }
+        seen = wanted;
+        for event in events {
+            if port.events.send((port.id, event)).await.is_err() {
+                return;
+            }
+        }
+    }
+}

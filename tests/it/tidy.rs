@@ -1,0 +1,308 @@
+//! The shape of `src/`: who may know whom, how long a file may be, and that each says what it is.
+//! Functions are kept short by clippy.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Beyond this a file has two owners in it.
+const MAX_LINES: usize = 450;
+
+/// Files by their path within `src/`.
+struct Source {
+    files: BTreeMap<String, String>,
+}
+
+/// Crates, or modules of this crate (`crate::`), that only these files may use. A path that ends
+/// in `/` is a folder.
+const ONLY: &[(&str, &[&str])] = &[
+    (
+        "rdkafka",
+        &["source/kafka.rs", "source/kafka/", "generate.rs", "generate/", "cli/generate.rs"],
+    ),
+    (
+        "async_nats",
+        &["source/nats.rs", "source/nats/", "generate.rs", "generate/", "cli/generate.rs"],
+    ),
+    ("clickhouse", &["sink/clickhouse.rs", "sink/clickhouse/", "cli/schema.rs", "cli/schema/"]),
+    ("hyper_rustls", &["sink/clickhouse.rs", "sink/clickhouse/"]),
+    ("axum", &["http.rs", "http/", "cli/health.rs", "cli/health/"]),
+    ("tower", &["http.rs", "http/"]),
+    ("hyper", &["http.rs", "http/", "cli/health.rs", "cli/health/"]),
+    (
+        "hyper_util",
+        &[
+            "http.rs",
+            "http/",
+            "cli/health.rs",
+            "cli/health/",
+            "sink/clickhouse.rs",
+            "sink/clickhouse/",
+        ],
+    ),
+    ("config::File", &["config.rs", "config/"]),
+    ("config::Value", &["config.rs", "config/"]),
+    ("config::Map", &["config.rs", "config/"]),
+    ("clap", &["main.rs", "cli.rs", "cli/"]),
+    ("indicatif", &["cli.rs", "cli/"]),
+    ("prometheus_client", &["metrics.rs", "metrics/"]),
+    ("crate::pipeline", &["pipeline.rs", "pipeline/", "app.rs", "shutdown.rs"]),
+    ("crate::app", &["app.rs", "cli.rs", "cli/"]),
+    ("crate::cli", &["main.rs", "cli.rs", "cli/"]),
+    ("crate::http", &["http.rs", "http/", "app.rs"]),
+    ("crate::generate", &["generate.rs", "generate/", "cli.rs", "cli/"]),
+    ("crate::source::kafka", &["source/kafka.rs", "source/kafka/", "app.rs", "cli.rs", "cli/"]),
+    (
+        "crate::source::nats",
+        &["source/nats.rs", "source/nats/", "app.rs", "cli.rs", "cli/", "generate.rs", "generate/"],
+    ),
+    (
+        "crate::sink::clickhouse",
+        &["sink/clickhouse.rs", "sink/clickhouse/", "app.rs", "cli.rs", "cli/"],
+    ),
+];
+
+/// The files that hold the rules: they run nothing, read nothing, and are tested without a
+/// runtime.
+const PURE: &[&str] = &[
+    "record.rs",
+    "subject.rs",
+    "route.rs",
+    "schema.rs",
+    "decode.rs",
+    "decode/",
+    "batch.rs",
+    "encode.rs",
+    "writer.rs",
+    "ledger.rs",
+    "backpressure.rs",
+    "retry.rs",
+    "alert.rs",
+    "heartbeat.rs",
+    "thousands.rs",
+];
+
+/// What a pure file does not use. `tokio::time::Instant` is a point in time, and nothing that runs.
+const RUNS: &[&str] = &[
+    "tokio",
+    "tokio_util",
+    "tokio_stream",
+    "futures_util",
+    "std::thread",
+    "std::net::TcpStream",
+    "std::net::TcpListener",
+    "std::net::UdpSocket",
+    "std::fs",
+    "std::process",
+    "std::env",
+    "std::time::Instant",
+    "std::time::SystemTime",
+    "crate::pipeline",
+    "crate::source::kafka",
+    "crate::source::nats",
+    "crate::sink::clickhouse",
+    "crate::metrics",
+    "crate::http",
+    "crate::app",
+    "crate::cli",
+    "crate::credits",
+];
+
+fn source() -> Source {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = BTreeMap::new();
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path: PathBuf = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+                files.insert(name, std::fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    assert!(files.len() > 50, "the sources were found");
+    Source { files }
+}
+
+fn is_one_of(file: &str, owners: &[&str]) -> bool {
+    owners.iter().any(|owner| file == *owner || owner.ends_with('/') && file.starts_with(owner))
+}
+
+/// What a file uses: every path in its code that begins with a crate or with `crate::`, with
+/// groups (`a::{b, c}`) resolved, and the line. Tests may use what they like.
+fn used(text: &str) -> Vec<(usize, String)> {
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    let mut paths = Vec::new();
+    let mut statement = String::new();
+    for (number, line) in code.lines().enumerate() {
+        let line = line.split("//").next().unwrap().trim();
+        statement.push_str(line);
+        let is_use = ["use ", "pub use "].iter().any(|start| statement.starts_with(start))
+            || statement.starts_with("pub(") && statement.contains(" use ");
+        if is_use {
+            if statement.ends_with(';') {
+                let tree = statement.split_once("use ").unwrap().1.trim_end_matches(';');
+                paths.extend(resolved("", tree).into_iter().map(|path| (number + 1, path)));
+                statement.clear();
+            }
+            continue;
+        }
+        // A path in the middle of the code.
+        for (at, _) in line.match_indices("::") {
+            let start = line[..at].rfind(|c: char| !(c.is_alphanumeric() || "_:".contains(c)));
+            let path = &line[start.map_or(0, |start| start + 1)..];
+            let end = path.find(|c: char| !(c.is_alphanumeric() || "_:".contains(c)));
+            paths.push((number + 1, path[..end.unwrap_or(path.len())].to_owned()));
+        }
+        statement.clear();
+    }
+    paths
+}
+
+/// `a::{b, c::{d, e}}` as `a::b`, `a::c::d`, `a::c::e`.
+fn resolved(prefix: &str, tree: &str) -> Vec<String> {
+    let tree = tree.trim();
+    let Some((head, group)) = tree.split_once('{') else {
+        return vec![format!("{prefix}{}", tree.split(" as ").next().unwrap())];
+    };
+    let group = group.strip_suffix('}').expect("a group is closed");
+    let prefix = format!("{prefix}{head}");
+    let (mut depth, mut start, mut paths) = (0, 0, Vec::new());
+    for (at, character) in group.char_indices().chain([(group.len(), ',')]) {
+        match character {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                if !group[start..at].trim().is_empty() {
+                    paths.extend(resolved(&prefix, &group[start..at]));
+                }
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    paths
+}
+
+fn is_of(path: &str, forbidden: &str) -> bool {
+    path.strip_prefix(forbidden).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+fn is_test(file: &str) -> bool {
+    file.ends_with("/tests.rs") || file.contains("/tests/") || file.ends_with("samples.rs")
+}
+
+impl Source {
+    /// Every use in code that is not a test, as `file:line` and path.
+    fn uses(&self) -> impl Iterator<Item = (&str, usize, String)> {
+        let files = self.files.iter().filter(|(file, _)| !is_test(file));
+        files.flat_map(|(file, text)| {
+            used(text).into_iter().map(move |(line, path)| (file.as_str(), line, path))
+        })
+    }
+}
+
+#[test]
+fn only_its_owners_use_a_crate_or_a_module() {
+    let source = source();
+    let mut found = Vec::new();
+    for (file, line, path) in source.uses() {
+        for (what, owners) in ONLY {
+            if is_of(&path, what) && !is_one_of(file, owners) {
+                found.push(format!("src/{file}:{line}: `{path}` is for {owners:?} only"));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn the_files_with_the_rules_use_nothing_that_runs() {
+    let source = source();
+    let mut found = Vec::new();
+    for (file, line, path) in source.uses().filter(|(file, ..)| is_one_of(file, PURE)) {
+        if path == "tokio::time::Instant" || path == "tokio::time::Instant::now" {
+            continue;
+        }
+        if let Some(runs) = RUNS.iter().find(|runs| is_of(&path, runs)) {
+            found.push(format!("src/{file}:{line}: `{path}`: a pure file does not use {runs}"));
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn the_pipeline_knows_no_client_and_its_readers_know_only_the_snapshot() {
+    let source = source();
+    let mut found = Vec::new();
+    let rules: &[(&[&str], &[&str])] = &[
+        (
+            &["pipeline.rs", "pipeline/"],
+            &[
+                "crate::source::kafka",
+                "crate::source::nats",
+                "crate::sink::clickhouse",
+                "crate::http",
+            ],
+        ),
+        (
+            &["http.rs", "http/", "status.rs", "status/", "metrics.rs", "metrics/"],
+            &[
+                "crate::ledger",
+                "crate::backpressure",
+                "crate::sink",
+                "crate::credits",
+                "crate::batch",
+            ],
+        ),
+        (&["source/kafka.rs", "source/kafka/"], &["crate::source::nats", "crate::sink"]),
+        (&["source/nats.rs", "source/nats/"], &["crate::source::kafka", "crate::sink"]),
+        (&["sink.rs", "sink/"], &["crate::source", "crate::record", "crate::ledger"]),
+        (
+            &["config.rs", "config/"],
+            &["crate::record", "crate::source", "crate::sink", "crate::status", "tokio"],
+        ),
+    ];
+    for (file, line, path) in source.uses() {
+        for (files, forbidden) in rules {
+            if is_one_of(file, files) && forbidden.iter().any(|what| is_of(&path, what)) {
+                found.push(format!("src/{file}:{line}: `{path}`"));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn every_file_says_what_it_is_and_is_not_too_long() {
+    for (file, text) in &source().files {
+        assert!(text.starts_with("//! "), "src/{file} does not begin with `//!`");
+        let lines = text.lines().count();
+        assert!(lines <= MAX_LINES, "src/{file} has {lines} lines, at most {MAX_LINES}");
+        assert!(!file.ends_with("mod.rs"), "src/{file}: `foo.rs` beside `foo/`, not `mod.rs`");
+    }
+}
+
+#[test]
+fn the_modules_stand_in_lib_rs_and_none_is_forgotten() {
+    let source = source();
+    let listed: Vec<&str> = source.files["lib.rs"]
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
+        .collect();
+    for file in source.files.keys().filter(|file| !file.contains('/')) {
+        let module = file.strip_suffix(".rs").unwrap();
+        let known = ["lib", "main"].contains(&module) || listed.contains(&module);
+        assert!(known, "src/{file} is no module");
+    }
+}
+
+#[test]
+fn uses_are_found_in_groups_and_in_the_middle_of_code() {
+    let text = "//! x\nuse a::{b, c::{d,\n    e as f}};\npub(crate) use g::h;\nlet x = i::j(k::L);\n// m::n\n";
+    let found: Vec<String> = used(text).into_iter().map(|(_, path)| path).collect();
+    assert_eq!(found, ["a::b", "a::c::d", "a::c::e", "g::h", "i::j", "k::L"]);
+    assert!(is_of("clickhouse::Client", "clickhouse") && !is_of("clickhouse_x::Y", "clickhouse"));
+}
