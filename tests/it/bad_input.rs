@@ -112,7 +112,12 @@ async fn bad_records_become_dead_letters_and_their_neighbours_land() {
     assert_letters(&lab, "kafka", &lab.topic("tick_archive")).await;
     assert_letters(&lab, "nats", &lab.subject("market.EURUSD.tick")).await;
     assert_eq!(bridge.health().await["status"], "healthy");
+    let lag = |h: &Json| h["metrics"]["sources"]["kafka"]["lag"] == 0;
+    bridge.wait_until("the lag is gone", lag).await;
     bridge.stop().await;
+    // the tombstones, the last of them at the end, too
+    let committed = lab.committed(&lab.topic("tick_archive")).await;
+    assert_eq!(committed[0], Some(i64::try_from(kafka_sent).unwrap()));
 }
 
 /// Gives how many were sent.

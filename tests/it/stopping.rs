@@ -76,18 +76,40 @@ async fn a_stop_under_load_stores_and_commits_all_that_was_taken() {
     assert_the_rest_comes(&lab, &config, &kafka).await;
 }
 
+/// No stop at all: what was not committed comes again, so nothing is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_bridge_loses_nothing_from_kafka() {
+    let lab = Lab::new().await;
+    lab.numbers_places().await;
+    let (config, kafka) = (lab.numbers("kafka nats"), 0..60_000);
+    let mut bridge = lab.start(&config, "").await;
+    let kill = async {
+        bridge.wait_until("it is at work", |health| inserted(health, "kafka") > 10_000).await;
+        bridge.kill().await;
+    };
+    tokio::join!(lab.numbers_to_kafka(kafka.clone(), 15_000), kill);
+    let bridge = lab.start(&config, "").await;
+    lab.clickhouse.until("SELECT uniqExact(n) FROM numbers", kafka.end).await;
+    let health = bridge.wait_until("nothing is held", |h| settled(h, "kafka", 0)).await;
+    assert_accounts(&health);
+    let (count, _) = lab.stored_numbers(&kafka).await;
+    // committed each second, and an insert or two under way
+    assert!(count < kafka.end + 45_000, "{count}");
+    bridge.stop().await;
+}
+
 /// One of two instances stops: the other one has all, over NATS too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_instance_that_stops_hands_its_work_to_the_other() {
     let lab = Lab::new().await;
     lab.numbers_places().await;
-    let (kafka, nats) = (0..40_000, NATS..NATS + 20_000);
+    let (kafka, nats) = (0..40_000, NATS..NATS + 40_000);
     let config = lab.numbers("kafka nats");
     let (one, other) = (lab.start(&config, "").await, lab.start(&config, "").await);
     let load = async {
         tokio::join!(
             lab.numbers_to_kafka(kafka.clone(), 8_000),
-            lab.numbers_to_nats(nats.clone(), 4_000)
+            lab.numbers_to_nats(nats.clone(), 10_000)
         )
     };
     let stop = async {
@@ -100,7 +122,7 @@ async fn an_instance_that_stops_hands_its_work_to_the_other() {
     let health = other.wait_until("nothing is held", |h| settled(h, "nats", 0)).await;
     assert_accounts(&health);
     assert_eq!(lab.stored_numbers(&kafka).await, (kafka.end, kafka.end));
-    assert_eq!(lab.stored_numbers(&nats).await, (20_000, 20_000));
+    assert_eq!(lab.stored_numbers(&nats).await, (40_000, 40_000));
     other.stop().await;
 }
 
