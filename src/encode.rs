@@ -75,8 +75,11 @@ pub struct Encoded {
 }
 
 /// Encodes a batch; rows that do not fit are taken out of it.
-#[must_use]
-pub fn encode(batch: &mut Batch, program: &Program, naming: Naming) -> Encoded {
+///
+/// # Errors
+/// A dead letter that does not fit its own table stays in the batch: nothing is left to put it
+/// into, so the table has to be mended. The text says what is wrong with it.
+pub fn encode(batch: &mut Batch, program: &Program, naming: Naming) -> Result<Encoded, String> {
     let (body, format, columns, refused, rounded) = match program {
         Program::Columns(decoder) => {
             let (body, refused, rounded) = native(batch, decoder, &naming);
@@ -87,13 +90,16 @@ pub fn encode(batch: &mut Batch, program: &Program, naming: Naming) -> Encoded {
             (body, "JSONEachRow", Vec::new(), refused, Rounded::default())
         }
     };
+    if let Some((_, why)) = refused.iter().find(|(row, _)| batch.letter(*row).is_some()) {
+        return Err(format!("the table takes no dead letters: {}; correct its columns", why.error));
+    }
     let indices: Vec<usize> = refused.iter().map(|(index, _)| *index).collect();
     let loose = if indices.is_empty() { Vec::new() } else { batch.take(&indices) };
     let rejected = loose.into_iter().zip(refused.into_iter().map(|(_, why)| why)).collect();
     let Naming { table, token, .. } = naming;
     let rows = batch.len();
     let insert = (rows > 0).then_some(Insert { table, format, columns, body, token, rows });
-    Encoded { insert, rejected, rounded }
+    Ok(Encoded { insert, rejected, rounded })
 }
 
 type RefusedRows = Vec<(usize, Refused)>;

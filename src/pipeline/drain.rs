@@ -91,6 +91,8 @@ impl<S: Sink> Pipeline<S> {
         self.publish(RunStage::Draining);
         self.release_for_shutdown(now);
         self.credits.set_open(false);
+        // One more try at once: what waits out a long backoff may work by now.
+        self.waiting.iter_mut().for_each(|cut| cut.due = now);
         for source in &self.sources {
             source.handle.want_stage(Stage::Draining);
         }
@@ -194,6 +196,13 @@ impl<S: Sink> Pipeline<S> {
                 tracing::error!(source = source.handle.name, "closed with an error: {error}");
             }
             None => tracing::info!(source = source.handle.name, "closed"),
+        }
+        if matches!(self.phase, Phase::Running) {
+            // A bridge without its source looks healthy and does nothing: better to end, with what
+            // is held made durable, and be started again.
+            self.close_failed = true;
+            tracing::error!(source = source.handle.name, "the source ended by itself: stopping");
+            self.start_draining();
         }
     }
 

@@ -219,7 +219,13 @@ impl<S: Sink> Pipeline<S> {
         let text = error.refusal().to_string();
         match error {
             InsertError::Retry(_) => self.wait(cut, RouteState::Retrying(text), true),
-            InsertError::AwaitFix(_) => self.wait(cut, RouteState::AwaitingFix(text), false),
+            InsertError::AwaitFix(_) => {
+                let unfit = !cut.is_encoded();
+                self.wait(cut, RouteState::AwaitingFix(text), false);
+                if unfit {
+                    self.forget_program(table);
+                }
+            }
             InsertError::Reject(refusal) if table + 1 == self.tables.len() => {
                 let text =
                     format!("the dead-letter table refuses a row ({refusal}); correct its columns");
@@ -234,13 +240,17 @@ impl<S: Sink> Pipeline<S> {
                 } else {
                     RouteState::Retrying(text)
                 };
-                let name = self.tables[table].name.clone();
                 self.wait(cut, state, false);
-                // Not before the answer: built by the old schema it would be refused again.
-                self.tables[table].program = None;
-                self.read_schema_again(&name);
+                self.forget_program(table);
             }
         }
+    }
+
+    /// No attempt before the schema was read again: built by the old one it would be refused again.
+    fn forget_program(&mut self, table: usize) {
+        self.tables[table].program = None;
+        let name = self.tables[table].name.clone();
+        self.read_schema_again(&name);
     }
 
     fn wait(&mut self, mut cut: CutBatch, state: RouteState, passes_by_itself: bool) {
@@ -315,13 +325,32 @@ async fn attempt<S: Sink>(
             Err(_) => return Job::Aborted,
         };
         cut = returned;
-        cut.rounded = encoded.rounded;
-        cut.insert = encoded.insert;
-        rejected = encoded.rejected;
+        match encoded {
+            Ok(encoded) => {
+                cut.rounded = encoded.rounded;
+                cut.insert = encoded.insert;
+                rejected = encoded.rejected;
+            }
+            Err(message) => {
+                let refused = InsertError::AwaitFix(Refusal { code: None, message });
+                return Job::finished(cut, rejected, Err(refused), started);
+            }
+        }
     }
     let result = match &cut.insert {
         Some(insert) => sink.insert(insert.clone()).await,
         None => Ok(()),
     };
-    Job::Inserted(Box::new(Attempt { cut, rejected, result, took: started.elapsed() }))
+    Job::finished(cut, rejected, result, started)
+}
+
+impl Job {
+    fn finished(
+        cut: CutBatch,
+        rejected: Vec<(LooseRow, Refused)>,
+        result: Result<(), InsertError>,
+        started: Instant,
+    ) -> Self {
+        Self::Inserted(Box::new(Attempt { cut, rejected, result, took: started.elapsed() }))
+    }
 }

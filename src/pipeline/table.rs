@@ -149,37 +149,48 @@ impl<S: Sink> Pipeline<S> {
     }
 
     fn schema_known(&mut self, name: &str, schema: TableSchema) {
-        let mut problems = Vec::new();
-        let mut programs = Vec::new();
-        for (index, table) in self.tables.iter().enumerate().filter(|(_, t)| t.name == name) {
-            match Program::new(&schema, &table.format) {
-                Ok(program) => programs.push((index, program)),
-                Err(found) => problems.extend(found),
+        let known = self.schemas.0[name].schema.as_ref();
+        let unchanged = known == Some(&schema);
+        let mut all_fit = true;
+        for index in 0..self.tables.len() {
+            if self.tables[index].name != name {
+                continue;
             }
-        }
-        if !problems.is_empty() {
-            let text = format!("table `{name}` and its route do not fit: {}", problems.join("; "));
-            return self.schema_failed(name, RouteState::AwaitingFix(text));
-        }
-        let reading = self.schemas.0.get_mut(name).expect("only known tables are read");
-        let unchanged = reading.schema.as_ref() == Some(&schema);
-        reading.schema = Some(schema);
-        reading.failures = 0;
-        for (index, program) in programs {
-            self.tables[index].program = Some(Arc::new(program));
-            // Unchanged although an insert said so: the insert's own error stays in sight.
-            if !unchanged {
-                self.set_table_state(index, RouteState::Running);
-                self.hurry_waiting(index, false);
+            match Program::new(&schema, &self.tables[index].format) {
+                Ok(program) => {
+                    self.tables[index].program = Some(Arc::new(program));
+                    // Unchanged although an insert said so: its own error stays in sight.
+                    if !unchanged {
+                        self.set_table_state(index, RouteState::Running);
+                        self.hurry_waiting(index, false);
+                    }
+                }
+                Err(problems) => {
+                    all_fit = false;
+                    let problems = problems.join("; ");
+                    let text = format!("table `{name}` and its route do not fit: {problems}");
+                    self.set_table_state(index, RouteState::AwaitingFix(text));
+                }
             }
         }
         tracing::debug!(table = name, unchanged, "schema read");
+        let reading = self.schemas.0.get_mut(name).expect("only known tables are read");
+        if all_fit {
+            reading.schema = Some(schema);
+            reading.failures = 0;
+        } else {
+            self.read_schema_later(name);
+        }
     }
 
-    fn schema_failed(&mut self, name: &str, state: RouteState) {
+    fn read_schema_later(&mut self, name: &str) {
         let reading = self.schemas.0.get_mut(name).expect("only known tables are read");
         reading.failures = reading.failures.saturating_add(1);
         reading.due = Some(Instant::now() + retry::delay(&self.config.retry, reading.failures));
+    }
+
+    fn schema_failed(&mut self, name: &str, state: RouteState) {
+        self.read_schema_later(name);
         for index in 0..self.tables.len() {
             if self.tables[index].name == name {
                 self.set_table_state(index, state.clone());
