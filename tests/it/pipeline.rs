@@ -9,7 +9,7 @@ use data_bridge::source::{SourceEvent, Stage};
 use data_bridge::status::{Condition, RouteState};
 use tokio::time::{Instant, timeout};
 
-use crate::rig::sink::{DEAD_LETTERS, Mode, TestSink, down, refusal, retry};
+use crate::rig::sink::{DEAD_LETTER_COLUMNS, DEAD_LETTERS, Mode, TestSink, down, refusal, retry};
 use crate::rig::source::{Kind, Manners, id};
 use crate::rig::{Rig, Sources, config};
 
@@ -226,6 +226,27 @@ async fn while_the_dead_letter_table_is_broken_bad_records_are_held_and_the_stat
     rig.drained().await;
     assert!(rig.sink.ids(DEAD_LETTERS).contains_key(&id(&candles, 4)));
     assert_eq!(rig.now().condition(Instant::now()), Condition::Healthy);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_letter_that_does_not_fit_its_own_table_waits_with_its_reason_until_it_does() {
+    let mut rig = Rig::kafka_alone("");
+    let without_nulls = DEAD_LETTER_COLUMNS.map(|(name, kind)| match name {
+        "key" => (name, "String"),
+        _ => (name, kind),
+    });
+    rig.sink.set_columns(DEAD_LETTERS, &without_nulls);
+    let candles = rig.kafka().assign("candles", 0, 1).await;
+    rig.kafka().pull_kinds(&candles, &[Kind::Good, Kind::Broken]).await;
+    rig.after(secs(120)).await;
+    let snapshot = rig.accounts_close();
+    assert_eq!(snapshot.condition(Instant::now()), Condition::Critical);
+    assert!(snapshot.needs_person[0].contains("column key"), "{:?}", snapshot.needs_person);
+    assert_eq!((snapshot.backpressure.current_buffer, rig.sink.rows("candles")), (1, 1));
+    rig.sink.set_columns(DEAD_LETTERS, &DEAD_LETTER_COLUMNS);
+    let snapshot = rig.drained().await;
+    let reasons: Vec<_> = snapshot.dead_letters.by_reason.keys().cloned().collect();
+    assert_eq!(reasons, [("candles".to_owned(), "invalid_json")]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -266,7 +266,7 @@ pub(crate) fn down() -> Mode {
     Mode::Refuse(retry("connection refused"))
 }
 
-const DEAD_LETTER_COLUMNS: [(&str, &str); 15] = [
+pub(crate) const DEAD_LETTER_COLUMNS: [(&str, &str); 15] = [
     ("id", "UUID"),
     ("time", "DateTime64(3, 'UTC')"),
     ("record_time", "DateTime64(3, 'UTC')"),
