@@ -135,6 +135,12 @@ impl Chunk {
         self.records.is_empty()
     }
 
+    /// What its keys, payloads and headers take, in bytes: the room that a chunk like it needs.
+    #[must_use]
+    pub fn filled_bytes(&self) -> usize {
+        self.arena.len()
+    }
+
     /// The memory that the chunk keeps alive, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {

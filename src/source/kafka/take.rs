@@ -149,7 +149,10 @@ impl Poller {
         if chunk.is_empty() {
             return Ok(());
         }
-        self.last_chunk = (chunk.len(), chunk.bytes().min(self.limits.bytes));
+        // The room for the next one follows what was filled, not what was reserved, or it would
+        // only ever grow; an eighth more, as no two chunks are quite alike.
+        let bytes = chunk.filled_bytes() + chunk.filled_bytes() / 8;
+        self.last_chunk = (chunk.len(), bytes.min(self.limits.bytes));
         self.send(SourceEvent::Records(chunk))
     }
 

@@ -79,6 +79,19 @@ async fn a_chunk_is_bounded_in_bytes_and_records() {
 }
 
 #[tokio::test]
+async fn chunks_do_not_grow_one_by_one() {
+    let cluster = cluster(&[("t", 1)]);
+    let brokers = cluster.bootstrap_servers();
+    produce(&brokers, "t", 0, &vec!["x".repeat(100); 1_000]);
+    let limits = ChunkLimits { records: 10, bytes: 1 << 20 };
+    let mut bench = Bench::start_with(&bench::settings(&brokers), &["t"], 1_000, limits);
+    bench.until_seen(1_000).await;
+    // 1 KB of payloads, as much again around them, and room.
+    assert!(bench.weights.iter().all(|weight| *weight < 4_000), "{:?}", bench.weights);
+    bench.close().await;
+}
+
+#[tokio::test]
 async fn only_what_is_durable_is_committed_and_a_restart_goes_on_from_there() {
     let cluster = cluster(&[("t", 1)]);
     let brokers = cluster.bootstrap_servers();

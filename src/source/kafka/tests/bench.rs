@@ -70,6 +70,8 @@ pub(super) struct Bench {
     running: Option<Running>,
     pub(super) seen: Vec<Seen>,
     pub(super) chunks: Vec<usize>,
+    /// The memory of each.
+    pub(super) weights: Vec<usize>,
     pub(super) assigned: Vec<Arc<Partition>>,
     pub(super) revoked: Vec<Revocation>,
     pub(super) lost: Vec<Arc<Partition>>,
@@ -103,6 +105,7 @@ impl Bench {
             running: Some(running),
             seen: Vec::new(),
             chunks: Vec::new(),
+            weights: Vec::new(),
             assigned: Vec::new(),
             revoked: Vec::new(),
             lost: Vec::new(),
@@ -118,6 +121,7 @@ impl Bench {
         match event {
             SourceEvent::Records(chunk) => {
                 self.chunks.push(chunk.len());
+                self.weights.push(chunk.bytes());
                 for record in chunk.records() {
                     let (partition, offset) = record.place().unwrap();
                     assert!(self.assigned.contains(partition), "{partition:?} is not assigned");
