@@ -231,17 +231,17 @@ async fn while_the_dead_letter_table_is_broken_bad_records_are_held_and_the_stat
 #[tokio::test(start_paused = true)]
 async fn a_dead_letter_that_does_not_fit_its_own_table_waits_with_its_reason_until_it_does() {
     let mut rig = Rig::kafka_alone("");
-    let without_nulls = DEAD_LETTER_COLUMNS.map(|(name, kind)| match name {
-        "key" => (name, "String"),
+    let unfit = DEAD_LETTER_COLUMNS.map(|(name, kind)| match name {
+        "payload" => (name, "UUID"),
         _ => (name, kind),
     });
-    rig.sink.set_columns(DEAD_LETTERS, &without_nulls);
+    rig.sink.set_columns(DEAD_LETTERS, &unfit);
     let candles = rig.kafka().assign("candles", 0, 1).await;
     rig.kafka().pull_kinds(&candles, &[Kind::Good, Kind::Broken]).await;
     rig.after(secs(120)).await;
     let snapshot = rig.accounts_close();
     assert_eq!(snapshot.condition(Instant::now()), Condition::Critical);
-    assert!(snapshot.needs_person[0].contains("column key"), "{:?}", snapshot.needs_person);
+    assert!(snapshot.needs_person[0].contains("column payload"), "{:?}", snapshot.needs_person);
     assert_eq!((snapshot.backpressure.current_buffer, rig.sink.rows("candles")), (1, 1));
     rig.sink.set_columns(DEAD_LETTERS, &DEAD_LETTER_COLUMNS);
     let snapshot = rig.drained().await;
