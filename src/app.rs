@@ -70,7 +70,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let http_end = CancellationToken::new();
     let serving =
         http::serve(listener, state, Limits::default(), http_end.clone().cancelled_owned());
-    let serving = tasks.spawn(async move {
+    tasks.spawn(async move {
         if let Err(error) = serving.await {
             tracing::error!("HTTP: {error:#}");
         }
@@ -79,7 +79,6 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let service = Service { config, metrics, status, stop };
     let ending = service.run().await;
     http_end.cancel();
-    drop(serving);
     while let Some(ended) = tasks.join_next().await {
         ended.context("a task of the service panicked")?;
     }
