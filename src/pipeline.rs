@@ -122,6 +122,8 @@ pub struct Pipeline<S> {
     held: usize,
     peak_held: usize,
     bytes: usize,
+    /// When an insert was last acknowledged.
+    last_success: Option<Instant>,
     /// Records settled since the start, and at the last heartbeat.
     settled: u64,
     settled_at_heartbeat: u64,
@@ -176,6 +178,7 @@ impl<S: Sink> Pipeline<S> {
             held: 0,
             peak_held: 0,
             bytes: 0,
+            last_success: None,
             settled: 0,
             settled_at_heartbeat: 0,
             phase: Phase::Running,
@@ -266,6 +269,7 @@ impl<S: Sink> Pipeline<S> {
     fn settle_state(&mut self) {
         let now = Instant::now();
         self.check_pressure(now);
+        self.check_shares();
         self.drain_step(now);
         self.cut_when_stuck();
         self.finish_revocations(now);

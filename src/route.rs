@@ -63,13 +63,18 @@ impl Router {
     /// The route that takes this record; None if no route does.
     pub fn route(&mut self, record: &Record<'_>) -> Option<RouteId> {
         if let Some(topic) = record.topic() {
-            let find = |matcher: &Matcher| matcher.topics.iter().any(|p| p.matches(topic));
-            remembered(&mut self.topics, topic, || first(&self.matchers, find))
+            self.route_of_topic(topic)
         } else {
             let subject = record.subject().unwrap_or_default();
             let find = |matcher: &Matcher| matcher.subjects.iter().any(|p| p.matches(subject));
             remembered(&mut self.subjects, subject, || first(&self.matchers, find))
         }
+    }
+
+    /// The route that takes the records of this topic.
+    pub fn route_of_topic(&mut self, topic: &str) -> Option<RouteId> {
+        let find = |matcher: &Matcher| matcher.topics.iter().any(|p| p.matches(topic));
+        remembered(&mut self.topics, topic, || first(&self.matchers, find))
     }
 }
 

@@ -46,7 +46,21 @@ pub struct Refusal {
     pub message: String,
 }
 
+/// ClickHouse's codes for a table that is missing or dropped, or that we may not use.
+const ABOUT_A_TABLE: [u32; 3] = [60, 218, 497];
+
 impl InsertError {
+    /// It is about this table alone: the sink as a whole works, or it could not have said so.
+    /// Without a code it is ours: the rows do not fit the table.
+    #[must_use]
+    pub fn is_about_the_table(&self) -> bool {
+        match self {
+            Self::AwaitFix(refusal) => refusal.code.is_none_or(|c| ABOUT_A_TABLE.contains(&c)),
+            Self::SchemaChanged(_) | Self::Reject(_) => true,
+            Self::Retry(_) => false,
+        }
+    }
+
     #[must_use]
     pub fn refusal(&self) -> &Refusal {
         match self {

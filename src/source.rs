@@ -42,6 +42,9 @@ pub enum Delivery {
 pub struct Wanted {
     /// The client itself shall be paused (Kafka: `pause()` on all assigned partitions).
     pub native_pause: bool,
+    /// While the source as a whole is not paused: take nothing of these topics. Their table is
+    /// broken, and holds all that it may. What was taken already is handed over.
+    pub held_topics: Vec<String>,
     /// For each assigned partition the position to commit: the durable prefix, never beyond it.
     pub commit: Vec<Position>,
     pub stage: Stage,
@@ -142,6 +145,15 @@ impl SourceHandle {
     pub fn want_native_pause(&self, pause: bool) {
         self.wanted
             .send_if_modified(|wanted| std::mem::replace(&mut wanted.native_pause, pause) != pause);
+    }
+
+    /// Wants nothing of these topics, and everything of the others.
+    pub fn want_held_topics(&self, topics: Vec<String>) {
+        self.wanted.send_if_modified(|wanted| {
+            let changed = wanted.held_topics != topics;
+            wanted.held_topics = topics;
+            changed
+        });
     }
 
     /// Wants the source to go on to a stage of its life; there is no way back.

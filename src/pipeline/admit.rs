@@ -164,6 +164,9 @@ impl<S: Sink> Pipeline<S> {
             route.filtered += 1;
             return Fate::Filter;
         };
+        if intake.delivery == Delivery::Pushed && !system && self.tables[table].held_back {
+            return Fate::Drop(id, "table");
+        }
         if intake.credits == 0 {
             let (want, reserve) = if system { (1, SYSTEM_RESERVE_ROWS) } else { (remaining, 0) };
             intake.credits = self.credits.admit(want, reserve);

@@ -217,6 +217,7 @@ impl<S: Sink> Pipeline<S> {
         }
         cut.attempts = cut.attempts.saturating_add(1);
         let text = error.refusal().to_string();
+        self.tables[table].own_fault = error.is_about_the_table();
         match error {
             InsertError::Retry(_) => self.wait(cut, RouteState::Retrying(text), true),
             InsertError::AwaitFix(_) => {

@@ -32,6 +32,7 @@ impl<S: Sink> Pipeline<S> {
         let rows = cut.batch.len();
         self.let_go(rows, cut.batch.bytes() + cut.body_bytes);
         self.settled += rows as u64;
+        self.last_success = Some(Instant::now());
         let table = &mut self.tables[cut.table];
         table.in_flight -= rows;
         if let Some(writer) = table.writer {
@@ -111,6 +112,7 @@ impl<S: Sink> Pipeline<S> {
             let slot = self.ledger.open(source, Some(Arc::clone(&partition)));
             self.sources[source.0].assigned.insert(partition, slot);
         }
+        self.want_held_topics();
     }
 
     pub(super) fn revoked(

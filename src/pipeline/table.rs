@@ -1,6 +1,6 @@
 //! The tables that the routes write to, and the reading of their schemas.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +25,14 @@ const DEAD_LETTER_LIMITS: config::Writer = config::Writer {
     linger: Duration::from_secs(1),
 };
 
+/// When ClickHouse goes down as a whole, the last success of one table may come after the first
+/// failure of another, by so much.
+const GOES_DOWN_WITHIN: Duration = Duration::from_secs(5);
+
+/// Records that a source may still hand over when it is told to hold: the chunks in the channel
+/// and the one in its hands, of a thousand each.
+const ON_THEIR_WAY: usize = 5_000;
+
 /// One table as one writer fills it in one format. Routes that agree in all of that share it.
 #[derive(Debug)]
 pub(super) struct Table {
@@ -38,6 +46,12 @@ pub(super) struct Table {
     pub state: RouteState,
     /// Rows cut and not durable.
     pub in_flight: usize,
+    /// Since when its inserts, or the reading of its schema, are refused.
+    broken_since: Option<Instant>,
+    /// What is wrong is about this table alone.
+    pub own_fault: bool,
+    /// It is broken while others work, and holds all that it may: its own routes wait.
+    pub held_back: bool,
 }
 
 /// The tables of the configuration and, for each route, which one it fills.
@@ -78,7 +92,29 @@ impl Table {
             program: None,
             state: RouteState::Starting,
             in_flight: 0,
+            broken_since: None,
+            own_fault: false,
+            held_back: false,
         }
+    }
+
+    /// Rows that it holds.
+    pub(super) fn rows(&self) -> usize {
+        self.buffer.rows() + self.in_flight
+    }
+
+    /// Looks whether it must be held back, with `share` rows to itself; says whether that changed.
+    /// `last_success` is the last acknowledged insert of any table: one that came after this one
+    /// broke shows that the others work, and that it is not ClickHouse as a whole.
+    fn look_at_share(&mut self, share: usize, last_success: Option<Instant>) -> bool {
+        let worked_since = |since| last_success > Some(since + GOES_DOWN_WITHIN);
+        let others_work =
+            self.broken_since.is_some_and(|since| self.own_fault || worked_since(since));
+        // Once held back, until it is well below: it shall not flap.
+        let begin = share.saturating_sub(ON_THEIR_WAY).max(share / 2);
+        let limit = if self.held_back { begin / 2 } else { begin };
+        let held_back = others_work && self.rows() >= limit;
+        std::mem::replace(&mut self.held_back, held_back) != held_back
     }
 }
 
@@ -108,6 +144,38 @@ impl Schemas {
 }
 
 impl<S: Sink> Pipeline<S> {
+    /// A table that is broken while others work may hold half of `pause_threshold`. Beyond it only
+    /// its own routes wait: Kafka takes nothing of their topics, of NATS it is dropped.
+    pub(super) fn check_shares(&mut self) {
+        let share = self.config.backpressure.pause_threshold / 2;
+        let mut changed = false;
+        for table in &mut self.tables {
+            if table.look_at_share(share, self.last_success) {
+                changed = true;
+                let (rows, held_back) = (table.rows(), table.held_back);
+                tracing::warn!(table = table.name, rows, held_back, "a broken table's own share");
+            }
+        }
+        if changed {
+            self.want_held_topics();
+        }
+    }
+
+    /// Tells the sources which topics to leave alone.
+    pub(super) fn want_held_topics(&mut self) {
+        for source in &self.sources {
+            let topics = source.assigned.keys().map(|partition| partition.topic.as_str());
+            let topics: BTreeSet<&str> = topics.collect();
+            let held_back = |topic: &&str| {
+                let route = self.router.route_of_topic(topic);
+                let table = route.and_then(|route| self.routes[route.index()].table);
+                table.is_some_and(|table| self.tables[table].held_back)
+            };
+            let held = topics.into_iter().filter(held_back).map(str::to_owned).collect();
+            source.handle.want_held_topics(held);
+        }
+    }
+
     /// Starts reading the schemas that are due.
     pub(super) fn read_due_schemas(&mut self) {
         let now = Instant::now();
@@ -138,12 +206,12 @@ impl<S: Sink> Pipeline<S> {
         match result {
             Ok(schema) => self.schema_known(table, schema),
             Err(error) => {
-                let text = error.refusal().to_string();
+                let (text, own_fault) = (error.refusal().to_string(), error.is_about_the_table());
                 let state = match error {
                     InsertError::AwaitFix(_) => RouteState::AwaitingFix(text),
                     _ => RouteState::Retrying(text),
                 };
-                self.schema_failed(table, state);
+                self.schema_failed(table, state, own_fault);
             }
         }
     }
@@ -169,6 +237,7 @@ impl<S: Sink> Pipeline<S> {
                     all_fit = false;
                     let problems = problems.join("; ");
                     let text = format!("table `{name}` and its route do not fit: {problems}");
+                    self.tables[index].own_fault = true;
                     self.set_table_state(index, RouteState::AwaitingFix(text));
                 }
             }
@@ -189,10 +258,11 @@ impl<S: Sink> Pipeline<S> {
         reading.due = Some(Instant::now() + retry::delay(&self.config.retry, reading.failures));
     }
 
-    fn schema_failed(&mut self, name: &str, state: RouteState) {
+    fn schema_failed(&mut self, name: &str, state: RouteState, own_fault: bool) {
         self.read_schema_later(name);
         for index in 0..self.tables.len() {
             if self.tables[index].name == name {
+                self.tables[index].own_fault = own_fault;
                 self.set_table_state(index, state.clone());
             }
         }
@@ -201,6 +271,12 @@ impl<S: Sink> Pipeline<S> {
     /// Sets a table's state; a change is logged, once.
     pub(super) fn set_table_state(&mut self, index: usize, state: RouteState) {
         let table = &mut self.tables[index];
+        table.broken_since = match state {
+            RouteState::Running | RouteState::Starting => None,
+            RouteState::Retrying(_) | RouteState::AwaitingFix(_) => {
+                table.broken_since.or_else(|| Some(Instant::now()))
+            }
+        };
         let log_again = std::mem::discriminant(&table.state) != std::mem::discriminant(&state);
         if log_again {
             match &state {

@@ -114,6 +114,7 @@ pub fn start(
         commits: Commits::new(config.commit_interval),
         troubles: Troubles::default(),
         paused: false,
+        held_topics: Vec::new(),
         assert_at: Instant::now(),
         ends_at: Instant::now(),
         last_chunk: (1, 1024),
@@ -154,8 +155,9 @@ struct Poller {
     stash: Option<Stash>,
     commits: Commits,
     troubles: Troubles,
-    /// What the consumer was last told.
+    /// What the consumer was last told: to pause everything, or these topics.
     paused: bool,
+    held_topics: Vec<String>,
     assert_at: Instant,
     /// When to ask the brokers for the ends of the partitions, while nothing is fetched.
     ends_at: Instant,
@@ -185,14 +187,14 @@ impl Poller {
             if let Some(why) = self.fatal.take() {
                 self.reopen(&why)?;
             }
-            let (native_pause, stage) = {
+            let (native_pause, held, stage) = {
                 let wanted = self.port.wanted.borrow();
-                (wanted.native_pause, wanted.stage)
+                (wanted.native_pause, wanted.held_topics.clone(), wanted.stage)
             };
             if stage == Stage::Closing {
                 return self.commit_finally();
             }
-            self.steer(native_pause);
+            self.steer(native_pause, held);
             self.commit_due()?;
             let resting = native_pause || stage == Stage::Draining;
             self.look_up_ends(resting);
@@ -240,14 +242,16 @@ impl Poller {
     }
 
     /// Brings the consumer to the wanted pause, and asserts it again now and then.
-    fn steer(&mut self, native_pause: bool) {
+    fn steer(&mut self, native_pause: bool, held_topics: Vec<String>) {
         let now = Instant::now();
-        if native_pause == self.paused && now < self.assert_at {
+        let unchanged = native_pause == self.paused && held_topics == self.held_topics;
+        if unchanged && now < self.assert_at {
             return;
         }
-        let all: Vec<_> = self.assignment.partitions().cloned().collect();
-        let done = self.assert_pause(&all, native_pause);
         self.paused = native_pause;
+        self.held_topics = held_topics;
+        let all: Vec<_> = self.assignment.partitions().cloned().collect();
+        let done = self.assert_wanted(all);
         self.port.observed.natively_paused.store(native_pause && done, Ordering::Release);
         self.assert_at = now + if done { ASSERT_EVERY } else { LOOK };
     }

@@ -184,7 +184,6 @@ async fn a_missing_table_is_waited_for_while_other_routes_run() {
 
 /// It holds at most its share: what waits for it does not stop the others, however much comes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "known gap: a broken table may still fill the whole buffer (design.md, section 2, bytes)"]
 async fn a_broken_table_leaves_room_for_the_others() {
     let lab = Lab::new().await;
     lab.profile_tables().await;

@@ -33,7 +33,7 @@ impl Poller {
         }
         // New partitions are never paused, and ones that return may still be: say which it is,
         // before the first poll can bring a record of them.
-        if !self.assert_pause(&assigned, self.paused) {
+        if !self.assert_wanted(assigned.clone()) {
             self.assert_at = std::time::Instant::now();
         }
         tracing::info!(partitions = assigned.len(), "Kafka partitions assigned");
@@ -97,8 +97,16 @@ impl Poller {
         self.commit_now(&durable, |partition| going.iter().any(|p| **p == *partition))
     }
 
+    /// Pauses and resumes these partitions as it is wanted; says whether all of them obeyed.
+    pub(super) fn assert_wanted(&self, partitions: Vec<Arc<Partition>>) -> bool {
+        let pause = |p: &Arc<Partition>| self.paused || self.held_topics.contains(&p.topic);
+        let (paused, resumed): (Vec<_>, Vec<_>) = partitions.into_iter().partition(pause);
+        let obeyed = self.assert_pause(&paused, true);
+        self.assert_pause(&resumed, false) && obeyed
+    }
+
     /// Pauses or resumes exactly these partitions; says whether all of them obeyed.
-    pub(super) fn assert_pause(&self, partitions: &[Arc<Partition>], pause: bool) -> bool {
+    fn assert_pause(&self, partitions: &[Arc<Partition>], pause: bool) -> bool {
         if partitions.is_empty() {
             return true;
         }
