@@ -18,6 +18,7 @@ mod pipeline;
 mod profile;
 mod rebalance;
 mod rig;
+mod share;
 mod stack;
 mod starting;
 mod stopping;

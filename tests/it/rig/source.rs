@@ -212,6 +212,10 @@ impl End {
         self.port.wanted.borrow().native_pause
     }
 
+    pub(crate) fn held_topics(&self) -> Vec<String> {
+        self.port.wanted.borrow().held_topics.clone()
+    }
+
     pub(crate) fn stages(&self) -> Vec<Stage> {
         self.story.lock().unwrap().stages.iter().map(|(stage, _)| *stage).collect()
     }

@@ -1,0 +1,90 @@
+//! What a broken table may hold while others work, in memory.
+
+use std::time::Duration;
+
+use data_bridge::sink::InsertError;
+
+use crate::rig::Rig;
+use crate::rig::sink::{Mode, down, refusal};
+
+fn missing() -> InsertError {
+    InsertError::AwaitFix(refusal(60, "the table candles does not exist"))
+}
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[tokio::test(start_paused = true)]
+async fn beyond_its_share_only_the_routes_of_a_broken_table_wait() {
+    let mut rig = Rig::both("");
+    rig.sink.table("candles", Mode::Refuse(missing()));
+    let candles = rig.kafka().assign("candles", 0, 1).await;
+    let external = rig.kafka().assign("external", 0, 1).await;
+    let mut held = 0;
+    while rig.kafka().held_topics().is_empty() {
+        held += 500;
+        assert!(held <= 20_000, "half of pause_threshold");
+        rig.kafka().pull(&candles, 500).await;
+        rig.moment().await;
+    }
+    assert_eq!(rig.kafka().held_topics(), ["candles"]);
+    rig.nats().push("market.x", 100).await;
+    rig.nats().push("external.x", 100).await;
+    rig.kafka().pull(&external, 1_000).await;
+    rig.after(secs(20)).await;
+    let now = rig.accounts_close();
+    assert_eq!(now.sources["nats"].dropped["market"]["table"], 100);
+    assert_eq!(rig.sink.rows("external"), 1_100, "the others land");
+    assert!(!now.backpressure.active && now.backpressure.current_buffer <= 20_000);
+    // Mended, its topics flow again.
+    rig.sink.table("candles", Mode::Accept);
+    rig.drained().await;
+    assert!(rig.kafka().held_topics().is_empty());
+    rig.nats().push("market.x", 100).await;
+    rig.drained().await;
+    assert_eq!(rig.sink.rows("candles"), held as u64 + 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_comes_while_its_table_is_held_back_is_held_too() {
+    let mut rig = Rig::kafka_alone("");
+    rig.sink.table("candles", Mode::Refuse(missing()));
+    let candles = rig.kafka().assign("candles", 0, 1).await;
+    while rig.now().backpressure.current_buffer < 16_000 {
+        rig.kafka().pull(&candles, 1_000).await;
+        rig.after(secs(1)).await;
+    }
+    rig.kafka().assign("candles", 1, 2).await;
+    rig.moment().await;
+    assert_eq!(rig.kafka().held_topics(), ["candles"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_share_does_not_apply_while_clickhouse_is_down_as_a_whole() {
+    let mut rig = Rig::both("");
+    let external = rig.kafka().assign("external", 0, 1).await;
+    rig.kafka().pull(&external, 10).await;
+    rig.drained().await;
+    rig.sink.all(down());
+    rig.nats().push("market.x", 39_000).await;
+    rig.after(secs(60)).await;
+    let now = rig.accounts_close();
+    assert!(rig.kafka().held_topics().is_empty());
+    assert_eq!((now.backpressure.current_buffer, now.sources["nats"].dropped_total()), (39_000, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_that_has_too_much_to_do_is_held_back_once_others_are_seen_to_work() {
+    let mut rig = Rig::both("");
+    let busy = InsertError::Retry(refusal(252, "too many parts"));
+    rig.sink.table("candles", Mode::Refuse(busy));
+    rig.nats().push("market.x", 25_000).await;
+    rig.after(secs(10)).await;
+    assert_eq!(rig.now().sources["nats"].dropped_total(), 0);
+    rig.nats().push("external.x", 10).await;
+    rig.after(secs(10)).await;
+    rig.nats().push("market.x", 10).await;
+    rig.moment().await;
+    assert_eq!(rig.accounts_close().sources["nats"].dropped["market"]["table"], 10);
+}
