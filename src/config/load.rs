@@ -57,7 +57,8 @@ mod tests {
     use super::super::NatsAuth;
     use super::*;
 
-    const ROUTE: &str = "[[routes]]\nname = 'x'\nkafka_topics = ['x']\ntable = 't'\n";
+    const ROUTE: &str =
+        "[[routes]]\nname = 'x'\nkafka_topics = ['x']\nnats_subjects = ['x']\ntable = 't'\n";
 
     fn load(text: &str, vars: &[(&str, &str)]) -> Result<Config, String> {
         let dir = tempfile::TempDir::new().unwrap();

@@ -103,17 +103,20 @@ impl Table {
         self.buffer.rows() + self.in_flight
     }
 
-    /// Looks whether it must be held back, with `share` rows to itself; says whether that changed.
-    /// `last_success` is the last acknowledged insert of any table: one that came after this one
-    /// broke shows that the others work, and that it is not ClickHouse as a whole.
-    fn look_at_share(&mut self, share: usize, last_success: Option<Instant>) -> bool {
+    /// Whether it is broken while others work. Either what is wrong is about this table alone, and
+    /// there are others; or another one was written to well after this one broke, so that it is
+    /// not ClickHouse as a whole.
+    fn is_broken_alone(&self, others: bool, last_success: Option<Instant>) -> bool {
         let worked_since = |since| last_success > Some(since + GOES_DOWN_WITHIN);
-        let others_work =
-            self.broken_since.is_some_and(|since| self.own_fault || worked_since(since));
+        self.broken_since.is_some_and(|since| (self.own_fault && others) || worked_since(since))
+    }
+
+    /// Looks whether it must be held back, with `share` rows to itself; says whether that changed.
+    fn look_at_share(&mut self, share: usize, broken_alone: bool) -> bool {
         // Once held back, until it is well below: it shall not flap.
         let begin = share.saturating_sub(ON_THEIR_WAY).max(share / 2);
         let limit = if self.held_back { begin / 2 } else { begin };
-        let held_back = others_work && self.rows() >= limit;
+        let held_back = broken_alone && self.rows() >= limit;
         std::mem::replace(&mut self.held_back, held_back) != held_back
     }
 }
@@ -148,9 +151,12 @@ impl<S: Sink> Pipeline<S> {
     /// its own routes wait: Kafka takes nothing of their topics, of NATS it is dropped.
     pub(super) fn check_shares(&mut self) {
         let share = self.config.backpressure.pause_threshold / 2;
+        let works = |table: &Table| table.writer.is_some() && table.state == RouteState::Running;
+        let working = self.tables.iter().filter(|table| works(table)).count();
         let mut changed = false;
         for table in &mut self.tables {
-            if table.look_at_share(share, self.last_success) {
+            let broken_alone = table.is_broken_alone(working > 0, self.last_success);
+            if table.look_at_share(share, broken_alone) {
                 changed = true;
                 let (rows, held_back) = (table.rows(), table.held_back);
                 tracing::warn!(table = table.name, rows, held_back, "a broken table's own share");

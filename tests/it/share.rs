@@ -61,6 +61,18 @@ async fn a_partition_that_comes_while_its_table_is_held_back_is_held_too() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_table_without_others_may_fill_the_buffer() {
+    let mut rig = Rig::both("");
+    for table in ["candles", "external", "signals", "system"] {
+        rig.sink.table(table, Mode::Refuse(missing()));
+        rig.sink.set_schema_error(table, Some(missing()));
+    }
+    rig.nats().push("market.x", 39_000).await;
+    rig.after(secs(20)).await;
+    assert_eq!(rig.accounts_close().sources["nats"].dropped_total(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_share_does_not_apply_while_clickhouse_is_down_as_a_whole() {
     let mut rig = Rig::both("");
     let external = rig.kafka().assign("external", 0, 1).await;
