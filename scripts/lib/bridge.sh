@@ -34,8 +34,12 @@ start_servers() {
 build() {
     BIN=${DATA_BRIDGE_BIN:-}
     if [[ -z $BIN ]]; then
-        cargo build --release --locked --quiet || die 'the build failed'
         BIN=${CARGO_TARGET_DIR:-target}/release/data-bridge
+        [[ -x $BIN ]] || echo 'building the release: some five minutes the first time, on two cores' | indent
+        # cargo's own progress where somebody is looking
+        local quiet=(--quiet)
+        [[ ! -t 2 ]] || quiet=()
+        cargo build --release --locked "${quiet[@]}" || die 'the build failed'
     fi
     BIN=$(realpath "$BIN")
 }

@@ -274,9 +274,8 @@ impl<S: Sink> Pipeline<S> {
             let refused = Refused { reason: "refused_by_clickhouse", error: refusal.to_string() };
             let rejected = [(row, refused)];
             self.report_rejected(cut.table, &rejected);
-            for (row, refused) in rejected {
-                self.dead_letter(row, refused);
-            }
+            let [(row, refused)] = rejected;
+            self.dead_letter(row, refused);
             return;
         }
         let (left, right) = cut.batch.halves();
