@@ -167,11 +167,6 @@ impl Ledger {
         of_source.map(|state| std::mem::take(&mut state.unsettled)).sum()
     }
 
-    #[must_use]
-    pub fn is_open(&self, slot: Slot) -> bool {
-        self.state(slot).is_some()
-    }
-
     /// The source of a slot that is open.
     #[must_use]
     pub fn source(&self, slot: Slot) -> Option<SourceId> {

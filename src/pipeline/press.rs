@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 
 use super::drain::Phase;
+use super::table::Table;
 use super::{Pipeline, wall_clock};
 use crate::backpressure::Change;
 use crate::heartbeat;
@@ -104,7 +105,7 @@ impl<S: Sink> Pipeline<S> {
     fn writers_in_words(&self) -> String {
         let held = |index| -> usize {
             let of_writer = self.tables.iter().filter(|table| table.writer == Some(index));
-            of_writer.map(|table| table.buffer.rows() + table.in_flight).sum()
+            of_writer.map(Table::rows).sum()
         };
         let words = self.writers.iter().enumerate().map(|(i, w)| format!("{}={}", w.name, held(i)));
         words.collect::<Vec<_>>().join(" ")

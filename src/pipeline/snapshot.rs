@@ -141,11 +141,7 @@ impl<S: Sink> Pipeline<S> {
             route.reasons.iter().map(|(reason, count)| ((route.name.clone(), *reason), *count))
         });
         let by_reason: BTreeMap<_, _> = reasons.collect();
-        DeadLetterStatus {
-            written: by_reason.values().sum(),
-            by_reason,
-            pending: table.buffer.rows() + table.in_flight,
-        }
+        DeadLetterStatus { written: by_reason.values().sum(), by_reason, pending: table.rows() }
     }
 
     /// What waits for a person, each once. Connections that fail are listed by their sources.

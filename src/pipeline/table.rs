@@ -158,8 +158,12 @@ impl<S: Sink> Pipeline<S> {
             let broken_alone = table.is_broken_alone(working > 0, self.last_success);
             if table.look_at_share(share, broken_alone) {
                 changed = true;
-                let (rows, held_back) = (table.rows(), table.held_back);
-                tracing::warn!(table = table.name, rows, held_back, "a broken table's own share");
+                let rows = table.rows();
+                if table.held_back {
+                    tracing::warn!(table = table.name, rows, "broken, and full: its routes wait");
+                } else {
+                    tracing::info!(table = table.name, rows, "its routes go on");
+                }
             }
         }
         if changed {

@@ -631,3 +631,24 @@ async fn a_revocation_under_way_when_the_stop_gives_up_is_answered_and_counted_o
     let answer = timeout(secs(1), answer).await.unwrap().unwrap();
     assert_eq!(answer[0].offset, 10);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_ends_by_itself_ends_the_bridge_after_a_drain() {
+    let mut rig = Rig::both("");
+    rig.nats().push("market.x", 5).await;
+    rig.kafka().send(SourceEvent::Closed { error: Some("beyond help".to_owned()) }).await;
+    let ending = rig.ending().await;
+    assert_eq!(ending, Ending { abandoned: 0, closed: false, aborted: false });
+    assert_eq!(rig.sink.rows("candles"), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_out_a_long_backoff_is_tried_at_once_when_the_stop_begins() {
+    let mut rig = Rig::nats_alone("[shutdown]\ngrace = \"1s\"");
+    rig.sink.table("candles", down());
+    rig.nats().push("market.x", 5).await;
+    rig.after(secs(300)).await;
+    rig.sink.table("candles", Mode::Accept);
+    assert_eq!(rig.stop().await, CLEAN);
+    assert_eq!(rig.sink.rows("candles"), 5);
+}
