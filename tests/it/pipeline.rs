@@ -652,3 +652,20 @@ async fn what_waits_out_a_long_backoff_is_tried_at_once_when_the_stop_begins() {
     assert_eq!(rig.stop().await, CLEAN);
     assert_eq!(rig.sink.rows("candles"), 5);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_route_that_does_not_fit_a_table_does_not_stop_another_that_does() {
+    let more = "[[routes]]\nname = \"candles\"\nnats_subjects = [\"market.>\"]\n\
+                table = \"candles\"\nformat = \"json\"\n\
+                [[routes]]\nname = \"unfit\"\nnats_subjects = [\"unfit.>\"]\n\
+                table = \"candles\"\n[routes.columns]\nno_such_column = \"x\"";
+    let mut rig = Rig::nats_alone(more);
+    rig.sink.set_columns("candles", &[("id", "String")]);
+    rig.nats().push("market.x", 5).await;
+    rig.nats().push("unfit.x", 3).await;
+    rig.after(secs(60)).await;
+    let snapshot = rig.accounts_close();
+    assert_eq!((rig.sink.rows("candles"), snapshot.backpressure.current_buffer), (5, 3));
+    assert_eq!(snapshot.routes["candles"].state, RouteState::Running);
+    assert!(snapshot.needs_person[0].contains("no_such_column"), "{:?}", snapshot.needs_person);
+}
