@@ -141,6 +141,12 @@ impl SourceHandle {
         }
     }
 
+    /// Nobody is left at the other end: the source ended without a word, by a panic.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.wanted.is_closed()
+    }
+
     /// Wants the client itself paused, or not.
     pub fn want_native_pause(&self, pause: bool) {
         self.wanted

@@ -11,7 +11,7 @@ use super::{Pipeline, wall_clock};
 use crate::backpressure::Change;
 use crate::heartbeat;
 use crate::sink::Sink;
-use crate::source::Delivery;
+use crate::source::{Delivery, SourceId};
 use crate::status::RunStage;
 use crate::thousands::thousands;
 
@@ -116,6 +116,7 @@ impl<S: Sink> Pipeline<S> {
         let now = Instant::now();
         self.check_pressure(now);
         if matches!(self.phase, Phase::Running) {
+            self.look_for_gone();
             self.look_for_starving(now);
             for (index, source) in self.sources.iter().enumerate() {
                 if source.handle.delivery == Delivery::Pulled {
@@ -128,6 +129,17 @@ impl<S: Sink> Pipeline<S> {
             alert.log();
         }
         self.beat();
+    }
+
+    /// A source whose thread or tasks panicked says nothing any more. Only while running: at the
+    /// stop a source leaves, and its last word may still be on its way here.
+    fn look_for_gone(&mut self) {
+        for index in 0..self.sources.len() {
+            let source = &self.sources[index];
+            if !source.closed && source.handle.is_gone() {
+                self.closed(SourceId(index), Some("it ended without a word".to_owned()));
+            }
+        }
     }
 
     /// A pulled source that asked in vain while nothing at all was settled for a whole interval.

@@ -669,3 +669,15 @@ async fn a_route_that_does_not_fit_a_table_does_not_stop_another_that_does() {
     assert_eq!(snapshot.routes["candles"].state, RouteState::Running);
     assert!(snapshot.needs_person[0].contains("no_such_column"), "{:?}", snapshot.needs_person);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_is_gone_without_a_word_ends_the_bridge_as_well() {
+    let mut rig = Rig::kafka_alone("");
+    let candles = rig.kafka().assign("candles", 0, 1).await;
+    rig.kafka().pull(&candles, 5).await;
+    rig.moment().await;
+    rig.lose_sources();
+    let ending = rig.ending().await;
+    assert_eq!(ending, Ending { abandoned: 0, closed: false, aborted: false });
+    assert_eq!(rig.sink.rows("candles"), 5);
+}

@@ -170,6 +170,11 @@ impl Rig {
         Self { sink, credits, kafka, nats, status, stop, pipeline, minders, identity }
     }
 
+    /// As if the threads and tasks of every source had panicked.
+    pub(crate) fn lose_sources(&mut self) {
+        (self.kafka, self.nats, self.minders) = (None, None, JoinSet::new());
+    }
+
     pub(crate) fn kafka(&mut self) -> &mut End {
         self.kafka.as_mut().expect("Kafka is configured")
     }
