@@ -5,10 +5,14 @@
 //! settle in order; only the contiguous settled prefix may be committed. Committing "the last
 //! offset of the last batch" loses data.
 
+mod by_route;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+pub use self::by_route::ByRoute;
 use crate::record::{Partition, Position};
+use crate::route::RouteId;
 use crate::source::SourceId;
 
 /// One assignment of a partition, or a source without partitions. Never used again once released,
@@ -20,6 +24,7 @@ pub struct Slot(u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket {
     slot: Slot,
+    route: RouteId,
     offset: i64,
 }
 
@@ -51,6 +56,8 @@ struct State {
     /// From the first record that is not settled on, in order.
     open: VecDeque<Entry>,
     unsettled: usize,
+    /// The same, by route.
+    held: ByRoute,
     /// The offset after the last record that was admitted.
     end: i64,
     /// How far everything is durable; None before the first.
@@ -64,7 +71,7 @@ struct State {
 }
 
 impl State {
-    fn admit(&mut self, offset: i64) {
+    fn enter(&mut self, offset: i64) {
         self.unsettled += 1;
         self.admitted_records += 1;
         if self.partition.is_some() {
@@ -119,6 +126,7 @@ impl Ledger {
             partition,
             open: VecDeque::new(),
             unsettled: 0,
+            held: ByRoute::default(),
             end: 0,
             committable: None,
             prefix_records: 0,
@@ -131,16 +139,19 @@ impl Ledger {
 
     /// Admits a record. Offsets of one slot come in ascending order, with gaps. Without a
     /// partition there is no order to keep and nothing to commit: the record is only counted.
-    pub fn admit(&mut self, slot: Slot, offset: i64) -> Ticket {
-        self.state_mut(slot).expect("records are admitted to open slots only").admit(offset);
-        Ticket { slot, offset }
+    pub fn admit(&mut self, slot: Slot, offset: i64, route: RouteId) -> Ticket {
+        let state = self.open_slot(slot);
+        state.enter(offset);
+        *state.held.entry(route.index()) += 1;
+        Ticket { slot, route, offset }
     }
 
     /// A record that needs nothing more (a tombstone, a filtered one): settled at once, so that
     /// the lag reaches zero.
     pub fn pass(&mut self, slot: Slot, offset: i64) {
-        let ticket = self.admit(slot, offset);
-        self.settle(ticket);
+        let state = self.open_slot(slot);
+        state.enter(offset);
+        state.settle(offset);
     }
 
     /// The record is durable. False if its slot was released: then it is nobody's any more.
@@ -148,6 +159,7 @@ impl Ledger {
         match self.state_mut(ticket.slot) {
             Some(state) => {
                 state.settle(ticket.offset);
+                *state.held.entry(ticket.route.index()) -= 1;
                 true
             }
             None => false,
@@ -155,16 +167,20 @@ impl Ledger {
     }
 
     /// Forgets a slot; says how many of its records were not settled: they come again.
-    pub fn release(&mut self, slot: Slot) -> usize {
+    pub fn release(&mut self, slot: Slot) -> ByRoute {
         let state = self.slots.get_mut(slot.0 as usize).and_then(Option::take);
-        state.map_or(0, |state| state.unsettled)
+        state.map(|state| state.held).unwrap_or_default()
     }
 
     /// Gives up what a source holds, says how much that is. What is durable may be committed all
     /// the same. Nothing may be settled any more.
-    pub fn give_up(&mut self, source: SourceId) -> usize {
-        let of_source = self.slots.iter_mut().flatten().filter(|state| state.source == source);
-        of_source.map(|state| std::mem::take(&mut state.unsettled)).sum()
+    pub fn give_up(&mut self, source: SourceId) -> ByRoute {
+        let mut given_up = ByRoute::default();
+        for state in self.slots.iter_mut().flatten().filter(|state| state.source == source) {
+            state.unsettled = 0;
+            given_up.add(&std::mem::take(&mut state.held));
+        }
+        given_up
     }
 
     /// The source of a slot that is open.
@@ -229,6 +245,18 @@ impl Ledger {
         of_source.map(|state| state.unsettled).sum()
     }
 
+    /// Records of all sources that are admitted and not settled, by route.
+    #[must_use]
+    pub fn held_by_route(&self) -> ByRoute {
+        let mut held = ByRoute::default();
+        self.slots.iter().flatten().for_each(|state| held.add(&state.held));
+        held
+    }
+
+    fn open_slot(&mut self, slot: Slot) -> &mut State {
+        self.state_mut(slot).expect("records are admitted to open slots only")
+    }
+
     fn state(&self, slot: Slot) -> Option<&State> {
         self.slots.get(slot.0 as usize)?.as_ref()
     }
@@ -247,6 +275,7 @@ mod tests {
     use super::*;
 
     const KAFKA: SourceId = SourceId(0);
+    const ROUTE: RouteId = RouteId(0);
 
     fn partition(number: i32, epoch: u64) -> Arc<Partition> {
         Arc::new(Partition { topic: "ticks".into(), number, epoch })
@@ -260,8 +289,8 @@ mod tests {
     fn a_durable_tick_waits_for_the_candle_before_it() {
         let mut ledger = Ledger::default();
         let slot = ledger.open(KAFKA, Some(partition(0, 1)));
-        let candle = ledger.admit(slot, 10);
-        let tick = ledger.admit(slot, 11);
+        let candle = ledger.admit(slot, 10, ROUTE);
+        let tick = ledger.admit(slot, 11, ROUTE);
         ledger.settle(tick);
         assert_eq!(committable(&ledger, slot), None);
         ledger.settle(candle);
@@ -272,7 +301,7 @@ mod tests {
     fn a_filtered_record_behind_a_held_one_waits_for_it() {
         let mut ledger = Ledger::default();
         let slot = ledger.open(KAFKA, Some(partition(0, 1)));
-        let candle = ledger.admit(slot, 5);
+        let candle = ledger.admit(slot, 5, ROUTE);
         ledger.pass(slot, 9);
         assert_eq!(committable(&ledger, slot), None);
         ledger.settle(candle);
@@ -283,7 +312,7 @@ mod tests {
     fn a_record_that_stays_costs_nothing_for_all_that_pass_it() {
         let mut ledger = Ledger::default();
         let slot = ledger.open(KAFKA, Some(partition(0, 1)));
-        let bad = ledger.admit(slot, 0);
+        let bad = ledger.admit(slot, 0, ROUTE);
         for offset in 1..1_000_000 {
             ledger.pass(slot, offset);
         }
@@ -298,8 +327,8 @@ mod tests {
     fn a_late_insert_of_a_released_partition_commits_nothing() {
         let mut ledger = Ledger::default();
         let old = ledger.open(KAFKA, Some(partition(0, 1)));
-        let ticket = ledger.admit(old, 5);
-        assert_eq!(ledger.release(old), 1);
+        let ticket = ledger.admit(old, 5, ROUTE);
+        assert_eq!(ledger.release(old).total(), 1);
         let new = ledger.open(KAFKA, Some(partition(0, 2)));
         assert!(!ledger.settle(ticket));
         assert_eq!(committable(&ledger, new), None);
@@ -310,22 +339,36 @@ mod tests {
     fn what_is_given_up_is_not_held_and_what_was_durable_stays_committable() {
         let mut ledger = Ledger::default();
         let slot = ledger.open(KAFKA, Some(partition(0, 1)));
-        let first = ledger.admit(slot, 5);
-        ledger.admit(slot, 6);
+        let first = ledger.admit(slot, 5, ROUTE);
+        ledger.admit(slot, 6, ROUTE);
         ledger.settle(first);
-        assert_eq!(ledger.give_up(KAFKA), 1);
+        assert_eq!(ledger.give_up(KAFKA).total(), 1);
         assert_eq!((ledger.held(slot), ledger.held_of(KAFKA)), (0, 0));
         assert_eq!(committable(&ledger, slot), Some(6));
-        assert_eq!(ledger.give_up(KAFKA), 0);
+        assert_eq!(ledger.give_up(KAFKA).total(), 0);
+    }
+
+    #[test]
+    fn what_is_held_is_known_by_route_until_it_is_settled_or_let_go() {
+        let mut ledger = Ledger::default();
+        let slot = ledger.open(KAFKA, Some(partition(0, 1)));
+        let first = ledger.admit(slot, 5, ROUTE);
+        ledger.admit(slot, 6, RouteId(2));
+        ledger.pass(slot, 7);
+        let held = |ledger: &Ledger| ledger.held_by_route().iter().collect::<Vec<_>>();
+        assert_eq!(held(&ledger), [(0, 1), (2, 1)]);
+        ledger.settle(first);
+        assert_eq!(held(&ledger), [(2, 1)]);
+        assert_eq!(ledger.release(slot).of(RouteId(2)), 1);
     }
 
     #[test]
     fn without_a_partition_one_stuck_record_does_not_make_the_ledger_grow() {
         let mut ledger = Ledger::default();
         let slot = ledger.open(KAFKA, None);
-        ledger.admit(slot, 0);
+        ledger.admit(slot, 0, ROUTE);
         for _ in 0..1_000 {
-            let ticket = ledger.admit(slot, 0);
+            let ticket = ledger.admit(slot, 0, ROUTE);
             assert!(ledger.settle(ticket));
         }
         assert_eq!(ledger.held(slot), 1);
@@ -337,7 +380,7 @@ mod tests {
     fn what_would_come_again_is_counted_until_the_commit_is_acknowledged() {
         let mut ledger = Ledger::default();
         let slot = ledger.open(KAFKA, Some(partition(0, 1)));
-        let tickets: Vec<_> = (0..5).map(|offset| ledger.admit(slot, offset)).collect();
+        let tickets: Vec<_> = (0..5).map(|offset| ledger.admit(slot, offset, ROUTE)).collect();
         assert_eq!(ledger.uncommitted(KAFKA), 5);
         ledger.settle(tickets[0]);
         ledger.settle(tickets[1]);
@@ -368,7 +411,7 @@ mod tests {
                 match kind {
                     0 | 1 => {
                         next += 1 + i64::from(kind) * 3;
-                        tickets.push((next, ledger.admit(slot, next)));
+                        tickets.push((next, ledger.admit(slot, next, ROUTE)));
                         reference.insert(next, false);
                     }
                     2 => {

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::config::{Action, Config, Route};
 use crate::record::UnixMs;
 
+pub mod accounting;
 pub mod condition;
 pub mod health;
 
@@ -98,7 +99,7 @@ pub struct WriterStatus {
     pub failed_inserts: u64,
 }
 
-/// The accounting closes at every quiet moment:
+/// The accounting closes in every snapshot:
 /// received = inserted + dead_lettered + filtered + dropped + released + held.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SourceStatus {
@@ -141,12 +142,17 @@ pub struct SystemSubject {
     pub last_seen: UnixMs,
 }
 
+/// The accounting closes as that of a source does. Records that no route takes are in no route.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RouteStatus {
     pub received: u64,
     pub inserted: u64,
     pub dead_lettered: u64,
     pub filtered: u64,
+    pub dropped: u64,
+    /// Given back to the source; they come again.
+    pub released: u64,
+    pub held: usize,
     /// Values rounded half-even to the column's scale or precision.
     pub rounded: u64,
     pub state: RouteState,

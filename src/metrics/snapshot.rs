@@ -12,7 +12,9 @@ use prometheus_client::registry::Unit;
 use tokio::time::Instant;
 
 use super::result_name;
-use crate::status::{Condition, Identity, RouteState, Snapshot, Snapshots, SourceStatus};
+use crate::status::{
+    Condition, Identity, RouteState, RouteStatus, Snapshot, Snapshots, SourceStatus,
+};
 
 const BYTES: Option<&Unit> = Some(&Unit::Bytes);
 const SECONDS: Option<&Unit> = Some(&Unit::Seconds);
@@ -41,6 +43,7 @@ impl Collector for SnapshotCollector {
         source_gauges(&mut out, &snapshot)?;
         kafka(&mut out, &snapshot)?;
         writers(&mut out, &snapshot)?;
+        route_accounts(&mut out, &snapshot)?;
         routes(&mut out, &snapshot)
     }
 }
@@ -153,7 +156,11 @@ fn source_gauges(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
         Some(([("source", name.as_str())], u64::from(source.natively_paused?)))
     });
     let help = "1 while the client itself is paused on all its partitions";
-    out.gauges("source_natively_paused", help, NONE, natively)
+    out.gauges("source_natively_paused", help, NONE, natively)?;
+    let gaps = snapshot.sources.iter().map(|(name, s)| ([("source", name.as_str())], s.gap()));
+    let help =
+        "Records received, less all that became of them; other than 0 is a bug of the bridge";
+    out.gauges("accounting_gap", help, NONE, gaps)
 }
 
 fn kafka(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
@@ -197,9 +204,31 @@ fn writers(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
     out.gauge("dead_letters_pending", "Dead letters not durable yet", NONE, pending)
 }
 
-fn routes(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
-    let received = snapshot.routes.iter().map(|(name, r)| ([("route", name.as_str())], r.received));
+/// The same sum as that of a source, over all sources.
+fn route_accounts(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
+    let by_route = |value: fn(&RouteStatus) -> u64| {
+        snapshot.routes.iter().map(move |(name, r)| ([("route", name.as_str())], value(r)))
+    };
+    let received = by_route(|r| r.received);
     out.counters("route_records_received", "Records that took the route", NONE, received)?;
+    let help = "Records of the route durable in its table";
+    out.counters("route_records_inserted", help, NONE, by_route(|r| r.inserted))?;
+    let help = "Records of the route durable among the dead letters";
+    out.counters("route_records_dead_lettered", help, NONE, by_route(|r| r.dead_lettered))?;
+    let help = "Records of the route counted and not stored";
+    out.counters("route_records_filtered", help, NONE, by_route(|r| r.filtered))?;
+    let help = "Records of the route lost";
+    out.counters("route_records_dropped", help, NONE, by_route(|r| r.dropped))?;
+    let help = "Records of the route handed back to their source; they come again";
+    out.counters("route_records_released", help, NONE, by_route(|r| r.released))?;
+    let held = by_route(|r| u64::try_from(r.held).unwrap_or(u64::MAX));
+    out.gauges("route_held_records", "Records of the route held", NONE, held)?;
+    let gaps = snapshot.routes.iter().map(|(name, r)| ([("route", name.as_str())], r.gap()));
+    let help = "As data_bridge_accounting_gap, by route";
+    out.gauges("route_accounting_gap", help, NONE, gaps)
+}
+
+fn routes(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
     let rounded = snapshot.routes.iter().map(|(name, r)| ([("route", name.as_str())], r.rounded));
     let help = "Values rounded to the scale or precision of their column";
     out.counters("rounded_values", help, NONE, rounded)?;

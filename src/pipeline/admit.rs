@@ -92,7 +92,7 @@ impl<S: Sink> Pipeline<S> {
             Fate::Admit(route, table) => {
                 intake.credits -= 1;
                 let offset = record.place().map_or(0, |(_, offset)| offset);
-                let ticket = self.ledger.admit(slot, offset);
+                let ticket = self.ledger.admit(slot, offset, route);
                 let bytes = record.bytes();
                 intake.admitted.push(Admitted { index, ticket, route, table, bytes });
             }
@@ -103,7 +103,9 @@ impl<S: Sink> Pipeline<S> {
                 }
             }
             Fate::Drop(route, reason) => {
-                let class = &self.routes[route.index()].class;
+                let route = &mut self.routes[route.index()];
+                route.dropped += 1;
+                let class = &route.class;
                 let tally = &mut self.sources[intake.source.0].tally;
                 tally.drop_record(class, record.topic_or_subject(), reason);
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Pipeline;
+use super::{Pipeline, RouteTally};
 use crate::sink::Sink;
 use crate::source::{Delivery, SourceId, Stage};
 use crate::status::RunStage;
@@ -150,9 +150,15 @@ impl<S: Sink> Pipeline<S> {
         self.jobs.abort_all();
         tracing::error!(abandoned = self.held, "stopping: gave up waiting for what is held");
         for (index, source) in self.sources.iter_mut().enumerate() {
-            let held = self.ledger.give_up(SourceId(index)) as u64;
+            let by_route = self.ledger.give_up(SourceId(index));
+            let held = by_route.total() as u64;
             if held == 0 {
                 continue;
+            }
+            let pulled = source.handle.delivery == Delivery::Pulled;
+            for (route, records) in by_route.iter() {
+                let RouteTally { released, dropped, .. } = &mut self.routes[route];
+                *(if pulled { released } else { dropped }) += records as u64;
             }
             let name = source.handle.name;
             match source.handle.delivery {

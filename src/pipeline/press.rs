@@ -160,6 +160,9 @@ impl<S: Sink> Pipeline<S> {
     fn beat(&mut self) {
         let snapshot = self.publish(self.stage());
         let previous = self.last_heartbeat.replace(Arc::clone(&snapshot));
+        for gap in snapshot.gaps_since(previous.as_deref()) {
+            tracing::error!(records = gap.records, "{gap}");
+        }
         let interval = self.config.heartbeat.interval;
         let line = heartbeat::line(&snapshot, previous.as_deref(), interval);
         self.rates = line.rates;

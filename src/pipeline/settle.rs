@@ -62,8 +62,8 @@ impl<S: Sink> Pipeline<S> {
                 && let Some(source) = source
             {
                 self.sources[source.0].tally.inserted += 1;
+                self.routes[route.index()].inserted += 1;
             }
-            self.routes[route.index()].inserted += 1;
         }
         for (route, count) in cut.rounded.iter() {
             self.routes[route.index()].rounded += count;
@@ -73,13 +73,13 @@ impl<S: Sink> Pipeline<S> {
     fn dead_letters_written(&mut self, cut: &CutBatch) {
         for (ticket, route, letter) in cut.batch.letters() {
             let source = self.ledger.source(ticket.slot());
+            let route = &mut self.routes[route.index()];
             if self.ledger.settle(ticket)
                 && let Some(source) = source
             {
                 self.sources[source.0].tally.dead_lettered += 1;
+                route.dead_lettered += 1;
             }
-            let route = &mut self.routes[route.index()];
-            route.dead_lettered += 1;
             *route.reasons.entry(letter.refused.reason).or_default() += 1;
         }
     }
@@ -149,7 +149,11 @@ impl<S: Sink> Pipeline<S> {
         let durable: Vec<Position> = durable.collect();
         let mut released = 0;
         for (_, slot) in &partitions {
-            released += self.ledger.release(*slot);
+            let of_slot = self.ledger.release(*slot);
+            released += of_slot.total();
+            for (route, records) in of_slot.iter() {
+                self.routes[route].released += records as u64;
+            }
         }
         if released > 0 {
             self.sources[source.0].tally.released += released as u64;

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 
 use super::{Attached, Pipeline, wall_clock};
+use crate::route::RouteId;
 use crate::sink::Sink;
 use crate::source::{Delivery, SourceId};
 use crate::status::{
@@ -29,7 +30,7 @@ impl<S: Sink> Pipeline<S> {
     }
 
     fn snapshot(&self, stage: RunStage) -> Snapshot {
-        Snapshot {
+        let mut snapshot = Snapshot {
             stage,
             backpressure: self.backpressure_status(),
             writers: self.writer_statuses(),
@@ -42,7 +43,10 @@ impl<S: Sink> Pipeline<S> {
             made_at: wall_clock(),
             turned_at: Some(Instant::now()),
             overdue: self.overdue(),
-        }
+        };
+        let gaps = snapshot.gaps();
+        snapshot.needs_person.extend(gaps.iter().map(ToString::to_string));
+        snapshot
     }
 
     fn backpressure_status(&self) -> BackpressureStatus {
@@ -120,19 +124,23 @@ impl<S: Sink> Pipeline<S> {
     }
 
     fn route_statuses(&self) -> BTreeMap<String, RouteStatus> {
-        let status = |tally: &super::RouteTally| {
+        let held = self.ledger.held_by_route();
+        let status = |(index, tally): (u16, &super::RouteTally)| {
             let table = tally.table.map(|table| &self.tables[table]);
             let status = RouteStatus {
                 received: tally.received,
                 inserted: tally.inserted,
                 dead_lettered: tally.dead_lettered,
                 filtered: tally.filtered,
+                dropped: tally.dropped,
+                released: tally.released,
+                held: held.of(RouteId(index)),
                 rounded: tally.rounded,
                 state: table.map_or(RouteState::Running, |table| table.state.clone()),
             };
             (tally.name.clone(), status)
         };
-        self.routes.iter().map(status).collect()
+        (0..).zip(&self.routes).map(status).collect()
     }
 
     fn dead_letter_status(&self) -> DeadLetterStatus {

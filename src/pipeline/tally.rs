@@ -73,7 +73,8 @@ impl<T: Default + Clone> Names<T> {
     }
 }
 
-/// Counts of one route.
+/// Counts of one route, over all sources; they close as those of a source do. What is held is the
+/// ledger's to say.
 #[derive(Debug)]
 pub(super) struct RouteTally {
     pub name: String,
@@ -84,7 +85,10 @@ pub(super) struct RouteTally {
     pub inserted: u64,
     pub dead_lettered: u64,
     pub filtered: u64,
+    pub dropped: u64,
+    pub released: u64,
     pub rounded: u64,
+    /// Letters written, by reason; also those of records that were let go meanwhile.
     pub reasons: BTreeMap<&'static str, u64>,
 }
 
@@ -98,6 +102,8 @@ impl RouteTally {
             inserted: 0,
             dead_lettered: 0,
             filtered: 0,
+            dropped: 0,
+            released: 0,
             rounded: 0,
             reasons: BTreeMap::new(),
         }

@@ -99,6 +99,8 @@ pub struct Source {
     pub dead_lettered: u64,
     pub filtered: u64,
     pub held: usize,
+    /// Received, less everything that became of it; other than 0 is a bug of ours.
+    pub accounting_gap: i64,
     pub uncommitted: u64,
     /// By class.
     pub dropped: Counts,
@@ -123,6 +125,11 @@ pub struct Route {
     pub inserted: u64,
     pub dead_lettered: u64,
     pub filtered: u64,
+    pub dropped: u64,
+    pub released: u64,
+    pub held: usize,
+    /// As that of a source.
+    pub accounting_gap: i64,
     pub rounded: u64,
     pub state: &'static str,
     /// Why it is in this state; absent when there is nothing to say.
@@ -237,6 +244,7 @@ impl From<&SourceStatus> for Source {
             dead_lettered: source.dead_lettered,
             filtered: source.filtered,
             held: source.held,
+            accounting_gap: source.gap(),
             uncommitted: source.uncommitted,
             dropped: source
                 .dropped
@@ -260,6 +268,10 @@ impl From<&RouteStatus> for Route {
             inserted: route.inserted,
             dead_lettered: route.dead_lettered,
             filtered: route.filtered,
+            dropped: route.dropped,
+            released: route.released,
+            held: route.held,
+            accounting_gap: route.gap(),
             rounded: route.rounded,
             state: route.state.name(),
             reason: route.state.reason().map(str::to_owned),

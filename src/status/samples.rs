@@ -49,10 +49,13 @@ pub(crate) fn busy() -> Snapshot {
         routes: BTreeMap::from([(
             "candles".to_owned(),
             RouteStatus {
-                received: 125_830,
+                received: 125_853,
                 inserted: 125_000,
                 dead_lettered: 13,
                 filtered: 5,
+                dropped: 16,
+                released: 9,
+                held: 810,
                 rounded: 17,
                 state: RouteState::Running,
             },

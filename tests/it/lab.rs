@@ -360,7 +360,7 @@ pub(crate) fn number(value: &Json) -> u64 {
     })
 }
 
-/// The accounting of every source closes.
+/// The accounting of every source and every route closes.
 pub(crate) fn assert_accounts(health: &Json) {
     for (name, source) in health["metrics"]["sources"].as_object().unwrap() {
         let of = |key: &str| number(&source[key]);
@@ -368,6 +368,13 @@ pub(crate) fn assert_accounts(health: &Json) {
         let parts = ["inserted", "dead_lettered", "filtered", "released", "held"];
         let sum = parts.iter().map(|part| of(part)).sum::<u64>() + dropped;
         assert_eq!(of("received"), sum, "{name}: {source:#}");
+        assert_eq!(source["accounting_gap"], 0, "{name}: {source:#}");
+    }
+    for (name, route) in health["metrics"]["routes"].as_object().unwrap() {
+        let parts = ["inserted", "dead_lettered", "filtered", "dropped", "released", "held"];
+        let sum: u64 = parts.iter().map(|part| number(&route[part])).sum();
+        assert_eq!(number(&route["received"]), sum, "{name}: {route:#}");
+        assert_eq!(route["accounting_gap"], 0, "{name}: {route:#}");
     }
 }
 

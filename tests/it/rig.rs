@@ -263,7 +263,8 @@ impl Rig {
     }
 }
 
-/// received = inserted + dead_lettered + filtered + dropped + released + held, for every source.
+/// received = inserted + dead_lettered + filtered + dropped + released + held, for every source and
+/// every route; and what the sources hold is what the routes hold.
 pub(crate) fn accounts_close(snapshot: &Snapshot) {
     for (name, source) in &snapshot.sources {
         let gone = source.inserted + source.dead_lettered + source.filtered;
@@ -271,6 +272,14 @@ pub(crate) fn accounts_close(snapshot: &Snapshot) {
         let all = gone + given_up + source.held as u64;
         assert_eq!(source.received, all, "{name} does not close: {source:#?}");
     }
+    for (name, route) in &snapshot.routes {
+        let gone = route.inserted + route.dead_lettered + route.filtered;
+        let all = gone + route.dropped + route.released + route.held as u64;
+        assert_eq!(route.received, all, "{name} does not close: {route:#?}");
+    }
+    assert_eq!(snapshot.gaps(), []);
+    let of_routes: usize = snapshot.routes.values().map(|route| route.held).sum();
+    assert_eq!(of_routes, snapshot.sources.values().map(|source| source.held).sum::<usize>());
     let writers: usize = snapshot.writers.values().map(|w| w.buffered + w.in_flight).sum();
     let held = snapshot.backpressure.current_buffer;
     assert_eq!(held, writers + snapshot.dead_letters.pending, "{snapshot:#?}");

@@ -74,6 +74,7 @@ const PURE: &[&str] = &[
     "encode.rs",
     "writer.rs",
     "ledger.rs",
+    "ledger/",
     "backpressure.rs",
     "retry.rs",
     "alert.rs",

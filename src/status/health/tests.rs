@@ -36,8 +36,9 @@ fn the_body_is_as_designed() {
     let external = json!({ "buffered": 0, "in_flight": 0, "inserted": 0, "inserts": 0,
         "failed_inserts": 0 });
     assert_eq!(metrics["writers"]["external"], external);
-    let candles = json!({ "received": 125_830, "inserted": 125_000, "dead_lettered": 13,
-        "filtered": 5, "rounded": 17, "state": "running" });
+    let candles = json!({ "received": 125_853, "inserted": 125_000, "dead_lettered": 13,
+        "filtered": 5, "dropped": 16, "released": 9, "held": 810, "accounting_gap": 0,
+        "rounded": 17, "state": "running" });
     assert_eq!(metrics["routes"]["candles"], candles);
     assert_eq!(metrics["dead_letters"], 13);
     assert_eq!(metrics["dead_letters_by_reason"], json!({ "candles": { "bad_json": 13 } }));
