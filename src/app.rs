@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::credits::Credits;
-use crate::http::{self, HttpState, Limits};
+use crate::http::{self, Access, HttpState, Limits};
 use crate::metrics::Metrics;
 use crate::pipeline::{Ending, Parts, Pipeline, Stop};
 use crate::retry;
@@ -58,6 +58,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let config = Arc::new(config);
     let (instance, routes) = (&config.instance, config.routes.len());
     tracing::info!(instance, routes, "data-bridge {} starts", env!("CARGO_PKG_VERSION"));
+    let access = Access::new(&config.http)?;
     let listener = http::bind(config.http.listen).await?;
     let (stop_sender, stop) = watch::channel(Stop::Run);
     let mut tasks = JoinSet::new();
@@ -66,10 +67,10 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let (status, snapshots) = watch::channel(Arc::new(Snapshot::starting(&config)));
     let metrics = Metrics::new();
     let identity = Identity::new(config.instance.clone());
-    let state = HttpState::new(snapshots, identity, metrics.clone(), config.http.token.clone());
+    let state = HttpState::new(snapshots, identity, metrics.clone());
     let http_end = CancellationToken::new();
-    let serving =
-        http::serve(listener, state, Limits::default(), http_end.clone().cancelled_owned());
+    let end = http_end.clone().cancelled_owned();
+    let serving = http::serve(listener, state, access, Limits::default(), end);
     tasks.spawn(async move {
         if let Err(error) = serving.await {
             tracing::error!("HTTP: {error:#}");

@@ -38,6 +38,7 @@ pub use self::layers::{DEFAULT_FILE, files};
 pub use self::load::{effective, load};
 pub use self::problem::ConfigError;
 pub use self::schema::json_schema;
+pub use self::secret::read_secret;
 use crate::decode::Mapping;
 
 /// The whole configuration, valid.
@@ -218,4 +219,14 @@ pub struct Shutdown {
 pub struct Http {
     pub listen: std::net::SocketAddr,
     pub token: Option<SecretString>,
+    /// Where the token came from: the file may change while the service runs.
+    pub token_file: Option<PathBuf>,
+    pub tls: Option<HttpTls>,
+}
+
+/// Who we are to those who ask us; read again when they change.
+#[derive(Debug, Clone)]
+pub struct HttpTls {
+    pub cert_file: PathBuf,
+    pub key_file: PathBuf,
 }

@@ -21,8 +21,12 @@ use crate::status::{Identity, Snapshot, Snapshots};
 
 mod access;
 mod page;
+mod renewal;
 mod server;
+mod tls;
 
+pub use renewal::Access;
+use renewal::Present;
 pub use server::{Limits, bind, serve};
 
 /// Far more than any request to us needs; nothing here reads a large body.
@@ -34,19 +38,13 @@ pub struct HttpState {
     snapshots: Snapshots,
     identity: Identity,
     exposition: Arc<Exposition>,
-    token: Option<SecretString>,
 }
 
 impl HttpState {
     #[must_use]
-    pub fn new(
-        snapshots: Snapshots,
-        identity: Identity,
-        metrics: Metrics,
-        token: Option<SecretString>,
-    ) -> Self {
+    pub fn new(snapshots: Snapshots, identity: Identity, metrics: Metrics) -> Self {
         let exposition = Exposition::new(metrics, snapshots.clone(), identity.clone());
-        Self { snapshots, identity, exposition: Arc::new(exposition), token }
+        Self { snapshots, identity, exposition: Arc::new(exposition) }
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {
@@ -54,8 +52,8 @@ impl HttpState {
     }
 }
 
-/// Every path.
-pub fn router(state: HttpState) -> Router {
+/// Every path; all but the probes only with the token, if there is one.
+fn router(state: HttpState, token: Option<Present<SecretString>>) -> Router {
     Router::new()
         .route("/", get(page::page))
         .route("/health", get(health))
@@ -68,7 +66,7 @@ pub fn router(state: HttpState) -> Router {
         })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn(refuse_large_bodies))
-        .layer(middleware::from_fn_with_state(state.clone(), access::require_token))
+        .layer(middleware::from_fn_with_state(token, access::require_token))
         .layer(middleware::from_fn(common_headers))
         .with_state(state)
 }

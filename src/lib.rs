@@ -4,6 +4,7 @@
 //! The files in the order in which a record meets them; `ARCHITECTURE.md` has the picture.
 
 pub mod config;
+pub mod tls;
 
 pub mod record;
 pub mod source;

@@ -1,12 +1,12 @@
 //! Validates where the bridge connects to, and who it says it is.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use super::problem::Problems;
 use super::raw;
 use super::route::is_identifier;
 use super::secret;
-use super::{ClickHouse, Compression, Nats, NatsAuth, Tls};
+use super::{ClickHouse, Compression, HttpTls, Nats, NatsAuth, Tls};
 
 pub(super) fn brokers(brokers: &[String], problems: &mut Problems) {
     const KEY: &str = "kafka.brokers";
@@ -121,27 +121,44 @@ fn nats_auth(raw: &raw::Nats, problems: &mut Problems) -> Option<NatsAuth> {
 
 fn tls(key: &str, raw: Option<&raw::Tls>, problems: &mut Problems) -> Option<Tls> {
     let raw = raw?;
-    let mut file = |name: &str, file: &Option<PathBuf>| {
-        secret::exists(&format!("{key}.{name}"), file.as_ref(), problems);
-    };
-    file("ca_file", &raw.ca_file);
-    file("cert_file", &raw.cert_file);
-    file("key_file", &raw.key_file);
-    let shown = |file: &PathBuf| file.to_string_lossy().into_owned();
+    if let Some(ca) = &raw.ca_file
+        && let Err(error) = crate::tls::certificates(ca)
+    {
+        problems.push(&format!("{key}.ca_file"), secret::shown(ca), format!("{error:#}"));
+    }
     match (&raw.cert_file, &raw.key_file) {
+        (Some(cert), Some(private)) => identity(key, cert, private, problems),
         (Some(cert), None) => {
-            problems.text(&format!("{key}.cert_file"), &shown(cert), "needs key_file beside it");
+            let text = "needs key_file beside it";
+            problems.push(&format!("{key}.cert_file"), secret::shown(cert), text);
         }
         (None, Some(private)) => {
-            problems.text(&format!("{key}.key_file"), &shown(private), "needs cert_file beside it");
+            let text = "needs cert_file beside it";
+            problems.push(&format!("{key}.key_file"), secret::shown(private), text);
         }
-        _ => {}
+        (None, None) => {}
     }
     Some(Tls {
         ca_file: raw.ca_file.clone(),
         cert_file: raw.cert_file.clone(),
         key_file: raw.key_file.clone(),
     })
+}
+
+/// A certificate and its key, as TLS will use them.
+fn identity(key: &str, cert: &Path, private: &Path, problems: &mut Problems) {
+    if let Err(error) = crate::tls::identity(cert, private) {
+        let name = if crate::tls::certificates(cert).is_err() { "cert_file" } else { "key_file" };
+        let shown = secret::shown(if name == "cert_file" { cert } else { private });
+        problems.push(&format!("{key}.{name}"), shown, format!("{error:#}"));
+    }
+}
+
+/// What the HTTP listener shows to those who ask it.
+pub(super) fn http_tls(raw: Option<&raw::HttpTls>, problems: &mut Problems) -> Option<HttpTls> {
+    let raw::HttpTls { cert_file, key_file } = raw?.clone();
+    identity("http.tls", &cert_file, &key_file, problems);
+    Some(HttpTls { cert_file, key_file })
 }
 
 pub(super) fn clickhouse(raw: &raw::ClickHouse, problems: &mut Problems) -> ClickHouse {

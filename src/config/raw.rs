@@ -182,7 +182,7 @@ impl Default for Nats {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Tls {
-    /// Authorities to trust (PEM). Default: the well-known ones.
+    /// Authorities to trust (PEM), and no others. Default: those of the system.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ca_file: Option<PathBuf>,
     /// Our certificate (PEM); with `key_file`.
@@ -316,12 +316,25 @@ pub(super) struct Http {
     /// If given, everything but the health paths asks for it as a bearer token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) token: Option<Secret>,
+    /// Read again when it changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) token_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tls: Option<HttpTls>,
 }
 
 impl Default for Http {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:8080".to_owned(), token: None, token_file: None }
+        Self { listen: "127.0.0.1:8080".to_owned(), token: None, token_file: None, tls: None }
     }
+}
+
+/// HTTPS instead of HTTP. The files are read again when they change; no restart is needed.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HttpTls {
+    /// The certificate (PEM), with the chain behind it.
+    pub(super) cert_file: PathBuf,
+    /// Its private key (PEM), not encrypted.
+    pub(super) key_file: PathBuf,
 }

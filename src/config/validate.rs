@@ -234,6 +234,7 @@ fn dead_letters(raw: &raw::DeadLetters, problems: &mut Problems) -> DeadLetters 
 
 fn http(raw: &raw::Http, problems: &mut Problems) -> Option<Http> {
     let token = secret::of("http.token", raw.token.as_ref(), raw.token_file.as_ref(), problems);
+    let tls = connection::http_tls(raw.tls.as_ref(), problems);
     let listen: Result<SocketAddr, _> = raw.listen.parse();
     let Ok(listen) = listen else {
         let text = "must be an address and a port, such as \"127.0.0.1:8080\", or \
@@ -241,5 +242,5 @@ fn http(raw: &raw::Http, problems: &mut Problems) -> Option<Http> {
         problems.text("http.listen", &raw.listen, text);
         return None;
     };
-    Some(Http { listen, token })
+    Some(Http { listen, token, token_file: raw.token_file.clone(), tls })
 }

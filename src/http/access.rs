@@ -7,9 +7,10 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 
-use super::{HttpState, problem};
+use super::problem;
+use super::renewal::Present;
 
 /// Probes and health checks carry no secrets, and their callers none either.
 const OPEN: [&str; 3] = ["/health", "/livez", "/readyz"];
@@ -17,12 +18,13 @@ const OPEN: [&str; 3] = ["/health", "/livez", "/readyz"];
 /// Lets a request through if its path is open, if no token is configured, or if it carries it.
 /// Unknown paths are closed too: a stranger learns nothing.
 pub(super) async fn require_token(
-    State(state): State<HttpState>,
+    State(token): State<Option<Present<SecretString>>>,
     request: Request<Body>,
     next: Next,
 ) -> Response {
     let allowed = OPEN.contains(&request.uri().path())
-        || state.token.as_ref().is_none_or(|token| {
+        || token.is_none_or(|token| {
+            let token = token.borrow();
             bearer(request.headers())
                 .is_some_and(|given| same(given.as_bytes(), token.expose_secret().as_bytes()))
         });

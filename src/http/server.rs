@@ -13,18 +13,24 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::{HttpState, router};
+use super::renewal::Access;
+use super::{HttpState, router, tls};
 
 /// The bounds of the server.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Connections at once; more wait in the kernel's queue until one ends.
     pub connections: usize,
+    /// For the TLS handshake: some round trips.
+    pub handshake: Duration,
     /// For a request's head to arrive, and for the next one on an idle connection. Above the 15 s
     /// of the usual scrape interval, so that scrapers keep their connection.
     pub header_timeout: Duration,
@@ -39,6 +45,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 512,
+            handshake: Duration::from_secs(10),
             header_timeout: Duration::from_secs(20),
             connection_age: Duration::from_secs(300),
             finish: Duration::from_secs(3),
@@ -79,14 +86,17 @@ pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 pub async fn serve(
     listener: TcpListener,
     state: HttpState,
+    access: Access,
     limits: Limits,
     shutdown: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<()> {
     let address = listener.local_addr().context("asking for the address we listen on")?;
-    tracing::info!(%address, "listening for HTTP");
+    let (tls, token) = (access.tls.is_some(), access.token.is_some());
+    tracing::info!(%address, tls, token, "listening for HTTP");
     let mut server = Server {
         listener,
-        router: router(state),
+        router: router(state, access.token.clone()),
+        access,
         limits,
         permits: Arc::new(Semaphore::new(limits.connections)),
         closing: CancellationToken::new(),
@@ -100,6 +110,8 @@ pub async fn serve(
 struct Server {
     listener: TcpListener,
     router: Router,
+    /// Kept up to date while this lives.
+    access: Access,
     limits: Limits,
     permits: Arc<Semaphore>,
     closing: CancellationToken,
@@ -138,8 +150,17 @@ impl Server {
 
     fn start(&mut self, stream: TcpStream, permit: OwnedSemaphorePermit) {
         let (router, limits, closing) = (self.router.clone(), self.limits, self.closing.clone());
+        let tls = self.access.tls.as_ref().map(|present| Arc::clone(&present.borrow()));
         self.connections.spawn(async move {
-            converse(stream, router, limits, closing).await;
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "an HTTP connection is gone already");
+            } else if let Some(tls) = tls {
+                if let Some(stream) = greet(stream, tls, limits, &closing).await {
+                    converse(stream, router, limits, closing).await;
+                }
+            } else {
+                converse(stream, router, limits, closing).await;
+            }
             drop(permit);
         });
     }
@@ -165,12 +186,35 @@ async fn accept(
     (listener.accept().await.map(|(stream, _)| stream), permit)
 }
 
-/// One connection, until it ends by itself, is too old, or the server stops.
-async fn converse(stream: TcpStream, router: Router, limits: Limits, closing: CancellationToken) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "an HTTP connection is gone already");
-        return;
+/// The TLS handshake; None if it does not come about in time.
+async fn greet(
+    stream: TcpStream,
+    config: Arc<ServerConfig>,
+    limits: Limits,
+    closing: &CancellationToken,
+) -> Option<TlsStream<TcpStream>> {
+    let handshake = tokio::time::timeout(limits.handshake, tls::accept(stream, config));
+    let shaken = tokio::select! {
+        shaken = handshake => shaken,
+        () = closing.cancelled() => return None,
+    };
+    match shaken.context("the TLS handshake took too long").flatten() {
+        Ok(stream) => Some(stream),
+        // A stranger's mistake is no news; a flood of them must not be one of lines.
+        Err(error) => {
+            tracing::debug!("an HTTP connection was not taken: {error:#}");
+            None
+        }
     }
+}
+
+/// One connection, until it ends by itself, is too old, or the server stops.
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    limits: Limits,
+    closing: CancellationToken,
+) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)

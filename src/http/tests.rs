@@ -12,8 +12,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::config;
 use crate::status::samples::busy;
 use crate::status::{RunStage, WEDGED_AFTER};
+
+mod tls;
 
 /// No answer takes this long; a test that waits longer has failed.
 const SOON: Duration = Duration::from_secs(10);
@@ -27,14 +30,23 @@ struct Running {
 
 impl Running {
     async fn start(limits: Limits, token: Option<&str>) -> Self {
+        let config = config::Http {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            token: token.map(SecretString::from),
+            token_file: None,
+            tls: None,
+        };
+        Self::with(limits, Access::new(&config).unwrap()).await
+    }
+
+    async fn with(limits: Limits, access: Access) -> Self {
         let (snapshots, receiver) = watch::channel(Arc::new(busy()));
-        let token = token.map(SecretString::from);
-        let state = HttpState::new(receiver, Identity::new("bridge-1"), Metrics::new(), token);
+        let state = HttpState::new(receiver, Identity::new("bridge-1"), Metrics::new());
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let mut server = JoinSet::new();
-        server.spawn(serve(listener, state, limits, stop.clone().cancelled_owned()));
+        server.spawn(serve(listener, state, access, limits, stop.clone().cancelled_owned()));
         Self { address, snapshots, stop, server }
     }
 
@@ -80,6 +92,10 @@ impl Answer {
     async fn read(stream: &mut TcpStream) -> Self {
         let mut text = String::new();
         timeout(SOON, stream.read_to_string(&mut text)).await.unwrap().unwrap();
+        Self::parse(&text)
+    }
+
+    fn parse(text: &str) -> Self {
         let (head, body) = text.split_once("\r\n\r\n").expect("an answer");
         let code = head.split(' ').nth(1).unwrap().parse().unwrap();
         Self { code, head: head.to_ascii_lowercase(), body: body.to_owned() }
@@ -274,6 +290,45 @@ async fn a_large_head_is_refused() {
     let mut answer = Vec::new();
     drop(timeout(SOON, stream.read_to_end(&mut answer)).await.unwrap());
     assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 431"));
+}
+
+/// Without a length nothing is announced; nobody reads it, and the client is told to stop.
+#[tokio::test]
+async fn a_body_without_end_is_not_read() {
+    let bridge = Running::plain().await;
+    let stream = TcpStream::connect(bridge.address).await.unwrap();
+    let (mut from, mut to) = stream.into_split();
+    let endless = async {
+        to.write_all(b"POST /health HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+            .await?;
+        let chunk = [b"10000\r\n".as_slice(), &[b'x'; 0x1_0000], b"\r\n"].concat();
+        loop {
+            to.write_all(&chunk).await?;
+        }
+        #[expect(unreachable_code, reason = "gives the block its type")]
+        std::io::Result::Ok(())
+    };
+    let mut answer = [0; 12];
+    let (sent, _) = timeout(SOON, async { tokio::join!(endless, from.read_exact(&mut answer)) })
+        .await
+        .expect("it is cut");
+    sent.unwrap_err();
+    assert_eq!(&answer, b"HTTP/1.1 405");
+    assert_eq!(bridge.code("/livez").await, 200);
+}
+
+/// 200 silent connections at a limit of 8: each is cut after the time for a header, so whoever
+/// speaks waits for 200 / 8 of these at most.
+#[tokio::test]
+async fn a_crowd_that_says_nothing_does_not_lock_others_out() {
+    let header_timeout = Duration::from_millis(100);
+    let limits = Limits { connections: 8, header_timeout, ..Limits::default() };
+    let bridge = Running::start(limits, None).await;
+    let mut crowd = Vec::new();
+    for _ in 0..200 {
+        crowd.push(TcpStream::connect(bridge.address).await.unwrap());
+    }
+    assert_eq!(timeout(SOON, bridge.code("/livez")).await.expect("it gets its turn"), 200);
 }
 
 #[tokio::test]

@@ -143,6 +143,11 @@ fn config() -> Config {
         dead_letters: DeadLetters { table: "dead_letters".into(), create: true },
         routes: vec![route("candles", "market"), route("health", "system")],
         shutdown: Shutdown { grace: seconds(30) },
-        http: Http { listen: "127.0.0.1:8080".parse().unwrap(), token: None },
+        http: Http {
+            listen: "127.0.0.1:8080".parse().unwrap(),
+            token: None,
+            token_file: None,
+            tls: None,
+        },
     }
 }

@@ -18,6 +18,7 @@ mod pipeline;
 mod profile;
 mod rebalance;
 mod rig;
+mod security;
 mod share;
 mod stack;
 mod starting;

@@ -6,6 +6,7 @@
 use clickhouse::error::Error;
 
 use crate::sink::{InsertError, Refusal};
+use crate::tls;
 
 pub(super) const UNKNOWN_TABLE: u32 = 60;
 /// Success: the rows are there already.
@@ -40,7 +41,10 @@ pub(super) struct Place<'a> {
 /// What is to be done about an error.
 pub(super) fn classify(error: &Error, place: &Place<'_>) -> InsertError {
     let Error::BadResponse(text) = error else {
-        let message = format!("cannot reach ClickHouse at {}: {}", place.url, causes(error));
+        let causes = causes(error);
+        // TLS that fails is as often a person's to mend as a moment's: tried again either way.
+        let why = tls::advice(&causes, &tls::Keys::CLICKHOUSE).unwrap_or(causes);
+        let message = format!("cannot reach ClickHouse at {}: {why}", place.url);
         return InsertError::Retry(Refusal { code: None, message: shortened(&message) });
     };
     let code = code(text);

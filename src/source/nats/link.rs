@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::source::{Observed, SourceEvent, SourcePort};
+use crate::tls;
 
 /// A failing server is logged at once, then as often as this.
 const LOG_EVERY: Duration = Duration::from_secs(30);
@@ -120,7 +121,8 @@ fn describe(server: &Server) -> Option<String> {
     if error.contains("authorization violation") {
         return Some(format!("{host}:{port} refused our credentials (authorization violation)"));
     }
-    Some(format!("{host}:{port}: {error}"))
+    let why = tls::advice(error, &tls::Keys::NATS);
+    Some(format!("{host}:{port}: {}", why.as_deref().unwrap_or(error)))
 }
 
 /// One connection, as it was when last looked at.

@@ -7,6 +7,7 @@ use async_nats::{ConnectError, ConnectErrorKind};
 use super::options;
 use crate::config::{Nats, NatsAuth};
 use crate::source::ProbeError;
+use crate::tls;
 
 /// For each address of each server.
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
@@ -49,9 +50,10 @@ fn failure(error: &ConnectError, auth: &NatsAuth) -> ProbeError {
             "cannot sign in ({cause}): {} holds no key that fits",
             keys(auth)
         )),
-        ConnectErrorKind::Tls => {
-            ProbeError::Refused(format!("TLS: {cause}; correct nats.servers or [nats.tls]"))
-        }
+        ConnectErrorKind::Tls => ProbeError::Refused(
+            tls::advice(&cause, &tls::Keys::NATS)
+                .unwrap_or_else(|| format!("TLS: {cause}; correct nats.servers or [nats.tls]")),
+        ),
         ConnectErrorKind::TimedOut => {
             ProbeError::Unreachable(format!("no answer within {CONNECT_WITHIN:?}"))
         }
