@@ -1,5 +1,8 @@
 //! A table of ClickHouse as the bridge needs to know it. Plain data, read by the sink.
 
+pub mod exactly_once;
+pub mod facts;
+
 /// The columns of a table, in its order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableSchema {

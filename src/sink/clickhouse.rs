@@ -18,6 +18,7 @@ use crate::config::{self, Compression};
 use crate::schema::{ColumnDefault, ColumnSchema, TableSchema};
 
 mod classify;
+mod facts;
 mod probe;
 mod tls;
 

@@ -1,5 +1,7 @@
 //! `data-bridge check` as a user meets it: the real program against real servers.
 
+mod facts;
+
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::{Duration, Instant};

@@ -70,6 +70,7 @@ const PURE: &[&str] = &[
     "subject.rs",
     "route.rs",
     "schema.rs",
+    "schema/",
     "decode.rs",
     "decode/",
     "batch.rs",

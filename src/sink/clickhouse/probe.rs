@@ -53,12 +53,12 @@ impl ClickHouse {
         }
     }
 
-    fn place<'a>(&'a self, table: &'a str) -> (&'a str, &'a str) {
+    pub(super) fn place<'a>(&'a self, table: &'a str) -> (&'a str, &'a str) {
         table.split_once('.').unwrap_or((&self.database, table))
     }
 }
 
-fn literal(text: &str) -> String {
+pub(super) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
