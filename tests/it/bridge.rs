@@ -76,9 +76,15 @@ impl Bridge {
     }
 
     fn must_run(&mut self) {
-        if let Some(status) = self.child.try_wait().unwrap() {
-            panic!("it ended with {status}:\n{}", self.log_tail());
+        if let Some(code) = self.has_ended() {
+            panic!("it ended with {code}:\n{}", self.log_tail());
         }
+    }
+
+    /// The exit code, if it has ended; -1 for a signal.
+    pub(crate) fn has_ended(&mut self) -> Option<i32> {
+        let status = self.child.try_wait().unwrap()?;
+        Some(status.code().unwrap_or(-1))
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

@@ -191,6 +191,17 @@ impl Lab {
         path
     }
 
+    /// Keeps the configurations and logs of this test, and says where.
+    pub(crate) fn keep_files(&self) -> PathBuf {
+        let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&self.name);
+        std::fs::create_dir_all(&kept).unwrap();
+        for file in std::fs::read_dir(self.dir.path()).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), kept.join(file.file_name())).unwrap();
+        }
+        kept
+    }
+
     /// Starts a bridge on this configuration; it may not be ready yet.
     pub(crate) fn spawn(&self, config: &str, over: &str) -> Bridge {
         let run = unique("bridge");
@@ -233,6 +244,15 @@ impl Lab {
         let mut client = self.client();
         client.set("linger.ms", "5").set("queue.buffering.max.messages", "2000000");
         client.set("queue.buffering.max.kbytes", "1000000");
+        KafkaSender(client.create().unwrap())
+    }
+
+    /// A producer that outlives its broker: it tries for ever, and nothing is there twice.
+    pub(crate) fn lasting_kafka(&self) -> KafkaSender {
+        let mut client = self.client();
+        client.set("enable.idempotence", "true").set("message.timeout.ms", "0");
+        client.set("linger.ms", "5").set("reconnect.backoff.max.ms", "500");
+        client.set("queue.buffering.max.messages", "2000000");
         KafkaSender(client.create().unwrap())
     }
 
@@ -466,6 +486,11 @@ impl ClickHouse {
     pub(crate) async fn number(&self, sql: &str) -> u64 {
         let text = self.query(sql).await;
         text.trim().parse().unwrap_or_else(|_| panic!("no number: {text}"))
+    }
+
+    /// None when nobody answers.
+    pub(crate) async fn try_number(&self, sql: &str) -> Option<u64> {
+        self.in_database(&self.database, sql).await.ok()?.trim().parse().ok()
     }
 
     /// One row as JSON.

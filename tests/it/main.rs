@@ -8,6 +8,8 @@ mod bridge;
 mod check;
 mod config;
 mod deploy;
+mod faults;
+mod fuzzed;
 mod histories;
 mod lab;
 mod nats_source;

@@ -1,0 +1,129 @@
+//! Producers: each writes its numbers in sequence, at a steady rate, until it is told to stop, and
+//! outlives whatever happens to the server. What it says it sent is there, once.
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::oracle::{PARTITIONS, is_bad, partition};
+use super::place::{Place, Source};
+use crate::bridge::PATIENCE;
+use crate::lab::{KafkaSender, Paced};
+
+/// Of each source.
+pub(crate) const PRODUCERS: usize = 2;
+
+pub(crate) struct Load {
+    stop: watch::Sender<bool>,
+    producers: JoinSet<(Source, usize, u64)>,
+}
+
+/// How many numbers each producer of a source sent.
+pub(crate) type Sent = Vec<(Source, Vec<u64>)>;
+
+impl Load {
+    /// So many records a second from each source.
+    pub(crate) async fn start(place: &Place, rate: u64) -> Self {
+        let stop = watch::Sender::new(false);
+        let mut producers = JoinSet::new();
+        let rate = rate / PRODUCERS as u64;
+        for &source in &place.wanted.sources {
+            for producer in 0..PRODUCERS {
+                let (address, stop) = (place.address(source), stop.subscribe());
+                match source {
+                    Source::Kafka => {
+                        let sender = place.lab.lasting_kafka();
+                        producers.spawn(to_kafka(sender, address, producer, rate, stop));
+                    }
+                    Source::Nats => {
+                        let client = place.lab.nats().await;
+                        producers.spawn(to_nats(client, address, producer, rate, stop));
+                    }
+                }
+            }
+        }
+        Self { stop, producers }
+    }
+
+    /// Stops the producers, waits until the servers have everything, and says how much that is.
+    pub(crate) async fn finish(self) -> Sent {
+        self.stop.send_replace(true);
+        let mut sent = Sent::new();
+        for (source, producer, count) in self.producers.join_all().await {
+            let index = sent.iter().position(|(known, _)| *known == source).unwrap_or_else(|| {
+                sent.push((source, vec![0; PRODUCERS]));
+                sent.len() - 1
+            });
+            sent[index].1[producer] = count;
+        }
+        sent
+    }
+}
+
+/// `v` of a bad one is no number.
+pub(crate) fn payload(producer: usize, n: u64) -> String {
+    let v = if is_bad(n) { "\"bad\"".to_owned() } else { (n % 1_000).to_string() };
+    format!("{{\"p\":{producer},\"n\":{n},\"v\":{v}}}")
+}
+
+async fn to_kafka(
+    sender: KafkaSender,
+    topic: String,
+    producer: usize,
+    rate: u64,
+    stop: watch::Receiver<bool>,
+) -> (Source, usize, u64) {
+    let mut pace = Paced::new(rate);
+    let mut n = 0;
+    while !*stop.borrow() {
+        let to = i32::try_from(partition(n)).unwrap();
+        sender.send(&topic, Some(to), None, Some(payload(producer, n).as_bytes()));
+        n += 1;
+        pace.next().await;
+    }
+    sender.flush().await;
+    (Source::Kafka, producer, n)
+}
+
+/// Best effort, as core NATS is.
+async fn to_nats(
+    client: async_nats::Client,
+    subject: String,
+    producer: usize,
+    rate: u64,
+    stop: watch::Receiver<bool>,
+) -> (Source, usize, u64) {
+    let mut pace = Paced::new(rate);
+    let mut n = 0;
+    while !*stop.borrow() {
+        let subject = format!("{subject}.{}", partition(n));
+        client.publish(subject, payload(producer, n).into()).await.unwrap();
+        n += 1;
+        pace.next().await;
+    }
+    client.flush().await.unwrap();
+    (Source::Nats, producer, n)
+}
+
+/// How many records a topic holds, by partition. The judge of the producers: a number that a
+/// producer wrote twice would be taken for the bridge's fault.
+pub(crate) async fn held_by_kafka(place: &Place) -> Vec<i64> {
+    let (client, topic) = (place.lab.client(), place.address(Source::Kafka));
+    let asking = tokio::task::spawn_blocking(move || {
+        let consumer: BaseConsumer = client.create().unwrap();
+        let of = |partition| {
+            let partition = i32::try_from(partition).unwrap();
+            let (low, high) = consumer.fetch_watermarks(&topic, partition, PATIENCE).unwrap();
+            assert_eq!(low, 0, "nothing was removed");
+            high
+        };
+        (0..PARTITIONS).map(of).collect()
+    });
+    asking.await.unwrap()
+}
+
+/// How many a partition must hold.
+pub(crate) fn sent_to(sent: &[u64], to: u64) -> i64 {
+    let of = |&sent: &u64| (0..sent).filter(|&n| partition(n) == to).count();
+    i64::try_from(sent.iter().map(of).sum::<usize>()).unwrap()
+}

@@ -1,0 +1,366 @@
+//! One trial: load, faults by a schedule, and the verdict.
+//!
+//! Everything that it does and finds is printed; what is wrong is collected and decides.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::load::{self, Load, Sent};
+use super::oracle::{Verdict, Which};
+use super::place::{Delivery, Place, Source, Wanted};
+use super::proxy::Wire;
+use super::schedule::{Fault, Plan, Server, Step};
+use super::watch::{Trend, Watch, Watched};
+use crate::bridge::{Bridge, PATIENCE};
+
+/// What is to be tried.
+#[derive(Debug, Clone)]
+pub(crate) struct Trial {
+    pub(crate) sources: Vec<Source>,
+    pub(crate) delivery: Delivery,
+    /// Records a second, of each source.
+    pub(crate) rate: u64,
+    pub(crate) plan: Plan,
+    /// What is done behind the bridge's back before the verdict, to show that it is seen.
+    pub(crate) tamper: Vec<String>,
+    /// Whether it is minded that the first bridge does not grow.
+    pub(crate) watched: bool,
+    /// Also where no server is killed.
+    pub(crate) own_servers: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    /// What was done when, and what was found.
+    pub(crate) story: String,
+    pub(crate) violations: Vec<String>,
+    /// How many bridges were killed, and after how many of these kills' predecessors rows had
+    /// landed since.
+    pub(crate) kills: usize,
+    pub(crate) kills_under_work: usize,
+    /// What really happened on the wire.
+    pub(crate) injected: BTreeMap<Wire, u64>,
+}
+
+impl Outcome {
+    pub(crate) fn assert_clean(&self) {
+        assert!(self.violations.is_empty(), "{}\n{}", self.violations.join("\n"), self.story);
+    }
+
+    #[expect(clippy::print_stdout, reason = "scripts/chaos shows it while it runs")]
+    fn say(&mut self, line: &str) {
+        println!("{line}");
+        writeln!(self.story, "{line}").unwrap();
+    }
+
+    fn violation(&mut self, what: String) {
+        self.say(&format!("VIOLATION: {what}"));
+        self.violations.push(what);
+    }
+}
+
+/// Without a row more for so long, the rest is lost or stuck: a minute is ten times what the
+/// slowest thing here takes, a Kafka that finds its group again.
+const STALLED_AFTER: Duration = Duration::from_secs(60);
+
+/// The end of a trial may wait so long for what a stop still owes.
+const LEAVES_WITHIN: Duration = PATIENCE;
+
+struct Running {
+    place: Place,
+    bridges: Vec<Option<Bridge>>,
+    leaving: Vec<Bridge>,
+    /// Servers that are being started again.
+    starting: Vec<(Server, JoinHandle<()>)>,
+    outcome: Outcome,
+    began: Instant,
+    rows_at_kill: u64,
+}
+
+impl Trial {
+    pub(crate) async fn run(&self) -> Outcome {
+        let faults = &self.plan.faults;
+        let place = Place::make(Wanted {
+            sources: self.sources.clone(),
+            delivery: self.delivery,
+            own_servers: self.own_servers || faults.iter().any(|fault| fault.kills_servers()),
+            proxied: faults.iter().any(|fault| fault.is_on_the_wire()),
+        })
+        .await;
+        let bridges = (0..self.plan.bridges).map(|which| Some(place.start_bridge(which)));
+        let mut running = Running {
+            bridges: bridges.collect(),
+            place,
+            leaving: Vec::new(),
+            starting: Vec::new(),
+            outcome: Outcome::default(),
+            began: Instant::now(),
+            rows_at_kill: 0,
+        };
+        let load = Load::start(&running.place, self.rate).await;
+        let pid = running.bridges[0].as_ref().expect("it was just started").pid();
+        let watch = self.watched.then(|| Watch::start(pid));
+        for (at, step) in self.plan.schedule() {
+            sleep_until(running.began + at).await;
+            running.take(step).await;
+        }
+        running.mend().await;
+        if let Some(watch) = watch {
+            running.assess(watch.finish().await);
+        }
+        let sent = load.finish().await;
+        running.settle(&sent).await;
+        running.leave().await;
+        for sql in &self.tamper {
+            running.place.lab.clickhouse.query(sql).await;
+        }
+        running.judge(self, &sent).await;
+        running.outcome
+    }
+}
+
+impl Running {
+    fn say(&mut self, what: &str) {
+        let at = self.began.elapsed().as_secs_f64();
+        self.outcome.say(&format!("{at:>8.1} s  {what}"));
+    }
+
+    async fn take(&mut self, step: Step) {
+        self.no_bridge_has_ended();
+        match step {
+            Step::KillBridge(which) => {
+                let Some(mut bridge) = self.bridges[which].take() else { return };
+                let rows = self.rows().await;
+                bridge.kill().await;
+                self.outcome.kills += 1;
+                self.outcome.kills_under_work += usize::from(rows > self.rows_at_kill);
+                self.rows_at_kill = rows;
+                self.say(&format!("{step}, {rows} rows"));
+                return;
+            }
+            Step::StopBridge(which) => {
+                let Some(bridge) = self.bridges[which].take() else { return };
+                bridge.signal("TERM");
+                self.leaving.push(bridge);
+            }
+            Step::StartBridge(which) => {
+                self.bridges[which] = Some(self.place.start_bridge(which));
+            }
+            Step::Kill(server) => {
+                self.until_started(server).await;
+                let stack = self.place.stack(server);
+                tokio::task::block_in_place(|| stack.kill(server.name()));
+            }
+            Step::Start(server) => {
+                let stack = self.place.stack(server);
+                let start = tokio::task::spawn_blocking(move || stack.start(server.name()));
+                self.starting.push((server, start));
+            }
+            Step::Wire(wire, times) => self.proxy().inject(wire, times),
+            Step::Cut => self.proxy().set_down(true),
+            Step::Heal => self.proxy().set_down(false),
+        }
+        self.say(&step.to_string());
+    }
+
+    fn proxy(&self) -> &super::proxy::Proxy {
+        self.place.proxy.as_ref().expect("a schedule with faults on the wire has a proxy")
+    }
+
+    fn no_bridge_has_ended(&mut self) {
+        for which in 0..self.bridges.len() {
+            let ended = self.bridges[which].as_mut().and_then(Bridge::has_ended);
+            if let Some(code) = ended {
+                let bridge = self.bridges[which].take().expect("it has just ended");
+                let tail = bridge.log_tail();
+                self.outcome.violation(format!(
+                    "bridge {which} ended by itself with exit code {code}:\n{tail}"
+                ));
+            }
+        }
+    }
+
+    async fn until_started(&mut self, server: Server) {
+        let mut index = 0;
+        while index < self.starting.len() {
+            if self.starting[index].0 == server {
+                self.starting.remove(index).1.await.unwrap();
+            } else {
+                index += 1;
+            }
+        }
+    }
+
+    /// The rows that have landed so far, as far as ClickHouse can be asked.
+    async fn rows(&self) -> u64 {
+        let mut rows = 0;
+        for source in &self.place.wanted.sources {
+            let sql = format!("SELECT count() FROM rows_{source}");
+            rows += self.place.lab.clickhouse.try_number(&sql).await.unwrap_or_default();
+        }
+        rows
+    }
+
+    /// Every server and every bridge runs again, and nothing is broken any more.
+    async fn mend(&mut self) {
+        if let Some(proxy) = &self.place.proxy {
+            proxy.set_down(false);
+        }
+        for server in Server::ALL {
+            self.until_started(server).await;
+        }
+        for which in 0..self.bridges.len() {
+            if self.bridges[which].is_none() {
+                self.bridges[which] = Some(self.place.start_bridge(which));
+            }
+        }
+        if let Some(proxy) = &self.place.proxy {
+            proxy.until_used_up().await;
+        }
+        self.say("everything runs again");
+    }
+
+    fn assess(&mut self, watched: Watched) {
+        for (what, trend) in [("memory, MiB", watched.memory_mib), ("files", watched.files)] {
+            let Trend { per_hour, growth, mean, peak } = trend;
+            self.say(&format!(
+                "{what}: slope {per_hour:+.2} an hour, {growth:+.2} in all; mean {mean:.1}, peak \
+                 {peak:.1}"
+            ));
+        }
+        watched.troubles().into_iter().for_each(|trouble| self.outcome.violation(trouble));
+    }
+
+    /// Waits until all that has to land has landed, or nothing does any more.
+    async fn settle(&mut self, sent: &Sent) {
+        let expected: u64 =
+            sent.iter().filter(|(source, _)| source.is_lossless()).flat_map(|(_, sent)| sent).sum();
+        let (mut landed, mut since) = (0, Instant::now());
+        while landed < expected && since.elapsed() < STALLED_AFTER {
+            sleep(Duration::from_millis(300)).await;
+            self.no_bridge_has_ended();
+            let now = self.landed().await;
+            if now != landed {
+                (landed, since) = (now, Instant::now());
+            }
+        }
+        self.say(&format!("{landed} of {expected} have landed"));
+    }
+
+    /// Different numbers of lossless sources that are somewhere.
+    async fn landed(&self) -> u64 {
+        let mut parts = Vec::new();
+        for source in self.place.wanted.sources.iter().filter(|source| source.is_lossless()) {
+            let prefix = self.place.address(*source);
+            parts.push(format!(
+                "(SELECT uniqExact(p, n) FROM rows_{source}) + (SELECT uniqExact(payload) FROM \
+                 dead_letters WHERE startsWith(topic_or_subject, '{prefix}'))"
+            ));
+        }
+        if parts.is_empty() {
+            return 0;
+        }
+        let sql = format!("SELECT {}", parts.join(" + "));
+        self.place.lab.clickhouse.try_number(&sql).await.unwrap_or_default()
+    }
+
+    async fn leave(&mut self) {
+        for mut bridge in std::mem::take(&mut self.leaving) {
+            // It may have had to give up, when it was stopped while ClickHouse was away.
+            bridge.ended(LEAVES_WITHIN).await;
+        }
+        for bridge in self.bridges.iter().flatten() {
+            bridge.signal("TERM");
+        }
+        for which in 0..self.bridges.len() {
+            let Some(mut bridge) = self.bridges[which].take() else { continue };
+            let code = bridge.ended(LEAVES_WITHIN).await;
+            if code != 0 {
+                let tail = bridge.log_tail();
+                self.outcome.violation(format!("bridge {which} left with code {code}:\n{tail}"));
+            }
+        }
+    }
+
+    async fn judge(&mut self, trial: &Trial, sent: &Sent) {
+        for (source, sent) in sent {
+            if *source == Source::Kafka {
+                self.kafka_is_as_sent_and_committed(sent).await;
+            }
+            let [rows, copy] = Place::tables(*source);
+            let letters = format!("dead letters of {source}");
+            let places = [(rows, Which::Good), (copy, Which::Good), (letters, Which::Bad)];
+            for (name, which) in places {
+                let found = self.place.found(*source, which, &name).await;
+                let verdict = Verdict::of(&name, which, sent, &found);
+                self.outcome.say(&verdict.to_string());
+                self.hold(trial, *source, &verdict);
+            }
+        }
+        if let Some(proxy) = &self.place.proxy {
+            let counts = proxy.counts();
+            let line = format!("on the wire: {} inserts, {:?}", counts.inserts, counts.injected);
+            self.outcome.say(&line);
+            self.outcome.injected = counts.injected;
+        }
+        let (kills, under_work) = (self.outcome.kills, self.outcome.kills_under_work);
+        let line = format!("{kills} kills of a bridge, {under_work} of them after new rows");
+        self.outcome.say(&line);
+        if !self.outcome.violations.is_empty() {
+            let kept = self.place.lab.keep_files();
+            self.outcome.say(&format!("logs and configurations: {}", kept.display()));
+        }
+    }
+
+    fn hold(&mut self, trial: &Trial, source: Source, verdict: &Verdict) {
+        let total = verdict.total();
+        let broken = [
+            ("missing", total.missing, source.is_lossless()),
+            ("unexpected", total.unexpected, true),
+            ("stored again", total.duplicate, !trial.may_repeat(source)),
+        ];
+        for (what, count, is_forbidden) in broken {
+            if count > 0 && is_forbidden {
+                let (place, troubles) = (&verdict.place, verdict.troubles());
+                self.outcome.violation(format!("{place}: {count} {what}\n{troubles}"));
+            }
+        }
+    }
+
+    /// The producers' own account, and that nothing is left to commit after the stop.
+    async fn kafka_is_as_sent_and_committed(&mut self, sent: &[u64]) {
+        let held = load::held_by_kafka(&self.place).await;
+        let expected: Vec<i64> = (0..).map(|to| load::sent_to(sent, to)).take(held.len()).collect();
+        if held != expected {
+            let what = format!("the test's own fault: sent {expected:?}, Kafka holds {held:?}");
+            self.outcome.violation(what);
+        }
+        let committed = self.place.lab.committed(&self.place.address(Source::Kafka)).await;
+        let committed: Vec<i64> = committed.into_iter().map(Option::unwrap_or_default).collect();
+        if committed != held {
+            let what = format!("committed {committed:?}, Kafka holds {held:?}");
+            self.outcome.violation(what);
+        }
+    }
+}
+
+impl Trial {
+    /// Whether a record may be stored twice: after a crash, or when its partition moved, what was
+    /// not committed comes again. Nothing else may repeat it, not even an unknown outcome.
+    fn may_repeat(&self, source: Source) -> bool {
+        let comes_again = |fault: &Fault| match fault {
+            Fault::Bridge | Fault::Everything | Fault::Servers | Fault::Members => true,
+            Fault::Stop => self.plan.bridges > 1 || self.plan.faults.len() > 1,
+            Fault::Server(server) => *server == Server::Kafka,
+            Fault::Wire | Fault::Cut => false,
+        };
+        source.is_lossless()
+            && self.delivery == Delivery::AtLeastOnce
+            && self.plan.faults.iter().any(comes_again)
+    }
+}
