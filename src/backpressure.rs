@@ -78,6 +78,10 @@ pub struct Backpressure {
     level_paused: bool,
     /// By source: it asked for records, and nothing at all was settled for a whole heartbeat.
     starved: Vec<bool>,
+    /// By source: it is pulled, and the circuit breaker has opened.
+    breaker: Vec<bool>,
+    /// The breaker is still open: no pause ends.
+    breaker_open: bool,
     since: Option<Instant>,
     pause_count: u64,
     last_pause: Option<UnixMs>,
@@ -92,6 +96,8 @@ impl Backpressure {
             thresholds,
             level_paused: false,
             starved: vec![false; sources],
+            breaker: vec![false; sources],
+            breaker_open: false,
             since: None,
             pause_count: 0,
             last_pause: None,
@@ -103,7 +109,7 @@ impl Backpressure {
     /// Applies the rule to the present level.
     pub fn look(&mut self, level: Level, now: Instant, wall: UnixMs) -> Change {
         match check_backpressure(level, &self.thresholds, self.since.is_some()) {
-            Verdict::Resume => self.end(now, wall),
+            Verdict::Resume if !self.breaker_open => self.end(now, wall),
             _ if check_backpressure(level, &self.thresholds, self.level_paused)
                 == Verdict::Pause =>
             {
@@ -123,11 +129,30 @@ impl Backpressure {
         self.begin(now, wall)
     }
 
+    /// The circuit breaker has opened: these sources pause, and no pause ends until it is closed.
+    pub fn breaker_opened(&mut self, pulled: &[usize], now: Instant, wall: UnixMs) -> Change {
+        self.breaker_open = true;
+        let mut change = Change::None;
+        for &source in pulled {
+            if !std::mem::replace(&mut self.breaker[source], true) && change == Change::None {
+                change = self.begin(now, wall);
+            }
+        }
+        change
+    }
+
+    /// It is closed; the next look ends the pause if the level is low.
+    pub fn breaker_closed(&mut self) {
+        self.breaker_open = false;
+    }
+
     /// Ends the episode whatever the level is (at stop).
     pub fn end(&mut self, now: Instant, wall: UnixMs) -> Change {
         let Some(since) = self.since.take() else { return Change::None };
         self.level_paused = false;
         self.starved.fill(false);
+        self.breaker.fill(false);
+        self.breaker_open = false;
         self.paused_before += now.saturating_duration_since(since);
         self.last_resume = Some(wall);
         Change::Ended
@@ -156,7 +181,13 @@ impl Backpressure {
 
     #[must_use]
     pub fn paused(&self, source: usize) -> bool {
-        self.level_paused || self.starved[source]
+        self.level_paused || self.starved[source] || self.breaker[source]
+    }
+
+    /// Pulled sources are paused because of the circuit breaker.
+    #[must_use]
+    pub fn breaker_paused(&self) -> bool {
+        self.breaker.contains(&true)
     }
 
     /// The causes of the present episode, by name.
@@ -164,7 +195,8 @@ impl Backpressure {
     pub fn causes(&self) -> Vec<&'static str> {
         let level = self.level_paused.then_some("level");
         let starved = self.starved.contains(&true).then_some("starved");
-        level.into_iter().chain(starved).collect()
+        let breaker = self.breaker_paused().then_some("breaker");
+        level.into_iter().chain(starved).chain(breaker).collect()
     }
 
     /// How long the present episode lasts; None when there is none.
@@ -242,6 +274,30 @@ mod tests {
             (state.pause_count(), state.last_pause(), state.last_resume()),
             (1, Some(1), Some(4))
         );
+    }
+
+    #[test]
+    fn a_pause_does_not_end_while_the_breaker_is_open() {
+        let now = Instant::now();
+        let mut state = Backpressure::new(THRESHOLDS, 2);
+        assert_eq!(state.breaker_opened(&[0], now, 1), Change::Began);
+        assert!(state.paused(0) && !state.paused(1), "core NATS is not paused by it");
+        assert_eq!(state.breaker_opened(&[0], now, 2), Change::None, "the probe failed");
+        assert_eq!(state.look(held(40_001), now, 3), Change::Joined);
+        assert_eq!(state.causes(), ["level", "breaker"]);
+        assert_eq!(state.look(held(0), now, 4), Change::None);
+        state.breaker_closed();
+        assert_eq!(state.look(held(20_000), now, 5), Change::None, "the level is to be low too");
+        assert_eq!(state.look(held(19_999), now, 6), Change::Ended);
+        assert_eq!((state.pause_count(), state.causes().len()), (1, 0));
+    }
+
+    #[test]
+    fn without_a_pulled_source_the_breaker_pauses_nothing() {
+        let now = Instant::now();
+        let mut state = Backpressure::new(THRESHOLDS, 1);
+        assert_eq!(state.breaker_opened(&[], now, 1), Change::None);
+        assert!(!state.active());
     }
 
     proptest! {

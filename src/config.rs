@@ -52,6 +52,7 @@ pub struct Config {
     pub nats: Option<Nats>,
     pub clickhouse: ClickHouse,
     pub retry: Retry,
+    pub breaker: Breaker,
     /// By name; every writer that a route names is here.
     pub writers: BTreeMap<String, Writer>,
     pub dead_letters: DeadLetters,
@@ -160,6 +161,13 @@ pub enum Compression {
 pub struct Retry {
     pub base_delay: Duration,
     pub max_delay: Duration,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Breaker {
+    /// Failures in a row that open it.
+    pub max_failures: u32,
+    pub reset_timeout: Duration,
 }
 
 /// When a batch of a writer is cut; applies per table.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::status::{Condition, Rates, RouteState, Snapshot};
+use crate::status::{BreakerState, Condition, Rates, RouteState, Snapshot};
 use crate::thousands::thousands;
 
 /// One line, and whether it is worth reading.
@@ -79,6 +79,9 @@ fn text(current: &Snapshot, previous: &Snapshot, condition: Condition, rates: Ra
         let causes = backpressure.causes.join("+");
         let seconds = whole(backpressure.paused_seconds);
         push(&mut text, format_args!(", paused {seconds} s by {causes}"));
+    }
+    if current.breaker.state != BreakerState::Closed {
+        push(&mut text, format_args!(", breaker {}", current.breaker.state.name()));
     }
     for (name, source) in &current.sources {
         if !source.connected {

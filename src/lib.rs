@@ -21,6 +21,7 @@ pub mod writer;
 pub mod ledger;
 pub mod backpressure;
 pub mod retry;
+pub mod breaker;
 pub mod pipeline;
 pub mod sink;
 

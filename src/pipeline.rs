@@ -8,9 +8,11 @@
 
 mod admit;
 mod drain;
+mod guard;
 mod insert;
 mod press;
 mod settle;
+mod slots;
 mod snapshot;
 mod table;
 mod tally;
@@ -25,6 +27,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use crate::alert::PauseAlerts;
 use crate::backpressure::{Backpressure, Level, Thresholds};
+use crate::breaker::{self, Breaker};
 use crate::config::Config;
 use crate::credits::Credits;
 use crate::ledger::{Ledger, Slot};
@@ -37,7 +40,7 @@ use crate::status::{Rates, RunStage, Snapshot};
 
 use drain::Phase;
 pub use drain::{Ending, Stop};
-use insert::{CutBatch, Job};
+use insert::{CutBatch, Job, UnderWay};
 use settle::Revocation;
 use table::{Schemas, Table};
 use tally::{RouteTally, SourceTally, WriterTally};
@@ -105,6 +108,9 @@ pub struct Pipeline<S> {
     schemas: Schemas,
     ledger: Ledger,
     backpressure: Backpressure,
+    breaker: Breaker,
+    /// What the sink said last when it failed as a whole.
+    breaker_reason: String,
     alerts: PauseAlerts,
     revocations: Vec<Revocation>,
 
@@ -113,8 +119,8 @@ pub struct Pipeline<S> {
     /// Refused, to be tried again at their time.
     waiting: Vec<CutBatch>,
     jobs: JoinSet<Job>,
-    /// The attempts under way: the batch's number and when it began.
-    inserting: Vec<(u64, Instant)>,
+    /// The attempts under way.
+    inserting: Vec<UnderWay>,
     next_batch: u64,
     /// What this process calls its batches, so that tokens are never used twice.
     run_id: uuid::Uuid,
@@ -161,6 +167,11 @@ impl<S: Sink> Pipeline<S> {
             router: Router::new(&config.routes)?,
             writers: config.writers.keys().map(|name| WriterTally::new(name)).collect(),
             backpressure: Backpressure::new(Thresholds::new(&config.backpressure), sources.len()),
+            breaker: Breaker::new(
+                &config.breaker,
+                breaker::window(&config.breaker, &config.retry, config.clickhouse.insert_timeout),
+            ),
+            breaker_reason: String::new(),
             alerts: PauseAlerts::new(&config.backpressure),
             timers: Timers {
                 heartbeat: ticking(config.heartbeat.interval),
@@ -288,7 +299,9 @@ impl<S: Sink> Pipeline<S> {
         let retries = self.waiting.iter().map(|cut| cut.due);
         let schemas = self.schemas.next_due();
         let revocations = self.revocations.iter().map(|revocation| revocation.deadline);
-        let others = schemas.chain(revocations).chain(self.phase.deadline());
+        // Only if a batch could be the probe: it would be overdue without being late.
+        let probe = self.breaker.probe_at().filter(|_| self.next_to_insert().is_some());
+        let others = schemas.chain(revocations).chain(self.phase.deadline()).chain(probe);
         lingers
             .chain(retries)
             .chain(others)

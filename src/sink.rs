@@ -49,7 +49,22 @@ pub struct Refusal {
 /// ClickHouse's codes for a table that is missing or dropped, or that we may not use.
 const ABOUT_A_TABLE: [u32; 3] = [60, 218, 497];
 
+/// Codes of something that passes by itself and is about one table all the same: too many parts in
+/// it, or its replica may not write.
+const PASSES_IN_ONE_TABLE: [u32; 2] = [252, 242];
+
 impl InsertError {
+    /// It speaks of the sink as a whole: no other insert would have gone better. The opposite of a
+    /// table's own fault and of data that never goes in.
+    #[must_use]
+    pub fn is_about_the_sink(&self) -> bool {
+        match self {
+            Self::Retry(refusal) => refusal.code.is_none_or(|c| !PASSES_IN_ONE_TABLE.contains(&c)),
+            Self::AwaitFix(_) => !self.is_about_the_table(),
+            Self::SchemaChanged(_) | Self::Reject(_) => false,
+        }
+    }
+
     /// It is about this table alone: the sink as a whole works, or it could not have said so.
     /// Without a code it is ours: the rows do not fit the table.
     #[must_use]

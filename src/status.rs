@@ -28,6 +28,7 @@ pub type Snapshots = watch::Receiver<Arc<Snapshot>>;
 pub struct Snapshot {
     pub stage: RunStage,
     pub backpressure: BackpressureStatus,
+    pub breaker: BreakerStatus,
     /// By the writer's name; every configured writer is there.
     pub writers: BTreeMap<String, WriterStatus>,
     /// By the source's name; a source that is not configured is absent.
@@ -63,7 +64,7 @@ pub enum RunStage {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct BackpressureStatus {
     pub active: bool,
-    /// Why it is active: `level`, `starved`; empty when it is not.
+    /// Why it is active: `level`, `starved`, `breaker`; empty when it is not.
     pub causes: Vec<&'static str>,
     /// Records held now: rows buffered and in flight of all writers, and pending dead letters.
     pub current_buffer: usize,
@@ -83,6 +84,44 @@ pub struct BackpressureStatus {
     pub paused_seconds: f64,
     /// The present episode is longer than `critical_after`.
     pub critical: bool,
+}
+
+/// The circuit breaker around ClickHouse.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BreakerStatus {
+    pub state: BreakerState,
+    /// Failures in a row that speak of ClickHouse as a whole.
+    pub failures: usize,
+    pub openings: u64,
+    /// Batches that were due and had to wait for it.
+    pub rejects: u64,
+    /// When the next probe may go; None while it is closed, or the probe is under way.
+    pub probe_at: Option<UnixMs>,
+    /// Why it is open; None while it is closed.
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum BreakerState {
+    #[default]
+    Closed,
+    /// No insert starts.
+    Open,
+    /// One insert is under way, and decides.
+    HalfOpen,
+}
+
+impl BreakerState {
+    pub const ALL: [Self; 3] = [Self::Closed, Self::Open, Self::HalfOpen];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -115,6 +154,9 @@ pub struct SourceStatus {
     pub released: u64,
     pub held: usize,
     pub paused: bool,
+    /// Of these it takes nothing, although it is not paused: their table is broken, and holds all
+    /// that it may.
+    pub held_topics: Vec<String>,
     /// None for a source that has no native pause.
     pub natively_paused: Option<bool>,
     /// Admitted and not below a committed position; would come again after a crash.
@@ -156,6 +198,8 @@ pub struct RouteStatus {
     /// Values rounded half-even to the column's scale or precision.
     pub rounded: u64,
     pub state: RouteState,
+    /// Its table is broken while others work, and holds all that it may: the route takes nothing.
+    pub held_back: bool,
 }
 
 /// What a route is doing.

@@ -4,10 +4,6 @@
 /// For a key that does not exist yet.
 pub(super) fn key(path: &str) -> Option<&'static str> {
     match generic(path).as_str() {
-        "breaker" => Some(
-            "there is no circuit breaker in this version; leave the table out ([retry] bounds how \
-             often ClickHouse is asked)",
-        ),
         "nats.jetstream" | "routes[].jetstream_subjects" => Some(
             "JetStream is not available in this version; leave it out (nats_subjects subscribes \
              to core NATS)",

@@ -29,6 +29,7 @@ pub(super) struct Raw {
     pub(super) nats: Option<Nats>,
     pub(super) clickhouse: ClickHouse,
     pub(super) retry: Retry,
+    pub(super) breaker: Breaker,
     /// Buffers with their own batching, by name; `default` always exists.
     pub(super) writers: BTreeMap<String, Writer>,
     pub(super) dead_letters: DeadLetters,
@@ -253,6 +254,24 @@ pub(super) struct Retry {
 impl Default for Retry {
     fn default() -> Self {
         Self { base_delay: Span::millis(100), max_delay: Span::seconds(30) }
+    }
+}
+
+/// When ClickHouse as a whole fails so often that it is left alone for a while.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Breaker {
+    /// So many failed inserts in a row, of whatever table, open it; a success begins anew. A
+    /// refusal that is about one table or its rows is not counted.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(super) max_failures: u32,
+    /// Open for this long; then one batch goes as a probe, and closes it or opens it again.
+    pub(super) reset_timeout: Span,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self { max_failures: 10, reset_timeout: Span::seconds(60) }
     }
 }
 

@@ -13,7 +13,9 @@ use super::raw::{self, OffsetReset, Raw};
 use super::route;
 use super::secret;
 use super::units::{Size, Span};
-use super::{Backpressure, Config, DeadLetters, Heartbeat, Http, Kafka, Retry, Shutdown, Writer};
+use super::{
+    Backpressure, Breaker, Config, DeadLetters, Heartbeat, Http, Kafka, Retry, Shutdown, Writer,
+};
 
 /// librdkafka's default of max.poll.interval.ms.
 const MAX_POLL_INTERVAL: Duration = Duration::from_secs(300);
@@ -41,6 +43,10 @@ pub(super) fn build(raw: &Raw, problems: &mut Problems) -> Option<Config> {
         nats: nats.flatten(),
         clickhouse: connection::clickhouse(&raw.clickhouse, problems),
         retry: retry(&raw.retry, problems),
+        breaker: Breaker {
+            max_failures: raw.breaker.max_failures,
+            reset_timeout: positive("breaker.reset_timeout", raw.breaker.reset_timeout, problems),
+        },
         writers: writers(raw, problems),
         dead_letters: dead_letters(&raw.dead_letters, problems),
         routes: Vec::new(),

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::result_name;
 use crate::status::{
-    Condition, Identity, RouteState, RouteStatus, Snapshot, Snapshots, SourceStatus,
+    BreakerState, Condition, Identity, RouteState, RouteStatus, Snapshot, Snapshots, SourceStatus,
 };
 
 const BYTES: Option<&Unit> = Some(&Unit::Bytes);
@@ -39,6 +39,7 @@ impl Collector for SnapshotCollector {
         let mut out = Out(encoder);
         process(&mut out, &snapshot, &self.identity, now)?;
         backpressure(&mut out, &snapshot)?;
+        breaker(&mut out, &snapshot)?;
         source_counters(&mut out, &snapshot)?;
         source_gauges(&mut out, &snapshot)?;
         kafka(&mut out, &snapshot)?;
@@ -109,6 +110,19 @@ fn backpressure(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
     out.gauge("output_records_per_second", help, NONE, rates.output_records_per_second)
 }
 
+fn breaker(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
+    let breaker = &snapshot.breaker;
+    let states =
+        BreakerState::ALL.map(|each| ([("state", each.name())], u64::from(each == breaker.state)));
+    out.gauges("breaker_state", "1 for the state the circuit breaker is in", NONE, states)?;
+    let help = "Failed inserts in a row that speak of ClickHouse as a whole";
+    out.gauge("breaker_failures", help, NONE, breaker.failures)?;
+    let help = "Times the circuit breaker opened; a probe that fails does not count";
+    out.counter("breaker_openings", help, NONE, breaker.openings)?;
+    let help = "Batches that were due and waited because the circuit breaker was open";
+    out.counter("breaker_rejects", help, NONE, breaker.rejects)
+}
+
 fn source_counters(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
     // received = inserted + dead-lettered + filtered + dropped + released + held
     let by_source = |value: fn(&SourceStatus) -> u64| {
@@ -150,6 +164,9 @@ fn source_gauges(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
     out.gauges("uncommitted_records", help, NONE, by_source(|s| s.uncommitted))?;
     let paused = by_source(|s| u64::from(s.paused));
     out.gauges("source_paused", "1 while the source is paused", NONE, paused)?;
+    let held_topics = by_source(|s| u64::try_from(s.held_topics.len()).unwrap_or(u64::MAX));
+    let help = "Topics of which nothing is taken: their table is broken and holds its share";
+    out.gauges("source_held_topics", help, NONE, held_topics)?;
     let connected = by_source(|s| u64::from(s.connected));
     out.gauges("source_connected", "1 while the source is connected", NONE, connected)?;
     let natively = snapshot.sources.iter().filter_map(|(name, source)| {
@@ -237,7 +254,13 @@ fn routes(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
         RouteState::NAMES
             .map(|each| ([("route", name.as_str()), ("state", each)], u64::from(each == state)))
     });
-    out.gauges("route_state", "1 for the state the route is in", NONE, states)
+    out.gauges("route_state", "1 for the state the route is in", NONE, states)?;
+    let held_back = snapshot
+        .routes
+        .iter()
+        .map(|(name, r)| ([("route", name.as_str())], u64::from(r.held_back)));
+    let help = "1 while the route takes nothing: its table is broken and holds its share";
+    out.gauges("route_held_back", help, NONE, held_back)
 }
 
 /// The library's encoder, one call a metric. Names come without prefix, unit and `_total`: the

@@ -91,6 +91,10 @@ impl<S: Sink> Pipeline<S> {
         self.publish(RunStage::Draining);
         self.release_for_shutdown(now);
         self.credits.set_open(false);
+        // Whoever stops it wants what is held to be stored if that can be at all: a breaker that
+        // stays open for longer than the grace period would throw it away. There is not much to
+        // protect ClickHouse from any more, and the backoff stays.
+        self.breaker.retire();
         // One more try at once: what waits out a long backoff may work by now.
         self.waiting.iter_mut().for_each(|cut| cut.due = now);
         for source in &self.sources {

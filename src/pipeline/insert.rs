@@ -9,7 +9,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Pipeline;
+use super::slots::{self, Claim};
 use crate::batch::{Batch, LooseRow, Refused};
+use crate::breaker::Probe;
 use crate::encode::{self, Program, Rounded};
 use crate::retry;
 use crate::schema::TableSchema;
@@ -35,8 +37,21 @@ pub(super) struct CutBatch {
     schema_refusals: u32,
     /// When to try again; meaningful while it waits.
     pub(super) due: Instant,
-    /// It waits for something that passes by itself, so a success elsewhere is a reason to try.
-    passes_by_itself: bool,
+    /// It waits for something that passes by itself or concerns all tables, so a success elsewhere
+    /// is a reason to try.
+    waits_for_the_sink: bool,
+    /// It was due, and the circuit breaker told it to wait.
+    pub(super) rejected: bool,
+}
+
+/// An attempt that is under way.
+#[derive(Debug)]
+pub(super) struct UnderWay {
+    number: u64,
+    table: usize,
+    began: Instant,
+    /// It is what the circuit breaker waits for.
+    probe: Option<Probe>,
 }
 
 impl CutBatch {
@@ -88,7 +103,8 @@ impl<S: Sink> Pipeline<S> {
             attempts: 0,
             schema_refusals: 0,
             due: Instant::now(),
-            passes_by_itself: false,
+            waits_for_the_sink: false,
+            rejected: false,
         }
     }
 
@@ -124,12 +140,26 @@ impl<S: Sink> Pipeline<S> {
         }
     }
 
-    /// Starts inserts while there is room.
+    /// The position in the queue of the batch that goes next; None while there is none or no room.
+    pub(super) fn next_to_insert(&self) -> Option<usize> {
+        if self.queue.is_empty() {
+            return None;
+        }
+        let claim = |table: &super::Table| Claim { under_way: 0, broken: table.is_broken() };
+        let mut claims: Vec<Claim> = self.tables.iter().map(claim).collect();
+        for under_way in &self.inserting {
+            claims[under_way.table].under_way += 1;
+        }
+        let ready = |cut: &CutBatch| self.tables[cut.table].program.is_some().then_some(cut.table);
+        slots::next(self.queue.iter().map(ready), &claims, self.config.clickhouse.max_in_flight)
+    }
+
+    /// Starts inserts while there is room and the circuit breaker lets them.
     pub(super) fn start_inserts(&mut self, now: Instant) {
-        while self.inserting.len() < self.config.clickhouse.max_in_flight {
-            let ready = |cut: &CutBatch| self.tables[cut.table].program.is_some();
-            let Some(position) = self.queue.iter().position(ready) else { return };
-            let cut = self.queue.remove(position).expect("the position was just found");
+        while let Some(position) = self.next_to_insert() {
+            let Ok(probe) = self.ask_breaker(now) else { return };
+            let mut cut = self.queue.remove(position).expect("the position was just found");
+            cut.rejected = false;
             let table = &self.tables[cut.table];
             let program = Arc::clone(table.program.as_ref().expect("ready says that it is there"));
             let naming = encode::Naming {
@@ -138,7 +168,8 @@ impl<S: Sink> Pipeline<S> {
                 token: format!("{}-{}", self.run_id, cut.number),
                 routes: self.route_names(&cut.batch),
             };
-            self.inserting.push((cut.number, now));
+            let (number, table) = (cut.number, cut.table);
+            self.inserting.push(UnderWay { number, table, began: now, probe });
             self.jobs.spawn(attempt(Arc::clone(&self.sink), program, cut, naming, now));
         }
     }
@@ -163,9 +194,16 @@ impl<S: Sink> Pipeline<S> {
     pub(super) fn hurry_waiting(&mut self, table: usize, recovered: bool) {
         let now = Instant::now();
         for cut in &mut self.waiting {
-            if recovered && cut.passes_by_itself || cut.table == table {
+            if recovered && cut.waits_for_the_sink || cut.table == table {
                 cut.due = now;
             }
+        }
+    }
+
+    /// What waits until ClickHouse as a whole works is tried then, unless it is due before.
+    pub(super) fn hurry_those_that_wait_for_the_sink(&mut self, then: Instant) {
+        for cut in self.waiting.iter_mut().filter(|cut| cut.waits_for_the_sink) {
+            cut.due = cut.due.min(then);
         }
     }
 
@@ -184,7 +222,14 @@ impl<S: Sink> Pipeline<S> {
 
     fn attempted(&mut self, attempt: Attempt) {
         let Attempt { cut, rejected, result, took } = attempt;
-        self.inserting.retain(|(number, _)| *number != cut.number);
+        let now = Instant::now();
+        let under_way = self.inserting.extract_if(.., |under_way| under_way.number == cut.number);
+        let probe = under_way.last().and_then(|under_way| under_way.probe);
+        if cut.is_encoded() {
+            self.tell_breaker(probe, &result, now);
+        } else {
+            self.breaker.unsent(probe, now);
+        }
         self.tables[cut.table].in_flight -= rejected.len();
         self.report_rejected(cut.table, &rejected);
         for (row, refused) in rejected {
@@ -218,11 +263,13 @@ impl<S: Sink> Pipeline<S> {
         cut.attempts = cut.attempts.saturating_add(1);
         let text = error.refusal().to_string();
         self.tables[table].own_fault = error.is_about_the_table();
+        cut.waits_for_the_sink =
+            matches!(error, InsertError::Retry(_)) || error.is_about_the_sink();
         match error {
-            InsertError::Retry(_) => self.wait(cut, RouteState::Retrying(text), true),
+            InsertError::Retry(_) => self.wait(cut, RouteState::Retrying(text)),
             InsertError::AwaitFix(_) => {
                 let unfit = !cut.is_encoded();
-                self.wait(cut, RouteState::AwaitingFix(text), false);
+                self.wait(cut, RouteState::AwaitingFix(text));
                 if unfit {
                     self.forget_program(table);
                 }
@@ -230,7 +277,7 @@ impl<S: Sink> Pipeline<S> {
             InsertError::Reject(refusal) if table + 1 == self.tables.len() => {
                 let text =
                     format!("the dead-letter table refuses a row ({refusal}); correct its columns");
-                self.wait(cut, RouteState::AwaitingFix(text), false);
+                self.wait(cut, RouteState::AwaitingFix(text));
             }
             InsertError::Reject(refusal) => self.bisect(cut, &refusal),
             InsertError::SchemaChanged(_) => {
@@ -241,7 +288,7 @@ impl<S: Sink> Pipeline<S> {
                 } else {
                     RouteState::Retrying(text)
                 };
-                self.wait(cut, state, false);
+                self.wait(cut, state);
                 self.forget_program(table);
             }
         }
@@ -254,12 +301,14 @@ impl<S: Sink> Pipeline<S> {
         self.read_schema_again(&name);
     }
 
-    fn wait(&mut self, mut cut: CutBatch, state: RouteState, passes_by_itself: bool) {
+    fn wait(&mut self, mut cut: CutBatch, state: RouteState) {
         let body_bytes = cut.insert.as_ref().map_or(0, |insert| insert.body.len());
         self.bytes = self.bytes + body_bytes - cut.body_bytes;
         cut.body_bytes = body_bytes;
-        cut.passes_by_itself = passes_by_itself;
         cut.due = Instant::now() + retry::delay(&self.config.retry, cut.attempts);
+        if let Some(probe_at) = self.breaker.probe_at().filter(|_| cut.waits_for_the_sink) {
+            cut.due = cut.due.min(probe_at);
+        }
         self.set_table_state(cut.table, state);
         self.waiting.push(cut);
     }
@@ -290,8 +339,8 @@ impl<S: Sink> Pipeline<S> {
     pub(super) fn overdue(&self) -> Option<String> {
         let now = Instant::now();
         let attempt_limit = self.config.clickhouse.insert_timeout + WEDGED_AFTER;
-        let stuck = self.inserting.iter().find(|(_, began)| *began + attempt_limit < now);
-        if let Some((number, _)) = stuck {
+        let stuck = self.inserting.iter().find(|attempt| attempt.began + attempt_limit < now);
+        if let Some(UnderWay { number, .. }) = stuck {
             return Some(format!("the insert of batch {number} neither ends nor times out"));
         }
         (self.next_deadline() + WEDGED_AFTER < now).then(|| "a timer was not served".to_owned())

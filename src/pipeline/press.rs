@@ -22,9 +22,11 @@ impl<S: Sink> Pipeline<S> {
             return self.credits.set_open(false);
         }
         let before = self.paused_sources();
+        self.do_not_wait_for_a_probe(now);
         let change = self.backpressure.look(self.level(), now, wall_clock());
         self.pressure_changed(change, before, "");
-        let room = self.bytes < self.pull_bytes() && !self.backpressure.level_paused();
+        let paused = self.backpressure.level_paused() || self.backpressure.breaker_paused();
+        let room = self.bytes < self.pull_bytes() && !paused;
         self.credits.set_open(room);
     }
 
@@ -39,7 +41,7 @@ impl<S: Sink> Pipeline<S> {
     }
 
     /// Which sources are paused, as bits.
-    fn paused_sources(&self) -> u64 {
+    pub(super) fn paused_sources(&self) -> u64 {
         (0..self.sources.len())
             .filter(|&source| self.backpressure.paused(source))
             .fold(0, |bits, source| bits | 1 << source)

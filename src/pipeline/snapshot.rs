@@ -33,6 +33,7 @@ impl<S: Sink> Pipeline<S> {
         let mut snapshot = Snapshot {
             stage,
             backpressure: self.backpressure_status(),
+            breaker: self.breaker_status(),
             writers: self.writer_statuses(),
             sources: self.source_statuses(),
             routes: self.route_statuses(),
@@ -110,6 +111,7 @@ impl<S: Sink> Pipeline<S> {
             released: tally.released,
             held: self.ledger.held_of(id),
             paused: self.backpressure.paused(id.0),
+            held_topics: source.handle.wanted.borrow().held_topics.clone(),
             natively_paused: pulled.then(|| observed.natively_paused.load(Ordering::Relaxed)),
             uncommitted: self.ledger.uncommitted(id),
             assigned: pulled.then_some(source.assigned.len()),
@@ -137,6 +139,7 @@ impl<S: Sink> Pipeline<S> {
                 held: held.of(RouteId(index)),
                 rounded: tally.rounded,
                 state: table.map_or(RouteState::Running, |table| table.state.clone()),
+                held_back: table.is_some_and(|table| table.held_back),
             };
             (tally.name.clone(), status)
         };

@@ -103,6 +103,11 @@ impl Table {
         self.buffer.rows() + self.in_flight
     }
 
+    /// Its inserts, or the reading of its schema, are refused.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken_since.is_some()
+    }
+
     /// Whether it is broken while others work. Either what is wrong is about this table alone, and
     /// there are others; or another one was written to well after this one broke, so that it is
     /// not ClickHouse as a whole.

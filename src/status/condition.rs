@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{RouteState, RouteStatus, RunStage, Snapshot};
+use super::{BreakerState, RouteState, RouteStatus, RunStage, Snapshot};
 
 /// An owner loop that has not turned for this long is wedged. Far above any honest turn (turns
 /// take milliseconds, the heartbeat comes every few seconds), far below what an operator would
@@ -75,6 +75,7 @@ impl Snapshot {
             }
             RunStage::Running
                 if backpressure.active
+                    || self.breaker.state != BreakerState::Closed
                     || self.routes.values().any(|r| r.state != RouteState::Running)
                     || self.sources.values().any(|s| s.paused || !s.connected) =>
             {

@@ -7,8 +7,8 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{
-    BackpressureStatus, Condition, Identity, RouteStatus, RunStage, Snapshot, SourceStatus,
-    WriterStatus,
+    BackpressureStatus, BreakerStatus, Condition, Identity, RouteStatus, RunStage, Snapshot,
+    SourceStatus, WriterStatus,
 };
 use crate::record::UnixMs;
 
@@ -34,6 +34,7 @@ pub struct Health {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Metrics {
     pub backpressure: Backpressure,
+    pub breaker: Breaker,
     pub writers: BTreeMap<String, Writer>,
     pub sources: BTreeMap<String, Source>,
     pub routes: BTreeMap<String, Route>,
@@ -72,6 +73,20 @@ pub struct Backpressure {
     pub paused_seconds_total: f64,
 }
 
+/// The circuit breaker around ClickHouse.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Breaker {
+    /// `closed`, `open` or `half_open`.
+    pub state: &'static str,
+    pub failures: usize,
+    pub openings: u64,
+    pub rejects: u64,
+    /// Null while it is closed, or the probe is under way.
+    pub probe_at: Option<String>,
+    /// Why it is open; null while it is closed.
+    pub reason: Option<String>,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Writer {
     pub buffered: usize,
@@ -87,6 +102,9 @@ pub struct Source {
     pub connected: bool,
     pub received: u64,
     pub paused: bool,
+    /// Topics that wait although the source is not paused: their table is broken and holds its
+    /// share.
+    pub held_topics: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub natively_paused: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -132,6 +150,8 @@ pub struct Route {
     pub accounting_gap: i64,
     pub rounded: u64,
     pub state: &'static str,
+    /// It takes nothing: its table is broken while others work, and holds its share.
+    pub held_back: bool,
     /// Why it is in this state; absent when there is nothing to say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -163,6 +183,7 @@ impl Snapshot {
         }
         Metrics {
             backpressure: self.health_backpressure(),
+            breaker: (&self.breaker).into(),
             writers: self.writers.iter().map(|(name, w)| (name.clone(), w.into())).collect(),
             sources: self.sources.iter().map(|(name, s)| (name.clone(), s.into())).collect(),
             routes: self.routes.iter().map(|(name, r)| (name.clone(), r.into())).collect(),
@@ -219,6 +240,19 @@ impl Snapshot {
     }
 }
 
+impl From<&BreakerStatus> for Breaker {
+    fn from(breaker: &BreakerStatus) -> Self {
+        Self {
+            state: breaker.state.name(),
+            failures: breaker.failures,
+            openings: breaker.openings,
+            rejects: breaker.rejects,
+            probe_at: breaker.probe_at.map(rfc3339),
+            reason: breaker.reason.clone(),
+        }
+    }
+}
+
 impl From<&WriterStatus> for Writer {
     fn from(writer: &WriterStatus) -> Self {
         let &WriterStatus { buffered, in_flight, inserted, inserts, failed_inserts } = writer;
@@ -236,6 +270,7 @@ impl From<&SourceStatus> for Source {
             connected: source.connected,
             received: source.received,
             paused: source.paused,
+            held_topics: source.held_topics.clone(),
             natively_paused: source.natively_paused,
             assigned: source.assigned,
             lag: source.assigned.map(|_| source.lag),
@@ -274,6 +309,7 @@ impl From<&RouteStatus> for Route {
             accounting_gap: route.gap(),
             rounded: route.rounded,
             state: route.state.name(),
+            held_back: route.held_back,
             reason: route.state.reason().map(str::to_owned),
         }
     }

@@ -58,6 +58,7 @@ pub(crate) fn busy() -> Snapshot {
                 held: 810,
                 rounded: 17,
                 state: RouteState::Running,
+                held_back: false,
             },
         )]),
         dead_letters: DeadLetterStatus {

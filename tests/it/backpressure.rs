@@ -6,10 +6,10 @@ use data_bridge::pipeline::{Ending, Stop};
 use data_bridge::status::{Condition, Snapshot};
 use tokio::time::Instant;
 
-use crate::rig::Rig;
 use crate::rig::logs::Logs;
 use crate::rig::sink::{Mode, down};
 use crate::rig::source::Kind;
+use crate::rig::{NO_BREAKER, Rig};
 
 /// Every table can be held by itself.
 const MANY_INSERTS: &str = "[clickhouse]\nmax_in_flight = 16\n";
@@ -183,7 +183,7 @@ async fn nats_drop_counts_by_class_and_subject_and_keeps_system() {
 #[tokio::test(start_paused = true)]
 async fn native_kafka_pause_within_two_heartbeats_and_resume_at_the_transition_itself() {
     let logs = Logs::collect();
-    let mut rig = Rig::kafka_alone("");
+    let mut rig = Rig::kafka_alone(NO_BREAKER);
     rig.sink.all(down());
     let candles = rig.kafka().assign("candles", 0, 1).await;
     rig.kafka().pull(&candles, 40_000).await;
@@ -282,7 +282,7 @@ async fn an_absent_source_is_never_paused() {
 #[tokio::test(start_paused = true)]
 async fn the_alert_comes_after_five_and_ten_minutes_and_is_repeated() {
     let logs = Logs::collect();
-    let mut rig = Rig::both("");
+    let mut rig = Rig::both(NO_BREAKER);
     rig.sink.all(down());
     rig.nats().push("market.x", 40_001).await;
     rig.moment().await;
@@ -352,7 +352,7 @@ async fn resume_before_stop() {
 
 #[tokio::test(start_paused = true)]
 async fn drain_while_paused_without_new_traffic() {
-    let mut rig = Rig::both("");
+    let mut rig = Rig::both(NO_BREAKER);
     rig.sink.all(down());
     rig.nats().push("market.x", 30_000).await;
     rig.nats().push("external.x", 10_500).await;
@@ -371,7 +371,7 @@ async fn drain_while_paused_without_new_traffic() {
 #[tokio::test(start_paused = true)]
 async fn a_literal_rule_45_000_into_kafka_alone_with_a_pull_limit_of_50_000() {
     let logs = Logs::collect();
-    let mut rig = Rig::kafka_alone("[backpressure]\npull_limit = 50_000");
+    let mut rig = Rig::kafka_alone(&format!("{NO_BREAKER}[backpressure]\npull_limit = 50_000"));
     rig.sink.all(down());
     let candles = rig.kafka().assign("candles", 0, 1).await;
     let mut taken = 0;
@@ -404,7 +404,7 @@ async fn a_literal_rule_45_000_into_kafka_alone_with_a_pull_limit_of_50_000() {
 
 #[tokio::test(start_paused = true)]
 async fn with_the_default_pull_limit_kafka_alone_stops_at_it_and_is_paused_as_starved() {
-    let mut rig = Rig::kafka_alone("");
+    let mut rig = Rig::kafka_alone(NO_BREAKER);
     rig.sink.all(down());
     let candles = rig.kafka().assign("candles", 0, 1).await;
     let mut taken = 0;
@@ -426,7 +426,7 @@ async fn with_the_default_pull_limit_kafka_alone_stops_at_it_and_is_paused_as_st
 
 #[tokio::test(start_paused = true)]
 async fn a_pulled_source_that_starves_does_not_pause_nats() {
-    let mut rig = Rig::both("");
+    let mut rig = Rig::both(NO_BREAKER);
     rig.sink.all(down());
     let candles = rig.kafka().assign("candles", 0, 1).await;
     rig.kafka().pull(&candles, 30_000).await;

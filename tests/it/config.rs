@@ -266,9 +266,9 @@ const MISTAKES: &[Mistake] = &[
         &["routes[1].delivery = \"exactly_once\"", "not available", "at_least_once"],
     ),
     (
-        "a breaker, which is not there yet",
-        "[breaker]\nmax_failures = 10",
-        &["breaker", "no circuit breaker in this version", "leave the table out"],
+        "a breaker that never closes the circuit",
+        "[breaker]\nmax_failures = 0",
+        &["breaker.max_failures = 0", "a whole number from 1"],
     ),
     (
         "a delay above its bound",

@@ -115,6 +115,7 @@ impl Lab {
         let mut text = format!(
             "heartbeat.interval = \"1s\"\n\
              retry = {{ base_delay = \"100ms\", max_delay = \"1s\" }}\n\
+             breaker.reset_timeout = \"1s\"\n\
              http.listen = \"127.0.0.1:0\"\n\
              clickhouse = {{ url = \"{clickhouse}\", database = \"{name}\" }}\n\
              writers.aggregate = {{ linger = \"500ms\" }}\n\

@@ -4,6 +4,7 @@
 mod all_types;
 mod backpressure;
 mod bad_input;
+mod breaker;
 mod bridge;
 mod check;
 mod config;

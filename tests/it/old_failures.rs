@@ -272,8 +272,8 @@ async fn failure_15_no_content_gets_into_a_name() {
     assert_eq!(rig.sink.rows("typed"), 1);
 }
 
-/// 16: isolated failures, hours apart, opened the circuit breaker. (The breaker itself comes
-/// later; here: failures that are over leave nothing behind.)
+/// 16: isolated failures, hours apart, opened the circuit breaker. (Of failures without a success
+/// between them the breaker's own tests tell.)
 #[tokio::test(start_paused = true)]
 async fn failure_16_failures_that_are_hours_apart_do_not_add_up() {
     let mut rig = Rig::nats_alone("");
@@ -284,6 +284,7 @@ async fn failure_16_failures_that_are_hours_apart_do_not_add_up() {
         rig.after(Duration::from_millis(1_300)).await;
         assert_eq!(rig.now().inserted(), hour);
         assert_eq!(rig.now().backpressure.pause_count, 0);
+        assert_eq!((rig.now().breaker.openings, rig.now().breaker.failures), (0, 0));
         assert_eq!(rig.now().condition(Instant::now()), Condition::Healthy);
         rig.after(secs(3_600)).await;
     }

@@ -24,6 +24,10 @@ use source::{End, Manners};
 /// As in `app.rs`.
 const EVENTS: usize = 4;
 
+/// For tests about the level alone: a sink that is down opens the breaker, which pauses Kafka long
+/// before the level does.
+pub(crate) const NO_BREAKER: &str = "[breaker]\nmax_failures = 1_000_000\n";
+
 const KAFKA: &str = "[kafka]\nbrokers = [\"unused:9092\"]\n";
 const NATS: &str = "[nats]\nservers = [\"nats://unused:4222\"]\n";
 

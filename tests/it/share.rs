@@ -1,11 +1,12 @@
 //! What a broken table may hold while others work, in memory.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use data_bridge::sink::InsertError;
 
 use crate::rig::Rig;
-use crate::rig::sink::{Mode, down, refusal};
+use crate::rig::sink::{Mode, down, refusal, retry};
 
 fn missing() -> InsertError {
     InsertError::AwaitFix(refusal(60, "the table candles does not exist"))
@@ -29,6 +30,13 @@ async fn beyond_its_share_only_the_routes_of_a_broken_table_wait() {
         rig.moment().await;
     }
     assert_eq!(rig.kafka().held_topics(), ["candles"]);
+    rig.moment().await;
+    let metrics = &rig.health()["metrics"];
+    assert_eq!(metrics["routes"]["candles"]["held_back"], true);
+    assert_eq!(metrics["routes"]["candles"]["state"], "awaiting_fix");
+    assert_eq!(metrics["routes"]["external"]["held_back"], false);
+    assert_eq!(metrics["sources"]["kafka"]["held_topics"], serde_json::json!(["candles"]));
+    assert_eq!(metrics["breaker"]["failures"], 0, "a table's own fault");
     rig.nats().push("market.x", 100).await;
     rig.nats().push("external.x", 100).await;
     rig.kafka().pull(&external, 1_000).await;
@@ -41,6 +49,7 @@ async fn beyond_its_share_only_the_routes_of_a_broken_table_wait() {
     rig.sink.table("candles", Mode::Accept);
     rig.drained().await;
     assert!(rig.kafka().held_topics().is_empty());
+    assert_eq!(rig.health()["metrics"]["routes"]["candles"]["held_back"], false);
     rig.nats().push("market.x", 100).await;
     rig.drained().await;
     assert_eq!(rig.sink.ids("candles").len(), held + 100);
@@ -99,4 +108,34 @@ async fn a_table_that_has_too_much_to_do_is_held_back_once_others_are_seen_to_wo
     rig.nats().push("market.x", 10).await;
     rig.moment().await;
     assert_eq!(rig.accounts_close().sources["nats"].dropped["market"]["table"], 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tables_that_hang_keep_no_other_waiting() {
+    let mut rig = Rig::both("");
+    rig.sink.table("candles", Mode::Hold);
+    rig.sink.table("signals", Mode::Hold);
+    rig.nats().push("market.x", 30_000).await;
+    rig.moment().await;
+    assert_eq!(rig.sink.attempts("candles").len(), 2, "max_in_flight");
+    rig.nats().push("external.x", 100).await;
+    rig.after(secs(6)).await;
+    assert_eq!(rig.sink.rows("external"), 100);
+    // two tables hang, and are known not to work: the third has a slot of its own
+    rig.sink.table("candles", Mode::Refuse(retry("no answer")));
+    rig.moment().await;
+    rig.sink.table("candles", Mode::Hold);
+    rig.sink.once("signals", Mode::Refuse(retry("no answer")));
+    rig.nats().push("signals.x", 2_000).await;
+    rig.after(secs(30)).await;
+    let sink = Arc::clone(&rig.sink);
+    let started = || (sink.attempts("candles").len(), sink.attempts("signals").len());
+    let before = started();
+    rig.nats().push("external.x", 5_000).await;
+    rig.moment().await;
+    assert_eq!(rig.sink.rows("external"), 5_100);
+    assert_eq!(started(), before, "both hang");
+    rig.sink.table("candles", Mode::Accept);
+    rig.sink.table("signals", Mode::Accept);
+    rig.drained().await;
 }

@@ -80,6 +80,8 @@ const PURE: &[&str] = &[
     "ledger/",
     "backpressure.rs",
     "retry.rs",
+    "breaker.rs",
+    "breaker/",
     "alert.rs",
     "heartbeat.rs",
     "thousands.rs",

@@ -38,8 +38,11 @@ fn the_body_is_as_designed() {
     assert_eq!(metrics["writers"]["external"], external);
     let candles = json!({ "received": 125_853, "inserted": 125_000, "dead_lettered": 13,
         "filtered": 5, "dropped": 16, "released": 9, "held": 810, "accounting_gap": 0,
-        "rounded": 17, "state": "running" });
+        "rounded": 17, "state": "running", "held_back": false });
     assert_eq!(metrics["routes"]["candles"], candles);
+    let breaker = json!({ "state": "closed", "failures": 0, "openings": 0, "rejects": 0,
+        "probe_at": null, "reason": null });
+    assert_eq!(metrics["breaker"], breaker);
     assert_eq!(metrics["dead_letters"], 13);
     assert_eq!(metrics["dead_letters_by_reason"], json!({ "candles": { "bad_json": 13 } }));
     assert_eq!(metrics["filtered"], 8);
