@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use data_bridge::sink::InsertError;
 
-use crate::rig::Rig;
 use crate::rig::sink::{Mode, down, refusal, retry};
+use crate::rig::{NO_BREAKER, Rig};
 
 fn missing() -> InsertError {
     InsertError::AwaitFix(refusal(60, "the table candles does not exist"))
@@ -112,7 +112,7 @@ async fn a_table_that_has_too_much_to_do_is_held_back_once_others_are_seen_to_wo
 
 #[tokio::test(start_paused = true)]
 async fn tables_that_hang_keep_no_other_waiting() {
-    let mut rig = Rig::both("");
+    let mut rig = Rig::both(NO_BREAKER);
     rig.sink.table("candles", Mode::Hold);
     rig.sink.table("signals", Mode::Hold);
     rig.nats().push("market.x", 30_000).await;
