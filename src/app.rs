@@ -31,8 +31,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Config;
+use crate::config::{Config, DeadLetters};
 use crate::credits::Credits;
+use crate::dead_letter::{Destination, WithLetters};
 use crate::http::{self, Access, HttpState, Limits};
 use crate::metrics::Metrics;
 use crate::pipeline::{Ending, Parts, Pipeline, Stop};
@@ -107,13 +108,15 @@ struct Service {
 
 impl Service {
     async fn run(self) -> anyhow::Result<Ending> {
-        let sink = Arc::new(self.sink()?);
-        if !self.wait_for(&sink).await {
+        let clickhouse = self.sink()?;
+        if !self.wait_for(&clickhouse).await {
             tracing::info!(
                 "stopped before ClickHouse answered; nothing was taken from the sources"
             );
             return Ok(Ending { abandoned: 0, closed: true, aborted: false });
         }
+        let letters = Destination::open(&self.config).await.context("dead_letters")?;
+        let sink = Arc::new(WithLetters::new(clickhouse, &self.config.dead_letters, letters));
         let (events_sender, events) = mpsc::channel(EVENTS);
         let limits = &self.config.backpressure;
         let credits = Arc::new(Credits::new(limits.pull_limit, limits.max_buffer_size));
@@ -135,11 +138,13 @@ impl Service {
     }
 
     fn sink(&self) -> anyhow::Result<ClickHouse> {
-        let dead_letters = &self.config.dead_letters;
-        let create = dead_letters.create.then(|| CreateIfMissing {
-            table: dead_letters.table.clone(),
-            statement: DEAD_LETTERS.replacen("dead_letters", &quoted(&dead_letters.table), 1),
-        });
+        let create = match &self.config.dead_letters {
+            DeadLetters::ClickHouse { table, create: true } => Some(CreateIfMissing {
+                table: table.clone(),
+                statement: DEAD_LETTERS.replacen("dead_letters", &quoted(table), 1),
+            }),
+            _ => None,
+        };
         ClickHouse::new(&self.config.clickhouse, create)
     }
 
@@ -187,20 +192,23 @@ impl Sources {
         credits: &Arc<Credits>,
     ) -> anyhow::Result<Self> {
         let mut sources = Self { handles: Vec::new(), running: Running::default() };
-        if let Some(kafka) = &config.kafka {
+        // Without topics (or subjects) the section says only where dead letters go.
+        let topics = topics(config);
+        if let Some(kafka) = config.kafka.as_ref().filter(|_| !topics.is_empty()) {
             let id = SourceId(sources.handles.len());
             let (handle, port) = source::connect(id, "kafka", Delivery::Pulled, events.clone());
             sources.handles.push(handle);
-            let (topics, limits) = (topics(config), ChunkLimits::default());
+            let limits = ChunkLimits::default();
             let credits = Arc::clone(credits);
             let running = kafka::start(kafka, &config.instance, &topics, port, credits, limits)?;
             sources.running.kafka = Some(running);
         }
-        if let Some(nats) = &config.nats {
+        let (others, system) = subjects(config)?;
+        let subscribes = !others.is_empty() || !system.is_empty();
+        if let Some(nats) = config.nats.as_ref().filter(|_| subscribes) {
             let id = SourceId(sources.handles.len());
             let (handle, port) = source::connect(id, "nats", Delivery::Pushed, events.clone());
             sources.handles.push(handle);
-            let (others, system) = subjects(config)?;
             let capacity = nats::SUBSCRIPTION_CAPACITY;
             let running =
                 nats::start(nats, &config.instance, &others, &system, port, capacity).await?;

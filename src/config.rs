@@ -15,10 +15,12 @@ mod env;
 mod kafka_client;
 mod later;
 mod layers;
+mod letters;
 mod load;
 mod print;
 mod problem;
 mod raw;
+mod raw_letters;
 mod raw_route;
 mod route;
 mod schema;
@@ -39,7 +41,7 @@ pub use self::load::{effective, load};
 pub use self::problem::ConfigError;
 pub use self::schema::json_schema;
 pub use self::secret::read_secret;
-use crate::decode::Mapping;
+use crate::decode::{self, Mapping};
 
 /// The whole configuration, valid.
 #[derive(Debug, Clone)]
@@ -178,10 +180,45 @@ pub struct Writer {
     pub linger: Duration,
 }
 
-#[derive(Debug, Clone)]
-pub struct DeadLetters {
-    pub table: String,
-    pub create: bool,
+/// What keeps the dead letters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeadLetters {
+    ClickHouse { table: String, create: bool },
+    Kafka { topic: String },
+    Nats { subject: String },
+    File { path: PathBuf, max_file_bytes: u64 },
+}
+
+impl DeadLetters {
+    /// What it is called in logs, statuses and reports. No table of a route can be called so,
+    /// unless it is that table.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match self {
+            Self::ClickHouse { table, .. } => table.clone(),
+            Self::Kafka { topic } => format!("topic {topic}"),
+            Self::Nats { subject } => format!("subject {subject}"),
+            Self::File { path, .. } => format!("file {}", path.display()),
+        }
+    }
+
+    /// How they are written there.
+    #[must_use]
+    pub fn format(&self) -> RouteFormat {
+        match self {
+            Self::ClickHouse { .. } => RouteFormat::Columns(decode::dead_letter_mapping()),
+            Self::Kafka { .. } | Self::Nats { .. } | Self::File { .. } => RouteFormat::Letters,
+        }
+    }
+
+    /// The table, if it is one.
+    #[must_use]
+    pub fn table(&self) -> Option<&str> {
+        match self {
+            Self::ClickHouse { table, .. } => Some(table),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -216,6 +253,8 @@ pub enum RouteFormat {
     Columns(Mapping),
     /// Passed through unparsed, as JSONEachRow.
     Json,
+    /// Dead letters outside ClickHouse: each a JSON object on a line of its own.
+    Letters,
 }
 
 #[derive(Debug, Clone)]

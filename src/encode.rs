@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::batch::{Batch, Letter, LooseRow, Refused};
 use crate::config::RouteFormat;
+use crate::dead_letter::letter::DeadLetter;
 use crate::decode::{Decoder, Extra, Reason, Reject};
 use crate::record::Record;
 use crate::route::RouteId;
@@ -20,6 +21,8 @@ pub enum Program {
     Columns(Box<Decoder>),
     /// Passed through, one JSON object a row.
     Json,
+    /// Dead letters, one JSON object each.
+    Letters,
 }
 
 impl Program {
@@ -30,6 +33,7 @@ impl Program {
                 Ok(Self::Columns(Box::new(Decoder::new(schema, mapping)?)))
             }
             RouteFormat::Json => Ok(Self::Json),
+            RouteFormat::Letters => Ok(Self::Letters),
         }
     }
 }
@@ -89,6 +93,10 @@ pub fn encode(batch: &mut Batch, program: &Program, naming: Naming) -> Result<En
             let (body, refused) = json_lines(batch);
             (body, "JSONEachRow", Vec::new(), refused, Rounded::default())
         }
+        Program::Letters => {
+            let body = letters(batch, &naming);
+            (body, "JSONEachRow", Vec::new(), RefusedRows::new(), Rounded::default())
+        }
     };
     if let Some((_, why)) = refused.iter().find(|(row, _)| batch.letter(*row).is_some()) {
         return Err(format!("the table takes no dead letters: {}; correct its columns", why.error));
@@ -132,6 +140,17 @@ fn extra<'a>(batch: &Batch, row: usize, letter: &'a Letter, naming: &'a Naming) 
         reason: letter.refused.reason,
         error: &letter.refused.error,
     }
+}
+
+/// One line a letter; every record can be one.
+fn letters(batch: &Batch, naming: &Naming) -> Bytes {
+    let mut body = Vec::with_capacity(batch.bytes());
+    for row in 0..batch.len() {
+        let letter = batch.letter(row).expect("only dead letters are written this way");
+        let extra = extra(batch, row, letter, naming);
+        DeadLetter::new(&batch.record(row), &extra).write(&mut body);
+    }
+    body.into()
 }
 
 /// The same for the same record whenever it is refused: from its position, or else from its

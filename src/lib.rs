@@ -24,6 +24,7 @@ pub mod retry;
 pub mod breaker;
 pub mod pipeline;
 pub mod sink;
+pub mod dead_letter;
 
 pub mod status;
 pub mod metrics;

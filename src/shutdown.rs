@@ -12,11 +12,17 @@ use crate::pipeline::Stop;
 /// group, a millisecond later: that is one wish. A person who insists takes longer.
 const SAME_SIGNAL: Duration = Duration::from_millis(200);
 
+/// A write beyond the limit on a file's size (`ulimit -f`) sends this one, and its default is to
+/// end the process: listened to, the write fails instead, and dead letters are held.
+const SIGXFSZ: i32 = 25;
+
 /// SIGTERM and SIGINT, listened to from here on.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// Only so that it does not end the process.
+    _file_size: Signal,
 }
 
 impl Signals {
@@ -24,7 +30,9 @@ impl Signals {
     pub fn listen() -> anyhow::Result<Self> {
         let terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
         let interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-        Ok(Self { terminate, interrupt })
+        let file_size = SignalKind::from_raw(SIGXFSZ);
+        let _file_size = signal(file_size).context("cannot listen for SIGXFSZ")?;
+        Ok(Self { terminate, interrupt, _file_size })
     }
 
     /// Turns signals into stops, until nobody listens any more.

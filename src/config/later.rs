@@ -18,9 +18,6 @@ pub(super) fn value(path: &str, text: &str) -> Option<&'static str> {
         ("routes[].delivery", "exactly_once") => {
             Some("is not available in this version; must be \"at_least_once\"")
         }
-        ("dead_letters.to", "kafka" | "nats" | "file") => {
-            Some("is not available in this version; must be \"clickhouse\"")
-        }
         _ => None,
     }
 }

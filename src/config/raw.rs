@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::raw_letters::DeadLetters;
 use super::raw_route::Route;
 use super::units::{Secret, Size, Span};
 
@@ -289,29 +290,6 @@ pub(super) struct Writer {
     /// Age of its oldest row. Default: 1s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) linger: Option<Span>,
-}
-
-/// Where records go that ClickHouse refuses.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct DeadLetters {
-    /// What keeps them.
-    pub(super) to: DeadLetterStore,
-    pub(super) table: String,
-    /// Made at start if it is missing and permitted.
-    pub(super) create: bool,
-}
-
-impl Default for DeadLetters {
-    fn default() -> Self {
-        Self { to: DeadLetterStore::ClickHouse, table: "dead_letters".to_owned(), create: true }
-    }
-}
-
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum DeadLetterStore {
-    ClickHouse,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

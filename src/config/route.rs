@@ -154,6 +154,20 @@ fn matching(key: &str, raw: &raw_route::Route, problems: &mut Problems) {
     }
 }
 
+/// The name of one topic, to write to.
+pub(super) fn topic(key: &str, topic: &str, problems: &mut Problems) {
+    if topic.starts_with('^') || wrong_topic(topic).is_some() {
+        let text = "not a topic's name (letters, digits, `.`, `_`, `-`)";
+        problems.text(key, topic, text);
+    }
+}
+
+pub(super) fn subject(key: &str, subject: &str, problems: &mut Problems) {
+    if let Some(wrong) = wrong_subject(subject) {
+        problems.text(key, subject, wrong);
+    }
+}
+
 fn wrong_topic(topic: &str) -> Option<String> {
     if topic.starts_with('^') {
         let error = Regex::new(topic).err()?.to_string();
@@ -201,12 +215,12 @@ fn unreachable(
     }
 }
 
-fn subject_covers(wide: &str, narrow: &str) -> bool {
+pub(super) fn subject_covers(wide: &str, narrow: &str) -> bool {
     let pattern = |text: &str| text.parse::<SubjectPattern>().ok();
     pattern(wide).zip(pattern(narrow)).is_some_and(|(wide, narrow)| wide.covers(&narrow))
 }
 
-fn topic_covers(wide: &str, narrow: &str) -> bool {
+pub(super) fn topic_covers(wide: &str, narrow: &str) -> bool {
     let matches = || !narrow.starts_with('^') && Regex::new(wide).is_ok_and(|w| w.is_match(narrow));
     wide == narrow || (wide.starts_with('^') && matches())
 }

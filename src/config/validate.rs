@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::connection;
 use super::kafka_client;
+use super::letters;
 use super::problem::Problems;
 use super::raw::{self, OffsetReset, Raw};
 use super::route;
@@ -48,7 +49,7 @@ pub(super) fn build(raw: &Raw, problems: &mut Problems) -> Option<Config> {
             reset_timeout: positive("breaker.reset_timeout", raw.breaker.reset_timeout, problems),
         },
         writers: writers(raw, problems),
-        dead_letters: dead_letters(&raw.dead_letters, problems),
+        dead_letters: letters::destination(&raw.dead_letters, problems)?,
         routes: Vec::new(),
         shutdown: Shutdown { grace: raw.shutdown.grace.0 },
         http: http(&raw.http, problems)?,
@@ -56,6 +57,7 @@ pub(super) fn build(raw: &Raw, problems: &mut Problems) -> Option<Config> {
     let routes = route::routes(&raw.routes, &config.writers, problems);
     let config = Config { routes, ..config };
     sources_have_work(&config, problems);
+    letters::no_loop(&config, problems);
     Some(config)
 }
 
@@ -67,10 +69,14 @@ fn sources_have_work(config: &Config, problems: &mut Problems) {
     let idle = |source: &str, key: &str| {
         format!("no route has {key}; add some to a route, or leave out [{source}]")
     };
-    if config.kafka.is_some() && config.routes.iter().all(|route| route.kafka_topics.is_empty()) {
+    // Letters that go there are work enough.
+    let letters = &config.dead_letters;
+    let kafka = config.kafka.is_some() && !matches!(letters, DeadLetters::Kafka { .. });
+    let nats = config.nats.is_some() && !matches!(letters, DeadLetters::Nats { .. });
+    if kafka && config.routes.iter().all(|route| route.kafka_topics.is_empty()) {
         problems.bare("kafka", idle("kafka", "kafka_topics"));
     }
-    if config.nats.is_some() && config.routes.iter().all(|route| route.nats_subjects.is_empty()) {
+    if nats && config.routes.iter().all(|route| route.nats_subjects.is_empty()) {
         problems.bare("nats", idle("nats", "nats_subjects"));
     }
 }
@@ -231,11 +237,6 @@ fn writers(raw: &Raw, problems: &mut Problems) -> BTreeMap<String, Writer> {
         writers.insert(name, Writer { batch_rows: rows, batch_bytes: bytes.0, linger });
     }
     writers
-}
-
-fn dead_letters(raw: &raw::DeadLetters, problems: &mut Problems) -> DeadLetters {
-    route::table("dead_letters.table", &raw.table, problems);
-    DeadLetters { table: raw.table.clone(), create: raw.create }
 }
 
 fn http(raw: &raw::Http, problems: &mut Problems) -> Option<Http> {

@@ -18,6 +18,7 @@ use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProd
 use super::address::on_kafka;
 use super::run::{Item, Tally};
 use crate::config::Kafka;
+use crate::source::kafka::settings;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(120);
@@ -63,7 +64,7 @@ impl KafkaSender {
         tally: Arc<Tally>,
     ) -> Result<Self> {
         let brokers = config.brokers.join(",");
-        let client = client_config(config);
+        let client = settings::connection(config, "data-bridge-generate");
         create_topics(&client, topics, partitions)
             .await
             .with_context(|| format!("creating topics on Kafka at {brokers}"))?;
@@ -112,21 +113,6 @@ impl KafkaSender {
             None => Ok(()),
         }
     }
-}
-
-/// Where the brokers are and how to be let in. Of the consumer's other properties none is of use
-/// to a producer.
-fn client_config(config: &Kafka) -> ClientConfig {
-    const SHARED: [&str; 5] = ["security.", "sasl.", "ssl.", "socket.", "broker.address."];
-    let mut client = ClientConfig::new();
-    client.set("bootstrap.servers", config.brokers.join(","));
-    client.set("client.id", "data-bridge-generate");
-    for (key, value) in &config.client {
-        if SHARED.iter().any(|prefix| key.starts_with(prefix)) {
-            client.set(key, value);
-        }
-    }
-    client
 }
 
 fn producer_config(mut client: ClientConfig) -> ClientConfig {

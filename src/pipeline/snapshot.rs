@@ -162,7 +162,8 @@ impl<S: Sink> Pipeline<S> {
             if let RouteState::AwaitingFix(what) = &table.state
                 && !needs.iter().any(|known| known.ends_with(what.as_str()))
             {
-                needs.push(format!("table {}: {what}", table.name));
+                let kind = if table.writer.is_some() { "table" } else { "dead letters," };
+                needs.push(format!("{kind} {}: {what}", table.name));
             }
         }
         needs

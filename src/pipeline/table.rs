@@ -10,7 +10,6 @@ use super::Pipeline;
 use super::insert::Job;
 use super::tally::RouteTally;
 use crate::config::{self, Action, Config, RouteFormat};
-use crate::decode;
 use crate::encode::Program;
 use crate::retry;
 use crate::schema::TableSchema;
@@ -65,8 +64,8 @@ pub(super) fn plan(config: &Config) -> (Vec<Table>, Vec<RouteTally>) {
         };
         routes.push(RouteTally::new(&route.name, &route.class, table));
     }
-    let dead_letters = RouteFormat::Columns(decode::dead_letter_mapping());
-    tables.push(Table::new(&config.dead_letters.table, None, dead_letters, DEAD_LETTER_LIMITS));
+    let letters = &config.dead_letters;
+    tables.push(Table::new(&letters.place(), None, letters.format(), DEAD_LETTER_LIMITS));
     (tables, routes)
 }
 

@@ -29,7 +29,7 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use self::link::{Link, Watch};
-pub use self::options::with_identity;
+pub use self::options::{server_addresses, with_identity};
 use self::reader::Reader;
 use self::subscriptions::{Subscriptions, Wish};
 use super::{SourceEvent, SourcePort};
@@ -81,8 +81,10 @@ pub async fn start(
         let name = format!("data-bridge {instance} {}", wish.role);
         let (options, notes) =
             options::connect_options(config, &name, &wish, capacity, &port, &changed).await?;
-        let client =
-            options.connect(options::servers(config)?).await.context("connecting to NATS")?;
+        let client = options
+            .connect(options::server_addresses(config)?)
+            .await
+            .context("connecting to NATS")?;
         let subscriptions = Subscriptions::open(&client, wish).await?;
         links.push(Link::new(client.clone(), Arc::clone(&notes)));
         let reader = Reader::new(client, notes, subscriptions, port.clone());

@@ -141,7 +141,7 @@ fn config() -> Config {
         retry: Retry { base_delay: seconds(1), max_delay: seconds(30) },
         breaker: Breaker { max_failures: 10, reset_timeout: seconds(60) },
         writers: ["aggregate", "external"].map(|name| (name.to_owned(), writer)).into(),
-        dead_letters: DeadLetters { table: "dead_letters".into(), create: true },
+        dead_letters: DeadLetters::ClickHouse { table: "dead_letters".into(), create: true },
         routes: vec![route("candles", "market"), route("health", "system")],
         shutdown: Shutdown { grace: seconds(30) },
         http: Http {

@@ -276,9 +276,57 @@ const MISTAKES: &[Mistake] = &[
         &["retry.base_delay = \"1m\"", "max_delay (\"30s\")"],
     ),
     (
-        "dead letters elsewhere",
+        "dead letters nowhere",
+        "[dead_letters]\nto = 'elsewhere'",
+        &["dead_letters.to = \"elsewhere\"", "\"clickhouse\" or \"kafka\""],
+    ),
+    (
+        "dead letters in a topic without a name",
         "[dead_letters]\nto = 'kafka'",
-        &["dead_letters.to = \"kafka\"", "\"clickhouse\""],
+        &["dead_letters.topic", "is missing", "topic = \"dead_letters\""],
+    ),
+    (
+        "dead letters in a topic that a route reads",
+        "[dead_letters]\nto = 'kafka'\ntopic = 'aggregate_archive'",
+        &["dead_letters.topic = \"aggregate_archive\"", "\"candles\"", "for ever"],
+    ),
+    (
+        "dead letters in a topic that a route reads by its pattern",
+        "[dead_letters]\nto = 'kafka'\ntopic = 'dead_letters'\n\
+         [[routes]]\nname = 'all'\nkafka_topics = ['^dead.*']\ntable = 't'",
+        &["dead_letters.topic = \"dead_letters\"", "\"all\"", "for ever"],
+    ),
+    (
+        "dead letters in topics that are a pattern",
+        "[dead_letters]\nto = 'kafka'\ntopic = '^dead'",
+        &["dead_letters.topic = \"^dead\"", "not a topic's name"],
+    ),
+    (
+        "dead letters on a subject without a server",
+        "[dead_letters]\nto = 'nats'\nsubject = 'dead.letters'",
+        &["dead_letters.to = \"nats\"", "needs a [nats] table"],
+    ),
+    (
+        "dead letters on a subject that a route reads",
+        "[nats]\n[dead_letters]\nto = 'nats'\nsubject = 'market.dead'\n\
+         [[routes]]\nname = 'all'\nnats_subjects = ['market.>']\ntable = 't'",
+        &["dead_letters.subject = \"market.dead\"", "\"all\"", "for ever"],
+    ),
+    (
+        "dead letters on many subjects",
+        "[nats]\n[dead_letters]\nto = 'nats'\nsubject = 'dead.>'\n\
+         [[routes]]\nname = 'x'\nnats_subjects = ['x']\ntable = 't'",
+        &["dead_letters.subject = \"dead.>\"", "must be one subject"],
+    ),
+    (
+        "dead letters in a directory",
+        "[dead_letters]\nto = 'file'\npath = '/tmp'",
+        &["dead_letters.path = \"/tmp\"", "must be a file's path"],
+    ),
+    (
+        "a key of another place for dead letters",
+        "[dead_letters]\nto = 'file'\npath = '/tmp/x.jsonl'\ntable = 't'",
+        &["dead_letters.table = t", "\"clickhouse\"", "leave it out"],
     ),
     (
         "metadata that does not exist",

@@ -237,7 +237,7 @@ impl Lab {
     }
 
     #[allow(clippy::unused_async, reason = "it blocks, and says so by where it may be called")]
-    async fn of_stack(&self, act: impl FnOnce(&Stack)) {
+    pub(crate) async fn of_stack(&self, act: impl FnOnce(&Stack)) {
         tokio::task::block_in_place(|| act(self.own.as_ref().expect("a stack of its own")));
     }
 

@@ -13,6 +13,7 @@ mod faults;
 mod fuzzed;
 mod histories;
 mod lab;
+mod letters;
 mod nats_source;
 mod old_failures;
 mod old_failures_real;

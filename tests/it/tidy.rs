@@ -17,11 +17,27 @@ struct Source {
 const ONLY: &[(&str, &[&str])] = &[
     (
         "rdkafka",
-        &["source/kafka.rs", "source/kafka/", "generate.rs", "generate/", "cli/generate.rs"],
+        &[
+            "source/kafka.rs",
+            "source/kafka/",
+            "dead_letter/kafka.rs",
+            "dead_letter/kafka/",
+            "generate.rs",
+            "generate/",
+            "cli/generate.rs",
+        ],
     ),
     (
         "async_nats",
-        &["source/nats.rs", "source/nats/", "generate.rs", "generate/", "cli/generate.rs"],
+        &[
+            "source/nats.rs",
+            "source/nats/",
+            "dead_letter/nats.rs",
+            "dead_letter/nats/",
+            "generate.rs",
+            "generate/",
+            "cli/generate.rs",
+        ],
     ),
     ("clickhouse", &["sink/clickhouse.rs", "sink/clickhouse/", "cli/schema.rs", "cli/schema/"]),
     ("hyper_rustls", &["sink/clickhouse.rs", "sink/clickhouse/", "cli/health.rs", "cli/health/"]),
@@ -52,10 +68,31 @@ const ONLY: &[(&str, &[&str])] = &[
     ("crate::cli", &["main.rs", "cli.rs", "cli/"]),
     ("crate::http", &["http.rs", "http/", "app.rs"]),
     ("crate::generate", &["generate.rs", "generate/", "cli.rs", "cli/"]),
-    ("crate::source::kafka", &["source/kafka.rs", "source/kafka/", "app.rs", "cli.rs", "cli/"]),
+    (
+        "crate::source::kafka",
+        &[
+            "source/kafka.rs",
+            "source/kafka/",
+            "app.rs",
+            "cli.rs",
+            "cli/",
+            // how to connect is one thing, whoever connects
+            "dead_letter/kafka.rs",
+            "generate/kafka.rs",
+        ],
+    ),
     (
         "crate::source::nats",
-        &["source/nats.rs", "source/nats/", "app.rs", "cli.rs", "cli/", "generate.rs", "generate/"],
+        &[
+            "source/nats.rs",
+            "source/nats/",
+            "app.rs",
+            "cli.rs",
+            "cli/",
+            "dead_letter/nats.rs",
+            "generate.rs",
+            "generate/",
+        ],
     ),
     (
         "crate::sink::clickhouse",
@@ -66,6 +103,7 @@ const ONLY: &[(&str, &[&str])] = &[
 /// The files that hold the rules: they run nothing, read nothing, and are tested without a
 /// runtime.
 const PURE: &[&str] = &[
+    "dead_letter/letter.rs",
     "record.rs",
     "subject.rs",
     "route.rs",

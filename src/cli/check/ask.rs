@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 
 use crate::config::{Action, Config, Route};
+use crate::dead_letter::Destination;
 use crate::schema::TableSchema;
 use crate::sink::clickhouse::{ClickHouse, TableKind};
 use crate::sink::{InsertError, Sink as _};
@@ -23,6 +24,9 @@ pub(super) struct Found {
     /// None: not configured.
     pub(super) kafka: Option<Result<kafka::probe::Cluster, ProbeError>>,
     pub(super) nats: Option<Result<nats::probe::Server, ProbeError>>,
+    /// Where dead letters go outside ClickHouse: what would make it forget them. None: they do
+    /// not go there.
+    pub(super) letters: Option<Result<Vec<String>, ProbeError>>,
 }
 
 pub(super) struct Warehouse {
@@ -51,8 +55,20 @@ pub(super) async fn everything(config: &Config) -> Found {
         let nats = config.nats.as_ref()?;
         Some(in_time(nats::probe::probe(nats, instance)).await)
     };
-    let (clickhouse, kafka, nats) = tokio::join!(in_time(warehouse(config)), kafka, nats);
-    Found { clickhouse, kafka, nats }
+    let (clickhouse, kafka, nats, letters) =
+        tokio::join!(in_time(warehouse(config)), kafka, nats, letters(config));
+    Found { clickhouse, kafka, nats, letters }
+}
+
+async fn letters(config: &Config) -> Option<Result<Vec<String>, ProbeError>> {
+    let asking = async {
+        match Destination::open(config).await {
+            Ok(Some(place)) => place.look().await.map(Some).map_err(|error| probe_error(&error)),
+            Ok(None) => Ok(None),
+            Err(error) => Err(ProbeError::Refused(format!("{error:#}"))),
+        }
+    };
+    in_time(asking).await.transpose()
 }
 
 async fn in_time<T>(asking: impl Future<Output = Result<T, ProbeError>>) -> Result<T, ProbeError> {
@@ -74,7 +90,7 @@ async fn warehouse(config: &Config) -> Result<Warehouse, ProbeError> {
         .map_err(|error| ProbeError::Refused(format!("{error:#}")))?;
     let version = clickhouse.version().await.map_err(|error| probe_error(&error))?;
     let mut names: BTreeSet<&str> = config.routes.iter().filter_map(table_of).collect();
-    names.insert(&config.dead_letters.table);
+    names.extend(config.dead_letters.table());
     let tables: Vec<(String, Table)> = futures_util::stream::iter(names)
         .map(|name| async { (name.to_owned(), table(&clickhouse, name).await) })
         .buffered(AT_A_TIME)

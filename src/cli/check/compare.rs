@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::ask::{Found, table_of};
 use super::tables;
-use crate::config::{Config, Kafka, Route};
+use crate::config::{Config, DeadLetters, Kafka, Route};
 use crate::source::ProbeError;
 use crate::source::kafka::probe::Cluster;
 use crate::thousands::thousands;
@@ -149,17 +149,34 @@ pub(super) fn compare(config: &Config, found: &Found) -> Report {
             }
         }
     }
+    letters(found, &mut report);
     report
+}
+
+/// Where dead letters go outside ClickHouse. A server that does not answer has its line already.
+fn letters(found: &Found, report: &mut Report) {
+    match &found.letters {
+        None | Some(Err(ProbeError::Unreachable(_))) => {}
+        Some(Err(ProbeError::Refused(why))) => {
+            report.problem(format!("dead letters: {why}"));
+        }
+        Some(Ok(caveats)) => {
+            report.notes.extend(caveats.iter().map(|caveat| format!("dead letters: {caveat}")));
+        }
+    }
 }
 
 /// A source that no route takes anything from: `run` would not start.
 fn idle_sources(config: &Config, report: &mut Report) {
-    if config.kafka.is_some() && report.routes.iter().all(|route| route.kafka.is_empty()) {
+    // Letters that go there are work enough.
+    let kafka = config.kafka.is_some() && !matches!(config.dead_letters, DeadLetters::Kafka { .. });
+    let nats = config.nats.is_some() && !matches!(config.dead_letters, DeadLetters::Nats { .. });
+    if kafka && report.routes.iter().all(|route| route.kafka.is_empty()) {
         let text = "[kafka] is configured, but no route has `kafka_topics`, so `run` would not \
                     start: give a route some, or leave the table out";
         report.problem(text.to_owned());
     }
-    if config.nats.is_some() && report.routes.iter().all(|route| route.nats.is_empty()) {
+    if nats && report.routes.iter().all(|route| route.nats.is_empty()) {
         let text = "[nats] is configured, but no route has `nats_subjects`, so `run` would not \
                     start: give a route some, or leave the table out";
         report.problem(text.to_owned());

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use super::ask::{Table, table_of, words};
 use super::compare::{Grade, Report};
-use crate::config::{Action, Config, RouteFormat};
-use crate::decode;
+use crate::config::{Action, Config, DeadLetters, RouteFormat};
 use crate::encode::Program;
 use crate::schema::TableSchema;
 use crate::sink::InsertError;
@@ -26,7 +25,9 @@ pub(super) fn compare(config: &Config, tables: &BTreeMap<String, Table>, report:
                 permitted(config, name, table, report);
             }
             Err(error) if error.refusal().code == Some(UNKNOWN_TABLE) => {
-                let made = *name == config.dead_letters.table && config.dead_letters.create;
+                let letters = &config.dead_letters;
+                let made = matches!(letters, DeadLetters::ClickHouse { table, create: true }
+                    if table == name);
                 match (made, table.may_create) {
                     (true, Some(false)) => not_creatable(config, name, report),
                     (true, _) if routes_of(config, name).next().is_none() => {
@@ -69,9 +70,8 @@ fn fit(config: &Config, schema: &TableSchema, report: &mut Report) {
             report.blame(index, Grade::Wrong, number);
         }
     }
-    if schema.table == config.dead_letters.table {
-        let letters = RouteFormat::Columns(decode::dead_letter_mapping());
-        for problem in problems(schema, &letters) {
+    if config.dead_letters.table() == Some(&schema.table) {
+        for problem in problems(schema, &config.dead_letters.format()) {
             report.problem(format!("dead letters: {problem}"));
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::ask::{Found, Table, Warehouse};
 use super::compare::{Grade, Report, compare};
 use super::render::render;
-use crate::config::{self, Config};
+use crate::config::{self, Config, DeadLetters};
 use crate::schema::{ColumnDefault, ColumnSchema, TableSchema};
 use crate::sink::clickhouse::TableKind;
 use crate::sink::{InsertError, Refusal};
@@ -101,6 +101,7 @@ fn well() -> Found {
         }),
         kafka: Some(Ok(Cluster { brokers: 3, topics: topics.into(), ..Cluster::default() })),
         nats: Some(Ok(Server { version: "2.15.1".to_owned() })),
+        letters: None,
     }
 }
 
@@ -184,6 +185,19 @@ fn missing_tables_are_one_problem_and_a_missing_database_is_another() {
 }
 
 #[test]
+fn a_place_for_dead_letters_that_refuses_is_a_problem_and_one_that_forgets_a_note() {
+    let (config, mut found) = (config(), well());
+    found.letters = Some(Ok(vec!["topic dead deletes them after 7days".to_owned()]));
+    let report = compare(&config, &found);
+    assert!(report.problems.is_empty(), "{report:?}");
+    assert!(report.notes.iter().any(|note| note.contains("after 7days")), "{report:?}");
+    found.letters = Some(Err(ProbeError::Refused("no stream takes the subject".to_owned())));
+    let report = compare(&config, &found);
+    assert_eq!(report.problems, ["dead letters: no stream takes the subject"]);
+    assert_eq!(report.exit_code(), 1);
+}
+
+#[test]
 fn the_table_for_dead_letters_is_made_at_start_where_that_is_permitted() {
     let (mut config, mut found) = (config(), well());
     tables(&mut found).insert("dead_letters".to_owned(), missing(60));
@@ -195,7 +209,8 @@ fn the_table_for_dead_letters_is_made_at_start_where_that_is_permitted() {
     let report = compare(&config, &found);
     assert!(report.problems[0].contains("GRANT CREATE TABLE ON market.dead_letters"), "{report:?}");
 
-    config.dead_letters.create = false;
+    config.dead_letters =
+        DeadLetters::ClickHouse { table: "dead_letters".to_owned(), create: false };
     assert_eq!(compare(&config, &found).exit_code(), 1);
 }
 

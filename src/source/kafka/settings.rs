@@ -66,6 +66,22 @@ pub fn client_config(config: &config::Kafka, instance: &str) -> anyhow::Result<C
     Ok(client)
 }
 
+/// Where the brokers are and how to be let in: for a client that does not consume. Of the
+/// consumer's other properties none is of use to it.
+#[must_use]
+pub fn connection(config: &config::Kafka, client_id: &str) -> ClientConfig {
+    const SHARED: [&str; 5] = ["security.", "sasl.", "ssl.", "socket.", "broker.address."];
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", config.brokers.join(","));
+    client.set("client.id", client_id);
+    for (key, value) in &config.client {
+        if SHARED.iter().any(|prefix| key.starts_with(prefix)) {
+            client.set(key, value);
+        }
+    }
+    client
+}
+
 const FIXED: &[(&str, &str)] = &[
     // Only what the pipeline says is durable is committed, by us. With the default store,
     // dropping the consumer would commit what its close loop polls and discards.
@@ -131,7 +147,8 @@ fn check_pinned(client: &BTreeMap<String, String>) -> anyhow::Result<()> {
 }
 
 /// An error that names the property, its value and what librdkafka has against it.
-pub(super) fn refused(error: KafkaError) -> anyhow::Error {
+#[must_use]
+pub fn refused(error: KafkaError) -> anyhow::Error {
     match error {
         KafkaError::ClientConfig(_, why, key, value) => {
             let secret = ["password", "secret", "pem", "oauthbearer.config"];

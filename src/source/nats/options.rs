@@ -22,7 +22,9 @@ const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(2);
 /// The client gives up a silent server after two unanswered pings: 30 s instead of its 3 minutes.
 const PING_EVERY: Duration = Duration::from_secs(10);
 
-pub(super) fn servers(config: &Nats) -> anyhow::Result<Vec<ServerAddr>> {
+/// # Errors
+/// When an address is none, or carries a user.
+pub fn server_addresses(config: &Nats) -> anyhow::Result<Vec<ServerAddr>> {
     config.servers.iter().map(|url| server(url)).collect()
 }
 

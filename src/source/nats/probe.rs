@@ -26,7 +26,7 @@ pub struct Server {
 /// When none answers, or one refuses us.
 pub async fn probe(config: &Nats, instance: &str) -> Result<Server, ProbeError> {
     let refused = |error: anyhow::Error| ProbeError::Refused(format!("{error:#}"));
-    let servers = options::servers(config).map_err(refused)?;
+    let servers = options::server_addresses(config).map_err(refused)?;
     let name = format!("data-bridge {instance} check");
     let options = options::probe_options(config, &name, CONNECT_WITHIN).await.map_err(refused)?;
     match tokio::time::timeout(ANSWER_WITHIN, options.connect(servers)).await {
