@@ -113,6 +113,10 @@ impl<S: Sink> Sink for WithLetters<S> {
         }
     }
 
+    fn is_apart(&self, table: &str) -> bool {
+        self.letters(table).is_some()
+    }
+
     async fn schema(&self, table: &str) -> Result<TableSchema, InsertError> {
         match self.letters(table) {
             // A letter says itself what it holds.

@@ -160,7 +160,8 @@ impl<S: Sink> Pipeline<S> {
         let classes: Vec<&str> = config.routes.iter().map(|route| route.class.as_str()).collect();
         let attach = |(id, handle)| Attached::new(id, handle, &classes, &mut ledger);
         let sources: Vec<Attached> = (0..).zip(sources).map(attach).collect();
-        let (tables, routes) = table::plan(&config);
+        let (mut tables, routes) = table::plan(&config);
+        tables.iter_mut().for_each(|table| table.apart = sink.is_apart(&table.name));
         let commit_interval =
             config.kafka.as_ref().map_or(Duration::from_secs(1), |kafka| kafka.commit_interval);
         Ok(Self {
@@ -300,7 +301,7 @@ impl<S: Sink> Pipeline<S> {
         let schemas = self.schemas.next_due();
         let revocations = self.revocations.iter().map(|revocation| revocation.deadline);
         // Only if a batch could be the probe: it would be overdue without being late.
-        let probe = self.breaker.probe_at().filter(|_| self.next_to_insert().is_some());
+        let probe = self.breaker.probe_at().filter(|_| self.next_to_insert(false).is_some());
         let others = schemas.chain(revocations).chain(self.phase.deadline()).chain(probe);
         lingers
             .chain(retries)

@@ -100,4 +100,9 @@ pub trait Sink: Send + Sync + 'static {
 
     /// The table as it is now. A missing table is `AwaitFix`.
     fn schema(&self, table: &str) -> impl Future<Output = Result<TableSchema, InsertError>> + Send;
+
+    /// This table is kept by something else than the others: how it fares says nothing of them.
+    fn is_apart(&self, _table: &str) -> bool {
+        false
+    }
 }

@@ -3,6 +3,8 @@
 
 use tokio::time::Instant;
 
+use super::insert::CutBatch;
+use super::table::Table;
 use super::{Pipeline, wall_clock};
 use crate::breaker::{Change, Permit, Probe};
 use crate::sink::{InsertError, Sink};
@@ -21,7 +23,10 @@ impl<S: Sink> Pipeline<S> {
             }
             Permit::Reject => {
                 let tables = &self.tables;
-                let due = self.queue.iter_mut().filter(|cut| tables[cut.table].program.is_some());
+                let asks = |cut: &&mut CutBatch| {
+                    tables[cut.table].program.is_some() && !tables[cut.table].apart
+                };
+                let due = self.queue.iter_mut().filter(asks);
                 let counted = due.map(|cut| u64::from(!std::mem::replace(&mut cut.rejected, true)));
                 self.breaker.rejected(counted.sum());
                 Err(())
@@ -89,7 +94,8 @@ impl<S: Sink> Pipeline<S> {
         let due = self.breaker.probe_at().is_some_and(|probe_at| probe_at <= now);
         if due && self.inserting.is_empty() {
             let mut cut = self.queue.iter().chain(&self.waiting);
-            if !cut.any(|cut| self.tables[cut.table].program.is_some()) {
+            let could_be = |table: &Table| table.program.is_some() && !table.apart;
+            if !cut.any(|cut| could_be(&self.tables[cut.table])) {
                 self.backpressure.breaker_closed();
             }
         }

@@ -141,7 +141,8 @@ impl<S: Sink> Pipeline<S> {
     }
 
     /// The position in the queue of the batch that goes next; None while there is none or no room.
-    pub(super) fn next_to_insert(&self) -> Option<usize> {
+    /// `only_apart`: of those that the circuit breaker is not asked about.
+    pub(super) fn next_to_insert(&self, only_apart: bool) -> Option<usize> {
         if self.queue.is_empty() {
             return None;
         }
@@ -150,14 +151,25 @@ impl<S: Sink> Pipeline<S> {
         for under_way in &self.inserting {
             claims[under_way.table].under_way += 1;
         }
-        let ready = |cut: &CutBatch| self.tables[cut.table].program.is_some().then_some(cut.table);
+        let ready = |cut: &CutBatch| {
+            let table = &self.tables[cut.table];
+            (table.program.is_some() && (table.apart || !only_apart)).then_some(cut.table)
+        };
         slots::next(self.queue.iter().map(ready), &claims, self.config.clickhouse.max_in_flight)
     }
 
     /// Starts inserts while there is room and the circuit breaker lets them.
     pub(super) fn start_inserts(&mut self, now: Instant) {
-        while let Some(position) = self.next_to_insert() {
-            let Ok(probe) = self.ask_breaker(now) else { return };
+        let mut rejected = false;
+        while let Some(position) = self.next_to_insert(rejected) {
+            let apart = self.tables[self.queue[position].table].apart;
+            let probe = match if apart { Ok(None) } else { self.ask_breaker(now) } {
+                Ok(probe) => probe,
+                Err(()) => {
+                    rejected = true;
+                    continue;
+                }
+            };
             let mut cut = self.queue.remove(position).expect("the position was just found");
             cut.rejected = false;
             let table = &self.tables[cut.table];
@@ -225,7 +237,9 @@ impl<S: Sink> Pipeline<S> {
         let now = Instant::now();
         let under_way = self.inserting.extract_if(.., |under_way| under_way.number == cut.number);
         let probe = under_way.last().and_then(|under_way| under_way.probe);
-        if cut.is_encoded() {
+        if self.tables[cut.table].apart {
+            // It was not asked either.
+        } else if cut.is_encoded() {
             self.tell_breaker(probe, &result, now);
         } else {
             self.breaker.unsent(probe, now);
@@ -263,8 +277,8 @@ impl<S: Sink> Pipeline<S> {
         cut.attempts = cut.attempts.saturating_add(1);
         let text = error.refusal().to_string();
         self.tables[table].own_fault = error.is_about_the_table();
-        cut.waits_for_the_sink =
-            matches!(error, InsertError::Retry(_)) || error.is_about_the_sink();
+        cut.waits_for_the_sink = !self.tables[table].apart
+            && (matches!(error, InsertError::Retry(_)) || error.is_about_the_sink());
         match error {
             InsertError::Retry(_) => self.wait(cut, RouteState::Retrying(text)),
             InsertError::AwaitFix(_) => {

@@ -32,8 +32,11 @@ impl<S: Sink> Pipeline<S> {
         let rows = cut.batch.len();
         self.let_go(rows, cut.batch.bytes() + cut.body_bytes);
         self.settled += rows as u64;
-        self.last_success = Some(Instant::now());
         let table = &mut self.tables[cut.table];
+        let apart = table.apart;
+        if !apart {
+            self.last_success = Some(Instant::now());
+        }
         table.in_flight -= rows;
         if let Some(writer) = table.writer {
             self.writers[writer].inserted += rows as u64;
@@ -50,7 +53,7 @@ impl<S: Sink> Pipeline<S> {
             let writer = self.writer_name(cut.table);
             self.metrics.durable(writer, age(times.1), age(times.0), rows);
         }
-        let recovered = self.tables[cut.table].state != RouteState::Running;
+        let recovered = !apart && self.tables[cut.table].state != RouteState::Running;
         self.set_table_state(cut.table, RouteState::Running);
         self.hurry_waiting(cut.table, recovered);
     }

@@ -49,6 +49,8 @@ pub(super) struct Table {
     broken_since: Option<Instant>,
     /// What is wrong is about this table alone.
     pub own_fault: bool,
+    /// It is kept elsewhere: neither the circuit breaker nor the other tables learn from it.
+    pub apart: bool,
     /// It is broken while others work, and holds all that it may: its own routes wait.
     pub held_back: bool,
 }
@@ -93,6 +95,7 @@ impl Table {
             in_flight: 0,
             broken_since: None,
             own_fault: false,
+            apart: false,
             held_back: false,
         }
     }

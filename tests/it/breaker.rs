@@ -8,10 +8,10 @@ use data_bridge::sink::InsertError;
 use data_bridge::status::{BreakerState, Condition};
 use tokio::time::Instant;
 
-use crate::rig::Rig;
 use crate::rig::logs::Logs;
-use crate::rig::sink::{Mode, TestSink, down, refusal};
-use crate::rig::source::Kind;
+use crate::rig::sink::{DEAD_LETTERS, Mode, TestSink, down, refusal};
+use crate::rig::source::{Kind, Manners};
+use crate::rig::{Rig, Sources, config};
 
 /// Quick retries, so that the breaker opens at once.
 const QUICK: &str = "[retry]\nbase_delay = \"10ms\"\nmax_delay = \"100ms\"\n";
@@ -139,6 +139,43 @@ async fn what_is_one_tables_own_fault_never_opens_it() {
     rig.nats().push_kinds("market.x", &[Kind::Poison; 40]).await;
     let now = rig.drained().await;
     assert_eq!((now.dead_letters.written, now.breaker.openings), (40, 0));
+}
+
+/// Dead letters that Kafka, NATS or a file keeps.
+fn rig_with_letters_apart() -> Rig {
+    let sink = TestSink::new();
+    sink.keep_letters_apart();
+    Rig::start_with(&config(Sources::Both, QUICK), Manners { drains: true, closes: true }, sink)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_keeps_dead_letters_elsewhere_never_opens_it() {
+    let mut rig = rig_with_letters_apart();
+    rig.sink.table(DEAD_LETTERS, down());
+    rig.nats().push_kinds("market.x", &[Kind::Broken; 10]).await;
+    rig.after(secs(60)).await;
+    assert!(rig.sink.attempts(DEAD_LETTERS).len() > 20);
+    let breaker = &rig.now().breaker;
+    assert_eq!((breaker.openings, breaker.failures), (0, 0));
+    rig.sink.table(DEAD_LETTERS, Mode::Accept);
+    assert_eq!(rig.drained().await.dead_letters.written, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_it_is_open_dead_letters_elsewhere_go_on_and_are_no_probe() {
+    let mut rig = rig_with_letters_apart();
+    rig.sink.table(DEAD_LETTERS, down());
+    rig.nats().push_kinds("market.x", &[Kind::Broken; 10]).await;
+    rig.until("they are pending", |now| now.dead_letters.pending == 10).await;
+    open(&mut rig).await;
+    let before = attempts(&rig.sink);
+    rig.sink.table(DEAD_LETTERS, Mode::Accept);
+    rig.until("the letters are written", |now| now.dead_letters.written == 10).await;
+    let breaker = rig.now().breaker.clone();
+    assert_eq!((breaker.state, breaker.openings), (BreakerState::Open, 1));
+    assert_eq!(attempts(&rig.sink), before, "nothing else was tried");
+    rig.sink.all(Mode::Accept);
+    rig.drained().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -58,6 +58,7 @@ struct Stored {
     schema_reads: HashMap<String, u32>,
     busy_until: Option<Instant>,
     only_counts: bool,
+    letters_apart: bool,
 }
 
 #[derive(Debug)]
@@ -98,6 +99,11 @@ impl TestSink {
     /// Does not look into the bodies any more: for many rows.
     pub(crate) fn only_count(&self) {
         self.stored().only_counts = true;
+    }
+
+    /// Dead letters are kept by something else than the tables.
+    pub(crate) fn keep_letters_apart(&self) {
+        self.stored().letters_apart = true;
     }
 
     pub(crate) fn set_columns(&self, table: &str, columns: &[(&str, &str)]) {
@@ -226,6 +232,10 @@ impl Sink for TestSink {
         }
         self.store(&insert);
         Ok(())
+    }
+
+    fn is_apart(&self, table: &str) -> bool {
+        table == DEAD_LETTERS && self.stored().letters_apart
     }
 
     async fn schema(&self, table: &str) -> Result<TableSchema, InsertError> {
