@@ -2,6 +2,7 @@
 //!
 //! One file a command. A new one is a `mod` line, a variant of `Command` and an arm in `Cli::run`.
 
+mod audit;
 mod check;
 mod config;
 mod generate;
@@ -26,6 +27,7 @@ Examples:
   DATA_BRIDGE__KAFKA__BROKERS=a:9092,b:9092 data-bridge config
   data-bridge schema --apply                     create the tables of the profile
   data-bridge check                              do the servers, topics and tables fit?
+  data-bridge audit                              is everything there that Kafka delivered?
 
 Without --config, ./config/data-bridge.toml is read. Any key can be set by a variable:
 DATA_BRIDGE__BACKPRESSURE__PAUSE_THRESHOLD=24000
@@ -63,6 +65,8 @@ enum Command {
     Health(health::Args),
     /// Compare the configuration with the servers; joins no group, subscribes to nothing
     Check(check::Args),
+    /// Prove that what Kafka delivered is in ClickHouse, offset by offset
+    Audit(Box<audit::Args>),
     /// Print the effective configuration, or a JSON Schema for editors
     Config(config::Args),
     /// Print the tables of the profile, or create them
@@ -95,6 +99,7 @@ impl Cli {
             Command::Run => run::run(&files),
             Command::Health(args) => health::command(args, &files),
             Command::Check(args) => check::run(&args, &files),
+            Command::Audit(args) => audit::run(*args, &files),
             Command::Config(args) => config::run(&args, &files).map(done),
             Command::Schema(args) => schema::run(args, &files).map(done),
             Command::Generate(args) => generate::run(&args, &files).map(done),

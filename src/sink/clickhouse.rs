@@ -18,10 +18,14 @@ use crate::config::{self, Compression};
 use crate::schema::{ColumnDefault, ColumnSchema, TableSchema};
 
 mod classify;
+mod collapse;
 mod facts;
+mod positions;
 mod probe;
 mod tls;
 
+pub use self::collapse::{Keeps, Key};
+pub use self::positions::{Held, OriginColumns, Wanted};
 pub use self::probe::TableKind;
 
 /// Long enough for a loaded server on a slow network, short enough to notice a dead one.
@@ -135,13 +139,22 @@ impl ClickHouse {
 
     /// What a query returns, in a format of ClickHouse.
     pub async fn text(&self, query: &str, format: &str) -> Result<String, InsertError> {
+        self.answer(self.client.query_raw(query), format, QUERY_TIMEOUT).await
+    }
+
+    async fn answer(
+        &self,
+        query: clickhouse::query::Query,
+        format: &str,
+        within: Duration,
+    ) -> Result<String, InsertError> {
         let fetch = async {
-            let mut cursor = self.client.query_raw(query).fetch_bytes(format)?;
+            let mut cursor = query.fetch_bytes(format)?;
             cursor.collect().await
         };
-        let bytes = tokio::time::timeout(QUERY_TIMEOUT, fetch)
+        let bytes = tokio::time::timeout(within, fetch)
             .await
-            .map_err(|_| self.timed_out(QUERY_TIMEOUT))?
+            .map_err(|_| self.timed_out(within))?
             .map_err(|error| self.refused(&error, None))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }

@@ -12,8 +12,10 @@ mod assignment;
 mod commit;
 mod context;
 mod lag;
+pub mod places;
 pub mod probe;
 mod rebalance;
+pub mod reread;
 pub mod settings;
 mod take;
 #[cfg(test)]

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod all_types;
+mod audit;
 mod backpressure;
 mod bad_input;
 mod breaker;

@@ -60,27 +60,32 @@ impl Filling {
     }
 
     fn push(&mut self, index: u32, message: &BorrowedMessage<'_>) {
-        let record = NewRecord {
-            subject: "",
-            place: Some((index, message.offset())),
-            timestamp: message.timestamp().to_millis(),
-            key: message.key(),
-            payload: message.payload(),
-        };
         self.bytes += message.payload_len() + message.key_len();
-        let Some(headers) = message.headers() else {
-            self.chunk.push(record, []);
-            return;
-        };
-        let pairs = headers.iter().map(|header| (header.key, header.value.unwrap_or_default()));
-        // rdkafka panics on a header name that is not UTF-8. One such record must not end the
-        // source: it goes on without its headers. What the panic leaves half done in the chunk is
-        // a few headers that no record refers to.
-        if catch_unwind(AssertUnwindSafe(|| self.chunk.push(record, pairs))).is_err() {
-            let (topic, offset) = (message.topic(), message.offset());
-            tracing::warn!(topic, offset, "a header name is not UTF-8: headers left out");
-            self.chunk.push(record, []);
-        }
+        copy(&mut self.chunk, index, message);
+    }
+}
+
+/// Puts a record into a chunk; `index` is its partition's there.
+pub(super) fn copy(chunk: &mut Chunk, index: u32, message: &BorrowedMessage<'_>) {
+    let record = NewRecord {
+        subject: "",
+        place: Some((index, message.offset())),
+        timestamp: message.timestamp().to_millis(),
+        key: message.key(),
+        payload: message.payload(),
+    };
+    let Some(headers) = message.headers() else {
+        chunk.push(record, []);
+        return;
+    };
+    let pairs = headers.iter().map(|header| (header.key, header.value.unwrap_or_default()));
+    // rdkafka panics on a header name that is not UTF-8. One such record must not end the
+    // source: it goes on without its headers. What the panic leaves half done in the chunk is
+    // a few headers that no record refers to.
+    if catch_unwind(AssertUnwindSafe(|| chunk.push(record, pairs))).is_err() {
+        let (topic, offset) = (message.topic(), message.offset());
+        tracing::warn!(topic, offset, "a header name is not UTF-8: headers left out");
+        chunk.push(record, []);
     }
 }
 
@@ -192,7 +197,7 @@ impl Poller {
     }
 }
 
-fn now_ms() -> UnixMs {
+pub(super) fn now_ms() -> UnixMs {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixMs::try_from(since.as_millis()).unwrap_or(UnixMs::MAX)
 }

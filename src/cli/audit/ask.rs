@@ -1,0 +1,262 @@
+//! Asks Kafka and ClickHouse, in the order that makes the answers comparable: what the group has
+//! committed first, then what ClickHouse holds below that, then what the topic says of the rest.
+
+use std::collections::BTreeMap;
+
+use super::judge::{self, Asked, Case, Read};
+use super::plan::{Plan, Target};
+use super::report::{NotProvable, Partition, Promise, Report, Route};
+use super::reread::{self, Table};
+use super::{Options, ReadTopic, plan};
+use crate::config::{Config, Kafka};
+use crate::schema::TableSchema;
+use crate::sink::clickhouse::{ClickHouse, Held, Keeps, Wanted};
+use crate::sink::{InsertError, Sink as _};
+use crate::source::ProbeError;
+use crate::source::kafka::places::{Place, places};
+use crate::source::kafka::probe;
+
+/// ClickHouse's code for what is not there.
+const UNKNOWN_TABLE: u32 = 60;
+/// So many offsets are read from the topics without being asked for: seconds.
+const READ_UNASKED: u64 = 1_000_000;
+
+/// A table as it is.
+struct Known {
+    schema: TableSchema,
+    keeps: Keeps,
+}
+
+struct Auditor<'a> {
+    config: &'a Config,
+    kafka: &'a Kafka,
+    options: &'a Options,
+    clickhouse: ClickHouse,
+    dead_letters: Option<String>,
+    /// What may still be read without being asked for.
+    budget: u64,
+}
+
+pub(super) async fn audit(config: &Config, options: &Options) -> Result<Report, ProbeError> {
+    let mut report = Report::default();
+    let Some(kafka) = &config.kafka else {
+        report.notes.push("no Kafka is configured".to_owned());
+        return Ok(report.settled());
+    };
+    let refused = |error: anyhow::Error| ProbeError::Refused(format!("{error:#}"));
+    let clickhouse = ClickHouse::new(&config.clickhouse, None).map_err(refused)?;
+    clickhouse.answers().await.map_err(|error| clickhouse_error(&error))?;
+    let named = config.routes.iter().flat_map(|route| route.kafka_topics.clone());
+    let named: Vec<String> = named.collect();
+    let cluster = probe::probe(kafka, &config.instance, &named).await.map_err(in_kafka)?;
+    let Plan { targets, absent } =
+        plan::plan(config, &cluster, &options.topics).map_err(refused)?;
+    for topic in absent {
+        report.notes.push(match cluster.refused.get(&topic) {
+            Some(why) => format!("Kafka refuses topic {topic}: {why}"),
+            None => format!("Kafka has no topic {topic}: nothing was delivered from it"),
+        });
+    }
+    let dead_letters = dead_letters(config, &clickhouse).await?;
+    let mut auditor =
+        Auditor { config, kafka, options, clickhouse, dead_letters, budget: READ_UNASKED };
+    for index in 0..config.routes.len() {
+        let of_route: Vec<&Target> = targets.iter().filter(|t| t.route == index).collect();
+        if !of_route.is_empty() {
+            report.routes.push(auditor.route(index, &of_route).await?);
+        }
+    }
+    Ok(report.settled())
+}
+
+async fn dead_letters(
+    config: &Config,
+    clickhouse: &ClickHouse,
+) -> Result<Option<String>, ProbeError> {
+    let Some(table) = config.dead_letters.table() else { return Ok(None) };
+    match clickhouse.schema(table).await {
+        Ok(_) => Ok(Some(table.to_owned())),
+        // Made with the first letter.
+        Err(error) if error.refusal().code == Some(UNKNOWN_TABLE) => Ok(None),
+        Err(error) => Err(clickhouse_error(&error)),
+    }
+}
+
+impl Auditor<'_> {
+    async fn route(&mut self, index: usize, targets: &[&Target]) -> Result<Route, ProbeError> {
+        let route = &self.config.routes[index];
+        let mut report = Route {
+            route: route.name.clone(),
+            table: targets[0].table.clone(),
+            promise: Promise::AtLeastOnce,
+            keeps: String::new(),
+            partitions: Vec::new(),
+            not_provable: Vec::new(),
+        };
+        let Some(table) = &report.table else {
+            report.keeps = "nothing: the route counts its records".to_owned();
+            return Ok(report);
+        };
+        let known = match self.known(table).await? {
+            Ok(known) => known,
+            Err(why) => {
+                report.not_provable = targets.iter().map(|t| not_provable(t, &why)).collect();
+                return Ok(report);
+            }
+        };
+        report.keeps = in_words(&known.keeps);
+        for target in targets {
+            match (&target.columns, &known.keeps) {
+                (Err(why), _) => report.not_provable.push(not_provable(target, why)),
+                (Ok(_), Keeps::Sums) => {
+                    let why = format!("table {table} adds up the rows of a key, and their offsets");
+                    report.not_provable.push(not_provable(target, &why));
+                }
+                (Ok(_), _) => match self.topic(target, &known).await? {
+                    Ok(partitions) => report.partitions.extend(partitions),
+                    Err(why) => report.not_provable.push(not_provable(target, &why)),
+                },
+            }
+        }
+        Ok(report)
+    }
+
+    /// The inner error is why nothing can be proved of the table.
+    async fn known(&self, table: &str) -> Result<Result<Known, String>, ProbeError> {
+        match self.clickhouse.schema(table).await {
+            Ok(schema) => {
+                let keeps = self.clickhouse.keeps(table).await;
+                let keeps = keeps.map_err(|error| clickhouse_error(&error))?;
+                Ok(Ok(Known { schema, keeps }))
+            }
+            Err(error @ InsertError::Retry(_)) => Err(clickhouse_error(&error)),
+            Err(error) => Ok(Err(error.refusal().message.clone())),
+        }
+    }
+
+    async fn places(&self, target: &Target) -> Result<Vec<Place>, ProbeError> {
+        let topics = vec![(target.topic.clone(), target.partitions)];
+        let instance = &self.config.instance;
+        let places = places(self.kafka, instance, topics, self.options.since).await;
+        let mut places = places.map_err(in_kafka)?;
+        places.retain(|place| self.options.partition.is_none_or(|only| only == place.number));
+        Ok(places)
+    }
+
+    /// The inner error is why nothing can be proved of the topic.
+    async fn topic(
+        &mut self,
+        target: &Target,
+        known: &Known,
+    ) -> Result<Result<Vec<Partition>, String>, ProbeError> {
+        let asked = Asked {
+            offsets: self.options.offsets.clone(),
+            from_the_beginning: self.kafka.auto_offset_reset == "earliest",
+            exactly_once: false,
+        };
+        let places = self.places(target).await?;
+        let mut held = match self.held(target, &places, &asked).await? {
+            Ok(held) => held,
+            Err(why) => return Ok(Err(why)),
+        };
+        let case = |place: Place| {
+            let held = held.remove(&place.number).unwrap_or_default();
+            Case::new(place, held, &asked)
+        };
+        let cases: Vec<Case> = places.into_iter().map(case).collect();
+        let mut read = self.read(target, known, &cases).await?;
+        let now: BTreeMap<i32, Place> =
+            self.places(target).await?.into_iter().map(|place| (place.number, place)).collect();
+        let judged = |case: Case| {
+            let now = now.get(&case.place.number).cloned().unwrap_or_else(|| case.place.clone());
+            let read = read.as_mut().map(|all| all.remove(&now.number).unwrap_or_default());
+            case.judged(read, &now, &asked)
+        };
+        Ok(Ok(cases.into_iter().map(judged).collect()))
+    }
+
+    async fn held(
+        &self,
+        target: &Target,
+        places: &[Place],
+        asked: &Asked,
+    ) -> Result<Result<BTreeMap<i32, Held>, String>, ProbeError> {
+        let bounds = places.iter().map(|place| (place.number, judge::bounds(place, asked)));
+        let bounds: Vec<_> = bounds.filter(|(_, range)| !range.is_empty()).collect();
+        if bounds.is_empty() {
+            return Ok(Ok(BTreeMap::new()));
+        }
+        let columns = target.columns.clone().expect("only what can be proved gets here");
+        let dead_letters = self.dead_letters.clone();
+        let wanted =
+            Wanted { topic: target.topic.clone(), bounds, tables: vec![columns], dead_letters };
+        match self.clickhouse.positions(&wanted).await {
+            Ok(Some(held)) => Ok(Ok(held.into_iter().collect())),
+            Ok(None) => {
+                Ok(Err("its offsets are so scattered that the list does not fit: look at \
+                                less, with --offsets or --since"
+                    .to_owned()))
+            }
+            Err(error @ InsertError::Retry(_)) => Err(clickhouse_error(&error)),
+            Err(error) => Ok(Err(format!("ClickHouse: {}", error.refusal()))),
+        }
+    }
+
+    /// None: it was not read, because that would take long or was not wanted.
+    async fn read(
+        &mut self,
+        target: &Target,
+        known: &Known,
+        cases: &[Case],
+    ) -> Result<Option<BTreeMap<i32, Read>>, ProbeError> {
+        let cost = reread::cost(cases.iter());
+        let wanted = match self.options.read_topic {
+            ReadTopic::Always => true,
+            ReadTopic::Never => cost == 0,
+            ReadTopic::Auto => cost <= self.budget,
+        };
+        if !wanted {
+            tracing::debug!(topic = target.topic, cost, "not read");
+            return Ok(None);
+        }
+        self.budget = self.budget.saturating_sub(cost);
+        if cost == 0 {
+            return Ok(Some(BTreeMap::new()));
+        }
+        let Known { schema, keeps } = known;
+        let table = Table { clickhouse: &self.clickhouse, schema, keeps };
+        let read = reread::look(self.config, target, table, cases).await;
+        read.map(Some).map_err(in_kafka)
+    }
+}
+
+fn not_provable(target: &Target, why: &str) -> NotProvable {
+    NotProvable { topic: target.topic.clone(), why: why.to_owned() }
+}
+
+fn in_words(keeps: &Keeps) -> String {
+    match keeps {
+        Keeps::Rows { ttl: false } => "every row".to_owned(),
+        Keeps::Rows { ttl: true } => "every row, for its TTL".to_owned(),
+        Keeps::OneOfEachKey(_) => "one row of each key".to_owned(),
+        Keeps::Sums => "sums".to_owned(),
+        Keeps::Other(engine) => format!("engine {engine}"),
+    }
+}
+
+fn in_kafka(error: ProbeError) -> ProbeError {
+    let kafka =
+        |text: String| if text.contains("ClickHouse") { text } else { format!("Kafka: {text}") };
+    match error {
+        ProbeError::Unreachable(text) => ProbeError::Unreachable(kafka(text)),
+        ProbeError::Refused(text) => ProbeError::Refused(kafka(text)),
+    }
+}
+
+fn clickhouse_error(error: &InsertError) -> ProbeError {
+    let text = format!("ClickHouse: {}", error.refusal());
+    match error {
+        InsertError::Retry(_) => ProbeError::Unreachable(text),
+        _ => ProbeError::Refused(text),
+    }
+}
