@@ -14,7 +14,7 @@ use crate::sink::clickhouse::{ClickHouse, Held, Keeps, Wanted};
 use crate::sink::{InsertError, Sink as _};
 use crate::source::ProbeError;
 use crate::source::kafka::places::{Place, places};
-use crate::source::kafka::probe;
+use crate::source::kafka::probe::{self, Cluster};
 
 /// ClickHouse's code for what is not there.
 const UNKNOWN_TABLE: u32 = 60;
@@ -51,12 +51,7 @@ pub(super) async fn audit(config: &Config, options: &Options) -> Result<Report, 
     let cluster = probe::probe(kafka, &config.instance, &named).await.map_err(in_kafka)?;
     let Plan { targets, absent } =
         plan::plan(config, &cluster, &options.topics).map_err(refused)?;
-    for topic in absent {
-        report.notes.push(match cluster.refused.get(&topic) {
-            Some(why) => format!("Kafka refuses topic {topic}: {why}"),
-            None => format!("Kafka has no topic {topic}: nothing was delivered from it"),
-        });
-    }
+    report.notes.extend(notes(&absent, &cluster));
     let dead_letters = dead_letters(config, &clickhouse).await?;
     let mut auditor =
         Auditor { config, kafka, options, clickhouse, dead_letters, budget: READ_UNASKED };
@@ -67,6 +62,23 @@ pub(super) async fn audit(config: &Config, options: &Options) -> Result<Report, 
         }
     }
     Ok(report.settled())
+}
+
+/// On topics that are not there.
+fn notes(absent: &[String], cluster: &Cluster) -> Vec<String> {
+    let (refused, absent): (Vec<_>, Vec<_>) =
+        absent.iter().partition(|topic| cluster.refused.contains_key(topic.as_str()));
+    let why = |topic: &&String| {
+        format!("Kafka refuses topic {topic}: {}", cluster.refused[topic.as_str()])
+    };
+    let mut notes: Vec<String> = refused.iter().map(why).collect();
+    if !absent.is_empty() {
+        let names: Vec<&str> = absent.into_iter().map(String::as_str).collect();
+        let them = if names.len() == 1 { "it" } else { "them" };
+        let names = names.join(", ");
+        notes.push(format!("Kafka has no topic {names}: nothing was delivered from {them}"));
+    }
+    notes
 }
 
 async fn dead_letters(
