@@ -165,7 +165,7 @@ fn fill_metadata(
             let (partition, _) = record.place()?;
             put(Value::Number(Digits::new(i64::from(partition.number)).as_bytes()))
         }
-        Metadata::Offset => put(Value::Number(Digits::new(record.place()?.1).as_bytes())),
+        Metadata::Offset => put(Value::Number(Digits::new(record.offset()?).as_bytes())),
         Metadata::Key => put(Value::Text(record.key()?)),
         Metadata::Timestamp => put(Value::UnixMs(record.timestamp()?)),
         Metadata::Subject => put(Value::Text(record.subject()?.as_bytes())),

@@ -158,8 +158,8 @@ fn letters(batch: &Batch, naming: &Naming) -> Bytes {
 fn letter_id(record: &Record<'_>) -> uuid::Uuid {
     let mut hash = xxhash_rust::xxh3::Xxh3::new();
     hash.update(record.topic_or_subject().as_bytes());
-    match record.place() {
-        Some((partition, offset)) => {
+    match record.place().zip(record.offset()) {
+        Some(((partition, _), offset)) => {
             hash.update(&partition.number.to_le_bytes());
             hash.update(&offset.to_le_bytes());
         }

@@ -15,9 +15,9 @@ pub type UnixMs = i64;
 /// assignment can be recognised, and is never committed under a later one.
 #[derive(Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Partition {
-    /// Kafka's topic, or the name of a JetStream stream.
+    /// Kafka's topic; `STREAM/CONSUMER` for JetStream, where each route has a consumer of its own.
     pub topic: String,
-    /// Kafka's partition number; 0 for a stream.
+    /// Kafka's partition number; 0 for a consumer, which has all of its stream.
     pub number: i32,
     /// Which assignment this is, counted from 1 within the process.
     pub epoch: u64,
@@ -39,6 +39,10 @@ pub struct NewRecord<'a> {
     /// The partition's index from [`Chunk::partition`], and the offset. None for core NATS: there
     /// is nothing to commit, ever.
     pub place: Option<(u32, i64)>,
+    /// What the source calls the record, where that is not its offset: JetStream delivers some
+    /// records again, out of order, so their place is a count of arrivals, and this the number in
+    /// the stream. All records of a chunk have one, or none has.
+    pub sequence: Option<i64>,
     /// When the producer or the broker says the record was made.
     pub timestamp: Option<UnixMs>,
     pub key: Option<&'a [u8]>,
@@ -70,6 +74,9 @@ pub struct Chunk {
     arena: Vec<u8>,
     partitions: Vec<Arc<Partition>>,
     records: Vec<Meta>,
+    /// [`NewRecord::sequence`] of each record; empty where a record's offset says it all. Beside
+    /// the records, so that those of Kafka do not carry its weight.
+    sequences: Vec<i64>,
     headers: Vec<(Span, Span)>,
 }
 
@@ -82,6 +89,7 @@ impl Chunk {
             arena: Vec::with_capacity(bytes),
             partitions: Vec::new(),
             records: Vec::with_capacity(records),
+            sequences: Vec::new(),
             headers: Vec::new(),
         }
     }
@@ -116,7 +124,12 @@ impl Chunk {
             headers_start: index_u32(headers_start),
             headers_len: index_u32(self.headers.len() - headers_start),
         };
+        self.sequences.extend(record.sequence);
         self.records.push(meta);
+        debug_assert!(
+            self.sequences.is_empty() || self.sequences.len() == self.records.len(),
+            "all records of a chunk have a sequence, or none has"
+        );
     }
 
     fn store(&mut self, bytes: &[u8]) -> Span {
@@ -146,17 +159,18 @@ impl Chunk {
     pub fn bytes(&self) -> usize {
         self.arena.capacity()
             + self.records.capacity() * size_of::<Meta>()
+            + self.sequences.capacity() * size_of::<i64>()
             + self.headers.capacity() * size_of::<(Span, Span)>()
     }
 
     /// The record at `index`; panics past the end, like a slice.
     #[must_use]
     pub fn record(&self, index: usize) -> Record<'_> {
-        Record { chunk: self, meta: &self.records[index] }
+        Record { chunk: self, meta: &self.records[index], index }
     }
 
     pub fn records(&self) -> impl ExactSizeIterator<Item = Record<'_>> {
-        self.records.iter().map(|meta| Record { chunk: self, meta })
+        self.records.iter().enumerate().map(|(index, meta)| Record { chunk: self, meta, index })
     }
 
     /// A chunk of its own with copies of the records at `indices`, so that few rows that stay
@@ -171,6 +185,7 @@ impl Chunk {
             let copy = NewRecord {
                 subject: record.subject().unwrap_or_default(),
                 place,
+                sequence: self.sequences.get(index).copied(),
                 timestamp: record.timestamp(),
                 key: record.key(),
                 payload: record.payload(),
@@ -195,14 +210,24 @@ fn index_u32(n: usize) -> u32 {
 pub struct Record<'a> {
     chunk: &'a Chunk,
     meta: &'a Meta,
+    index: usize,
 }
 
 impl<'a> Record<'a> {
-    /// Where the record came from, and its offset there. None for core NATS.
+    /// Where the record came from, and its offset there: what is settled and committed. None for
+    /// core NATS.
     #[must_use]
     pub fn place(&self) -> Option<(&'a Arc<Partition>, i64)> {
         let (index, offset) = self.meta.place?;
         Some((&self.chunk.partitions[index as usize], offset))
+    }
+
+    /// What the source calls the record, in `@offset`, in dead letters, in audits: its offset, or
+    /// its number in a stream.
+    #[must_use]
+    pub fn offset(&self) -> Option<i64> {
+        let sequence = self.chunk.sequences.get(self.index).copied();
+        sequence.or_else(|| self.meta.place.map(|(_, offset)| offset))
     }
 
     /// The topic; None for a record that came on a subject.
@@ -270,5 +295,33 @@ impl<'a> Record<'a> {
             let name = str::from_utf8(chunk.slice(name)).expect("pushed as a str");
             (name, chunk.slice(value))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_a_stream_keeps_its_number_apart_from_its_place_also_when_it_is_copied() {
+        let consumer =
+            Arc::new(Partition { topic: "TICKS/bridge".to_owned(), number: 0, epoch: 1 });
+        let mut chunk = Chunk::with_capacity(0, 2, 0);
+        let index = chunk.partition(&consumer);
+        for (arrival, sequence) in [(7, 900), (8, 12)] {
+            let place = Some((index, arrival));
+            let record = NewRecord {
+                subject: "ticks",
+                place,
+                sequence: Some(sequence),
+                ..NewRecord::default()
+            };
+            chunk.push(record, []);
+        }
+        let copy = chunk.extract(&[1]);
+        for record in [chunk.record(1), copy.record(0)] {
+            assert_eq!(record.place().map(|(_, arrival)| arrival), Some(8));
+            assert_eq!(record.offset(), Some(12));
+        }
     }
 }

@@ -12,8 +12,11 @@
 //!                 \--> notes ------------> watch -------> Connection, Closed; observed
 //! ```
 
+mod channels;
+mod fence;
 mod link;
 mod losses;
+mod missing;
 mod options;
 pub mod probe;
 mod reader;
@@ -79,8 +82,9 @@ pub async fn start(
     let mut readers = JoinSet::new();
     for wish in wishes {
         let name = format!("data-bridge {instance} {}", wish.role);
+        let commands = 2 * wish.patterns.len() + 64; // all that subscribing takes
         let (options, notes) =
-            options::connect_options(config, &name, &wish, capacity, &port, &changed).await?;
+            options::connect_options(config, &name, commands, capacity, &port, &changed).await?;
         let client = options
             .connect(options::server_addresses(config)?)
             .await
@@ -91,7 +95,7 @@ pub async fn start(
         readers.spawn(reader.run(Arc::clone(&undrained)));
     }
     let mut tasks = JoinSet::new();
-    tasks.spawn(watch(Watch::new(links, port), changed, readers));
+    tasks.spawn(watch(Watch::new(links, port, "NATS"), changed, readers));
     Ok(Running { tasks })
 }
 

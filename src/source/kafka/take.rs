@@ -68,11 +68,11 @@ impl Filling {
 /// Puts a record into a chunk; `index` is its partition's there.
 pub(super) fn copy(chunk: &mut Chunk, index: u32, message: &BorrowedMessage<'_>) {
     let record = NewRecord {
-        subject: "",
         place: Some((index, message.offset())),
         timestamp: message.timestamp().to_millis(),
         key: message.key(),
         payload: message.payload(),
+        ..NewRecord::default()
     };
     let Some(headers) = message.headers() else {
         chunk.push(record, []);

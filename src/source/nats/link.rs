@@ -166,13 +166,15 @@ impl Link {
 pub(super) struct Watch {
     links: Vec<Link>,
     port: SourcePort,
+    /// The source's name for people.
+    label: &'static str,
     told: Option<Result<(), String>>,
     log_again: Instant,
 }
 
 impl Watch {
-    pub(super) fn new(links: Vec<Link>, port: SourcePort) -> Self {
-        Self { links, port, told: None, log_again: Instant::now() }
+    pub(super) fn new(links: Vec<Link>, port: SourcePort, label: &'static str) -> Self {
+        Self { links, port, label, told: None, log_again: Instant::now() }
     }
 
     /// Tells what has changed.
@@ -211,11 +213,11 @@ impl Watch {
         match state {
             Ok(()) if new => {
                 self.log_again = now;
-                tracing::info!(connections = self.links.len(), "NATS connected");
+                tracing::info!(connections = self.links.len(), "{} connected", self.label);
             }
             Err(error) if now >= self.log_again => {
                 self.log_again = now + LOG_EVERY;
-                tracing::warn!(%error, "NATS connection failed; trying again");
+                tracing::warn!(%error, "{} connection failed; trying again", self.label);
             }
             _ => {}
         }

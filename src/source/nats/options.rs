@@ -13,7 +13,6 @@ use secrecy::ExposeSecret as _;
 use tokio::sync::Notify;
 
 use super::link::Notes;
-use super::subscriptions::Wish;
 use crate::config::{Nats, NatsAuth, Tls};
 use crate::source::SourcePort;
 
@@ -40,11 +39,12 @@ fn server(url: &str) -> anyhow::Result<ServerAddr> {
     Ok(address)
 }
 
-/// The options of one connection, and the notes that its callbacks take.
+/// The options of one connection, and the notes that its callbacks take. A subscription may hold
+/// `capacity` messages; `commands` may wait for a server that is down, without our waiting too.
 pub(super) async fn connect_options(
     config: &Nats,
     name: &str,
-    wish: &Wish,
+    commands: usize,
     capacity: usize,
     port: &SourcePort,
     changed: &Arc<Notify>,
@@ -55,8 +55,7 @@ pub(super) async fn connect_options(
         .name(name)
         .retry_on_initial_connect()
         .subscription_capacity(capacity)
-        // subscribing must not wait for a server that is down
-        .client_capacity(2 * wish.patterns.len() + 64)
+        .client_capacity(commands)
         .ping_interval(PING_EVERY)
         .reconnect_delay_callback(reconnect_delay)
         .event_callback(move |event| {

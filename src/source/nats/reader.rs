@@ -4,18 +4,18 @@
 //! client drops. It waits for the pipeline only when the bounded channel to it is full.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use async_nats::Client;
 use async_nats::connection::State;
-use async_nats::{Client, Subscriber};
-use futures_util::future::BoxFuture;
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::FutureExt as _;
 use tokio::sync::mpsc::OwnedPermit;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
+use super::fence::Fence;
 use super::link::Notes;
-use super::losses::Losses;
+use super::missing::Missing;
 use super::subscriptions::Subscriptions;
 use crate::source::{SourceEvent, SourceId, SourcePort, Stage};
 
@@ -44,17 +44,10 @@ pub(super) struct Reader {
     notes: Arc<Notes>,
     subscriptions: Subscriptions,
     port: SourcePort,
-    losses: Losses,
+    missing: Missing,
     tick: Interval,
-    /// Outstanding while the client has not answered.
-    question: Option<BoxFuture<'static, u64>>,
-    /// So many messages were counted when the client was asked; to be settled when all channels
-    /// are empty.
-    answered: Option<u64>,
-    /// Lost, not yet reported.
-    lost: u64,
-    /// Sent when draining, not yet back.
-    fence: Option<Subscriber>,
+    /// Sent when draining.
+    fence: Fence,
     drained: bool,
 }
 
@@ -68,16 +61,13 @@ impl Reader {
         let mut tick = tokio::time::interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
+            missing: Missing::new(client.clone()),
             client,
             notes,
             subscriptions,
             port,
-            losses: Losses::default(),
             tick,
-            question: None,
-            answered: None,
-            lost: 0,
-            fence: None,
+            fence: Fence::default(),
             drained: false,
         }
     }
@@ -103,9 +93,10 @@ impl Reader {
     }
 
     async fn select(&mut self) -> Action {
-        let Self { port, subscriptions, tick, question, lost, .. } = self;
+        let Self { port, subscriptions, tick, missing, .. } = self;
+        let any_missing = missing.is_any();
         let hand = async {
-            if *lost == 0 {
+            if !any_missing {
                 subscriptions.ready().await;
             }
             port.events.clone().reserve_owned().await
@@ -117,25 +108,23 @@ impl Reader {
                 Err(_) => Action::Gone,
             },
             _ = tick.tick() => Action::Look,
-            in_messages = answer(question) => Action::Answered(in_messages),
+            in_messages = missing.answer() => Action::Answered(in_messages),
             permit = hand => permit.map_or(Action::Gone, Action::Hand),
         }
     }
 
     async fn apply(&mut self, action: Action) {
         match action {
-            Action::Look => self.ask(),
+            Action::Look => self.missing.ask(),
             Action::Answered(in_messages) => {
-                self.question = None;
-                self.answered = Some(in_messages);
+                self.missing.answered(in_messages);
                 // nothing there: settle now, nobody else will
                 if self.subscriptions.ready().now_or_never().is_none() {
-                    self.settle();
+                    self.missing.settle(&mut self.fence);
                 }
             }
-            Action::Hand(permit) if self.lost > 0 => {
-                let lost = std::mem::take(&mut self.lost);
-                permit.send((self.port.id, SourceEvent::DroppedByClient(lost)));
+            Action::Hand(permit) if self.missing.is_any() => {
+                permit.send((self.port.id, SourceEvent::DroppedByClient(self.missing.take())));
             }
             Action::Hand(permit) => self.hand(permit).await,
             Action::Stage(_) | Action::Gone => {}
@@ -144,40 +133,13 @@ impl Reader {
 
     async fn hand(&mut self, permit: Permit) {
         let taken = self.subscriptions.take().await;
-        self.losses.took(taken.messages);
+        self.missing.took(taken.messages);
         if !taken.chunk.is_empty() {
             permit.send((self.port.id, SourceEvent::Records(taken.chunk)));
         }
         if taken.emptied {
-            self.settle();
+            self.missing.settle(&mut self.fence);
         }
-    }
-
-    /// Asks the client to answer, if messages are missing. `flush` is no round trip to the server,
-    /// but it is a command, and the client takes commands only between messages.
-    fn ask(&mut self) {
-        let in_messages = self.in_messages();
-        if self.question.is_none() && self.answered.is_none() && self.losses.suspects(in_messages) {
-            let client = self.client.clone();
-            self.question = Some(Box::pin(async move {
-                if client.flush().await.is_err() {
-                    tracing::debug!("the NATS client has ended");
-                }
-                in_messages
-            }));
-        }
-    }
-
-    /// Every channel is empty.
-    fn settle(&mut self) {
-        if let Some(in_messages) = self.answered.take() {
-            self.look_for_fence();
-            self.lost += self.losses.settle(in_messages);
-        }
-    }
-
-    fn in_messages(&self) -> u64 {
-        self.client.statistics().in_messages.load(Ordering::Acquire)
     }
 
     /// Ends the subscriptions and hands over what the server had delivered by then.
@@ -188,8 +150,6 @@ impl Reader {
             tracing::warn!("what NATS had delivered could not be handed over in time");
         }
         self.subscriptions.close();
-        self.question = None;
-        self.answered = None;
         self.report_rest().await;
     }
 
@@ -198,18 +158,18 @@ impl Reader {
     async fn hand_over_rest(&mut self) {
         if self.connected() {
             self.subscriptions.end().await;
-            self.send_fence().await;
+            self.fence.send(&self.client).await;
         }
-        while let Some(fence) = &mut self.fence {
+        while self.fence.is_out() {
             let room = async {
                 self.subscriptions.ready().await;
                 self.port.events.clone().reserve_owned().await
             };
             tokio::select! {
                 biased;
-                back = fence.next() => match back {
-                    Some(_) => self.fence_is_back(),
-                    None => break,
+                back = self.fence.back() => match back {
+                    true => self.missing.took(1),
+                    false => break,
                 },
                 _ = self.tick.tick() => if self.notes.fence_refused() || !self.connected() {
                     break;
@@ -228,50 +188,16 @@ impl Reader {
         }
     }
 
-    /// A message to ourselves. When we may not send or receive it, the server's refusal is as good.
-    async fn send_fence(&mut self) {
-        let inbox = self.client.new_inbox();
-        if let Ok(subscriber) = self.client.subscribe(inbox.clone()).await {
-            self.fence = Some(subscriber);
-        }
-        if self.client.publish(inbox, bytes::Bytes::new()).await.is_err() {
-            self.fence = None;
-        }
-    }
-
-    /// It is one of the messages that the client counts, and no record.
-    fn fence_is_back(&mut self) {
-        self.fence = None;
-        self.losses.took(1);
-    }
-
-    /// It may come after the drain was given up.
-    fn look_for_fence(&mut self) {
-        let back = self.fence.as_mut().and_then(|fence| fence.next().now_or_never());
-        if let Some(Some(_)) = back {
-            self.fence_is_back();
-        }
-    }
-
     fn connected(&self) -> bool {
         self.client.connection_state() == State::Connected
     }
 
     /// What was counted, and will never be taken any more.
     async fn report_rest(&mut self) {
-        let in_messages = self.in_messages();
-        self.look_for_fence();
-        self.lost += self.losses.settle(in_messages);
-        if self.lost > 0 {
-            let lost = std::mem::take(&mut self.lost);
+        self.missing.settle_rest(&mut self.fence);
+        if self.missing.is_any() {
+            let lost = self.missing.take();
             super::send(&self.port, SourceEvent::DroppedByClient(lost)).await;
         }
-    }
-}
-
-async fn answer(question: &mut Option<BoxFuture<'static, u64>>) -> u64 {
-    match question {
-        Some(question) => question.await,
-        None => std::future::pending().await,
     }
 }

@@ -5,20 +5,19 @@
 //! several times). So nothing may be skipped here but what another *group* brings. Must never
 //! wait for more than the first message: what is ready is taken, up to a bound.
 
-use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use anyhow::Context as _;
-use async_nats::{Client, Message, Subscriber};
-use futures_util::Stream as _;
+use async_nats::{Client, Message};
 
+use super::channels::Channels;
 use crate::record::{Chunk, NewRecord};
 use crate::subject::SubjectPattern;
 
 /// One chunk takes at most so many records (as one poll of Kafka does) …
-const CHUNK_RECORDS: usize = 1_000;
+pub(super) const CHUNK_RECORDS: usize = 1_000;
 /// … and, in bytes, so much; one larger message still goes through.
-const CHUNK_BYTES: usize = 1 << 20;
+pub(super) const CHUNK_BYTES: usize = 1 << 20;
 
 /// What one connection shall bring.
 #[derive(Debug)]
@@ -31,19 +30,11 @@ pub(super) struct Wish {
     pub elsewhere: Vec<SubjectPattern>,
 }
 
-#[derive(Debug)]
-struct Subscription {
-    subscriber: Subscriber,
-    ended: bool,
-}
-
 /// The subscriptions of one connection.
 #[derive(Debug)]
 pub(super) struct Subscriptions {
-    all: Vec<Subscription>,
+    channels: Channels,
     elsewhere: Vec<SubjectPattern>,
-    /// Where the next turn begins, so that a busy subject starves no other.
-    turn: usize,
     /// Taken out of the channels, not yet in a chunk. Reused.
     waiting: Vec<Message>,
     waiting_bytes: usize,
@@ -64,16 +55,16 @@ pub(super) struct Taken {
 impl Subscriptions {
     pub(super) async fn open(client: &Client, wish: Wish) -> anyhow::Result<Self> {
         let Wish { queue_group, patterns, elsewhere, .. } = wish;
-        let mut all = Vec::with_capacity(patterns.len());
+        let mut channels = Channels::default();
         for pattern in patterns {
             let subscriber = client
                 .queue_subscribe(pattern.as_str().to_owned(), queue_group.clone())
                 .await
                 .with_context(|| format!("subscribing to {pattern} in group {queue_group:?}"))?;
-            all.push(Subscription { subscriber, ended: false });
+            channels.push(subscriber);
         }
         let waiting = Vec::with_capacity(CHUNK_RECORDS);
-        Ok(Self { all, elsewhere, turn: 0, waiting, waiting_bytes: 0, skipped: 0 })
+        Ok(Self { channels, elsewhere, waiting, waiting_bytes: 0, skipped: 0 })
     }
 
     /// Waits until there is something to take. Loses nothing when it is dropped.
@@ -106,35 +97,18 @@ impl Subscriptions {
 
     /// Takes from the channels until `messages` were taken or every channel is empty, which it returns.
     fn poll_fill(&mut self, cx: &mut Context<'_>, messages: usize) -> bool {
-        let count = self.all.len();
-        for step in 0..count {
-            let index = (self.turn + step) % count;
-            loop {
-                if self.taken() >= messages || self.waiting_bytes >= CHUNK_BYTES {
-                    self.turn = (index + 1) % count;
-                    return false;
-                }
-                let subscription = &mut self.all[index];
-                if subscription.ended {
-                    break;
-                }
-                match Pin::new(&mut subscription.subscriber).poll_next(cx) {
-                    Poll::Ready(Some(message)) => self.took(message),
-                    Poll::Ready(None) => subscription.ended = true,
-                    Poll::Pending => break,
+        let Self { channels, elsewhere, waiting, waiting_bytes, skipped } = self;
+        channels.poll_each(cx, |taken| {
+            if let Some((_, message)) = taken {
+                if elsewhere.iter().any(|other| other.matches(&message.subject)) {
+                    *skipped += 1;
+                } else {
+                    *waiting_bytes += message.length;
+                    waiting.push(message);
                 }
             }
-        }
-        true
-    }
-
-    fn took(&mut self, message: Message) {
-        if self.elsewhere.iter().any(|other| other.matches(&message.subject)) {
-            self.skipped += 1;
-        } else {
-            self.waiting_bytes += message.length;
-            self.waiting.push(message);
-        }
+            waiting.len() + *skipped < messages && *waiting_bytes < CHUNK_BYTES
+        })
     }
 
     /// Copies out what waits: a payload would keep a read buffer of 64 KiB alive.
@@ -142,43 +116,33 @@ impl Subscriptions {
         let now = jiff::Timestamp::now().as_millisecond();
         let mut chunk = Chunk::with_capacity(now, self.waiting.len(), self.waiting_bytes);
         for message in self.waiting.drain(..) {
-            let record = NewRecord {
-                subject: &message.subject,
-                payload: Some(&message.payload),
-                ..NewRecord::default()
-            };
-            let headers = message.headers.iter().flat_map(async_nats::HeaderMap::iter);
-            let headers = headers.flat_map(|(name, values)| {
-                let name: &str = name.as_ref();
-                values.iter().map(move |value| (name, value.as_str().as_bytes()))
-            });
-            chunk.push(record, headers);
+            push(&mut chunk, &message, NewRecord::default());
         }
         self.waiting_bytes = 0;
         chunk
     }
 
-    /// Asks the server to deliver no more, while what is on its way still gets into the channels.
-    ///
-    /// The client's own `drain` and `unsubscribe` throw away what arrives before the server has
-    /// read them. With a maximum the client keeps the subscription until that many have come; the
-    /// server reads a maximum of more than nine digits as none at all and ends it at once. (One
-    /// that took it literally would go on delivering until [`Self::close`]: counted, not lost
-    /// silently.)
+    /// Asks the server to deliver no more; see [`Channels::end`].
     pub(super) async fn end(&mut self) {
-        for subscription in &mut self.all {
-            if let Err(error) = subscription.subscriber.unsubscribe_after(u64::MAX).await {
-                tracing::debug!(%error, "the NATS client has ended");
-            }
-        }
+        self.channels.end().await;
     }
 
     /// Ends them. What waits here was not handed over, and is not going to be.
     pub(super) fn close(&mut self) {
-        self.all.clear();
-        self.turn = 0;
+        self.channels.close();
         self.waiting.clear();
         self.waiting_bytes = 0;
         self.skipped = 0;
     }
+}
+
+/// Copies a message into the chunk; `record` says what else is known of it.
+pub(super) fn push(chunk: &mut Chunk, message: &Message, record: NewRecord<'_>) {
+    let record = NewRecord { subject: &message.subject, payload: Some(&message.payload), ..record };
+    let headers = message.headers.iter().flat_map(async_nats::HeaderMap::iter);
+    let headers = headers.flat_map(|(name, values)| {
+        let name: &str = name.as_ref();
+        values.iter().map(move |value| (name, value.as_str().as_bytes()))
+    });
+    chunk.push(record, headers);
 }
