@@ -9,16 +9,16 @@
 //! 1. status `draining`, `/readyz` 503
 //! 2. paused sources are resumed, for real, logged `for shutdown`: clients leave in a clean state,
 //!    and nothing that NATS had delivered is thrown away
-//! 3. Kafka gets no more credits
+//! 3. Kafka and JetStream get no more credits
 //! 4. core NATS hands over what was delivered, for at most 2 s; beyond the cap it is counted
 //! 5. every batch is cut; retries stay alive
 //! 6. wait until nothing is held, at most `shutdown.grace` with what follows
 //! 7. final commit, synchronous
-//! 8. the group is left, the clients are closed
+//! 8. the group is left, what JetStream still sends is given back, the clients are closed
 //! 9. HTTP last, so that the drain can be watched
 //!
 //! Past the grace period, or at a second signal: stop at once, log what was abandoned, what of it
-//! comes again (Kafka) and what is lost (core NATS, counted), exit 1. Steps 1 to 7 are taken in
+//! comes again (Kafka, JetStream) and what is lost (core NATS, counted), exit 1. Steps 1 to 7 are taken in
 //! `pipeline/drain.rs`, which owns the state that they are about.
 
 use std::process::ExitCode;
@@ -31,7 +31,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, DeadLetters};
+use crate::config::{Config, DeadLetters, Route};
 use crate::credits::Credits;
 use crate::dead_letter::{Destination, WithLetters};
 use crate::http::{self, Access, HttpState, Limits};
@@ -183,6 +183,7 @@ struct Sources {
 struct Running {
     kafka: Option<kafka::Running>,
     nats: Option<nats::Running>,
+    jetstream: Option<nats::Running>,
 }
 
 impl Sources {
@@ -203,16 +204,29 @@ impl Sources {
             let running = kafka::start(kafka, &config.instance, &topics, port, credits, limits)?;
             sources.running.kafka = Some(running);
         }
-        let (others, system) = subjects(config)?;
-        let subscribes = !others.is_empty() || !system.is_empty();
-        if let Some(nats) = config.nats.as_ref().filter(|_| subscribes) {
+        if let Some(nats) = config.nats.as_ref().filter(|_| config.has_core_nats()) {
             let id = SourceId(sources.handles.len());
             let (handle, port) = source::connect(id, "nats", Delivery::Pushed, events.clone());
             sources.handles.push(handle);
+            let (others, system) = subjects(config)?;
             let capacity = nats::SUBSCRIPTION_CAPACITY;
             let running =
                 nats::start(nats, &config.instance, &others, &system, port, capacity).await?;
             sources.running.nats = Some(running);
+        }
+        if let Some(nats) = &config.nats
+            && let Some(settings) = &nats.jetstream
+        {
+            let id = SourceId(sources.handles.len());
+            let (handle, port) = source::connect(id, "jetstream", Delivery::Pulled, events.clone());
+            sources.handles.push(handle);
+            let takes = |route: &Route| Some((route.name.clone(), route.jetstream.clone()?));
+            let routes = config.routes.iter().filter_map(takes);
+            let credits = Arc::clone(credits);
+            let running =
+                nats::jetstream::start(nats, settings, &config.instance, routes, port, credits)
+                    .await?;
+            sources.running.jetstream = Some(running);
         }
         Ok(sources)
     }
@@ -229,10 +243,11 @@ impl Running {
             tracing::error!("Kafka: {error:#}");
             closed = false;
         }
-        if let Some(nats) = self.nats {
+        for (label, nats) in [("NATS", self.nats), ("JetStream", self.jetstream)] {
+            let Some(nats) = nats else { continue };
             let joined = tokio::time::timeout_at(deadline, nats.join()).await;
-            if let Err(error) = joined.context("the NATS client did not close in time").flatten() {
-                tracing::error!("NATS: {error:#}");
+            if let Err(error) = joined.context("the client did not close in time").flatten() {
+                tracing::error!("{label}: {error:#}");
                 closed = false;
             }
         }

@@ -12,6 +12,7 @@ mod check;
 mod columns;
 mod connection;
 mod env;
+mod jetstream;
 mod kafka_client;
 mod later;
 mod layers;
@@ -20,6 +21,7 @@ mod load;
 mod print;
 mod problem;
 mod raw;
+mod raw_jetstream;
 mod raw_letters;
 mod raw_route;
 mod route;
@@ -42,6 +44,7 @@ pub use self::problem::ConfigError;
 pub use self::schema::json_schema;
 pub use self::secret::read_secret;
 use crate::decode::{self, Mapping};
+use crate::subject::SubjectPattern;
 
 /// The whole configuration, valid.
 #[derive(Debug, Clone)]
@@ -61,6 +64,14 @@ pub struct Config {
     pub routes: Vec<Route>,
     pub shutdown: Shutdown,
     pub http: Http,
+}
+
+impl Config {
+    /// Whether any route takes records by core NATS.
+    #[must_use]
+    pub fn has_core_nats(&self) -> bool {
+        self.nats.is_some() && self.routes.iter().any(|route| !route.nats_subjects.is_empty())
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -117,6 +128,46 @@ pub struct Nats {
     pub queue_group: String,
     pub auth: NatsAuth,
     pub tls: Option<Tls>,
+    pub jetstream: Option<JetStream>,
+}
+
+/// NATS without loss.
+#[derive(Debug, Clone)]
+pub struct JetStream {
+    pub ack_wait: Duration,
+    /// records, of one consumer over all instances
+    pub max_ack_pending: usize,
+    /// Records asked for at a time, of one consumer.
+    pub batch: usize,
+    /// Bytes on their way, of one consumer.
+    pub prefetch_bytes: usize,
+    /// Deliveries after which a record becomes a dead letter.
+    pub max_deliver: u64,
+    pub ack: Ack,
+    pub double_ack: bool,
+    pub deliver: Deliver,
+    pub api: JetStreamApi,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ack {
+    Each,
+    All,
+}
+
+/// Where a new consumer begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deliver {
+    All,
+    New,
+}
+
+/// Where JetStream's API is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JetStreamApi {
+    Default,
+    Domain(String),
+    Prefix(String),
 }
 
 #[derive(Debug, Clone)]
@@ -228,8 +279,19 @@ pub struct Route {
     pub kafka_topics: Vec<String>,
     /// Subjects, with `*` and `>`.
     pub nats_subjects: Vec<String>,
+    pub jetstream: Option<JetStreamRoute>,
     pub class: String,
     pub action: Action,
+}
+
+/// What a route takes by JetStream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JetStreamRoute {
+    /// Disjoint.
+    pub subjects: Vec<SubjectPattern>,
+    /// Found by the subjects if it is not given.
+    pub stream: Option<String>,
+    pub consumer: String,
 }
 
 #[derive(Debug, Clone)]

@@ -2,11 +2,14 @@
 //!
 //! A source reserves credits before it takes records, and hands them over with the records. The
 //! count of what is used covers everything held and everything reserved, so the cap holds at any
-//! rate. Owns that one count; knows no source and no sink.
+//! rate. Owns that one count; knows no source and no sink. A thread waits for credits by
+//! [`Credits::wait`], a task by [`Credits::freed`].
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
+
+use tokio::sync::Notify;
 
 /// Shared between the pipeline, which settles, and the threads of the pulled sources, which ask.
 #[derive(Debug)]
@@ -20,6 +23,7 @@ pub struct Credits {
     open: AtomicUsize,
     waiting: Mutex<usize>,
     freed: Condvar,
+    freed_for_task: Notify,
 }
 
 impl Credits {
@@ -32,6 +36,7 @@ impl Credits {
             open: AtomicUsize::new(1),
             waiting: Mutex::new(0),
             freed: Condvar::new(),
+            freed_for_task: Notify::new(),
         }
     }
 
@@ -96,6 +101,15 @@ impl Credits {
         if *self.waiting.lock().expect("no panic while held") > 0 {
             self.freed.notify_all();
         }
+        // Kept for the one task that may be just about to wait.
+        self.freed_for_task.notify_one();
+    }
+
+    /// Waits until credits were given back since the last wait; for one task. It counts among those
+    /// that wait until it is dropped.
+    pub async fn freed(&self) {
+        let _waiting = Waiting::begin(&self.waiting);
+        self.freed_for_task.notified().await;
     }
 
     /// Blocks the calling thread until credits were given back or `timeout` has passed.
@@ -105,5 +119,21 @@ impl Credits {
         let (mut waiting, _) =
             self.freed.wait_timeout(waiting, timeout).expect("no panic while held");
         *waiting -= 1;
+    }
+}
+
+/// Counts as waiting while it lives.
+struct Waiting<'a>(&'a Mutex<usize>);
+
+impl<'a> Waiting<'a> {
+    fn begin(waiting: &'a Mutex<usize>) -> Self {
+        *waiting.lock().expect("no panic while held") += 1;
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        *self.0.lock().expect("no panic while held") -= 1;
     }
 }

@@ -259,6 +259,7 @@ impl<S: Sink> Pipeline<S> {
     fn source_event(&mut self, source: SourceId, event: SourceEvent) {
         match event {
             SourceEvent::Records(chunk) => self.take(source, chunk),
+            SourceEvent::Poisoned { record, why } => self.take_poisoned(source, record, why),
             SourceEvent::Assigned(partitions) => self.assigned(source, partitions),
             SourceEvent::Revoked { partitions, deadline, answer } => {
                 self.revoked(source, &partitions, deadline, Some(answer));

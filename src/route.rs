@@ -29,6 +29,18 @@ const REMEMBERED_NAMES: usize = 10_000;
 struct Matcher {
     topics: Vec<TopicPattern>,
     subjects: Vec<SubjectPattern>,
+    /// Its consumer in JetStream.
+    consumer: Option<String>,
+}
+
+impl Matcher {
+    /// A partition of JetStream is called `STREAM/CONSUMER`; no topic has a `/` in it.
+    fn takes_topic(&self, topic: &str) -> bool {
+        match topic.split_once('/') {
+            Some((_, consumer)) => self.consumer.as_deref() == Some(consumer),
+            None => self.topics.iter().any(|pattern| pattern.matches(topic)),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -71,9 +83,9 @@ impl Router {
         }
     }
 
-    /// The route that takes the records of this topic.
+    /// The route that takes the records of this topic, or of this consumer of JetStream.
     pub fn route_of_topic(&mut self, topic: &str) -> Option<RouteId> {
-        let find = |matcher: &Matcher| matcher.topics.iter().any(|p| p.matches(topic));
+        let find = |matcher: &Matcher| matcher.takes_topic(topic);
         remembered(&mut self.topics, topic, || first(&self.matchers, find))
     }
 }
@@ -90,10 +102,12 @@ fn matcher(route: &config::Route) -> anyhow::Result<Matcher> {
     let subject = |pattern: &String| {
         pattern.parse().with_context(|| format!("route `{}`: subject `{pattern}`", route.name))
     };
-    Ok(Matcher {
-        topics: route.kafka_topics.iter().map(topic).collect::<anyhow::Result<_>>()?,
-        subjects: route.nats_subjects.iter().map(subject).collect::<anyhow::Result<_>>()?,
-    })
+    let topics = route.kafka_topics.iter().map(topic).collect::<anyhow::Result<_>>()?;
+    let subjects = route.nats_subjects.iter().map(subject);
+    let mut subjects = subjects.collect::<anyhow::Result<Vec<SubjectPattern>>>()?;
+    subjects.extend(route.jetstream.iter().flat_map(|jetstream| jetstream.subjects.clone()));
+    let consumer = route.jetstream.as_ref().map(|jetstream| jetstream.consumer.clone());
+    Ok(Matcher { topics, subjects, consumer })
 }
 
 fn first(matchers: &[Matcher], find: impl Fn(&Matcher) -> bool) -> Option<RouteId> {

@@ -40,7 +40,8 @@ pub enum Delivery {
 /// What the pipeline wants of a source. Levels, not edges.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Wanted {
-    /// The client itself shall be paused (Kafka: `pause()` on all assigned partitions).
+    /// The client itself shall be paused (Kafka: `pause()` on all assigned partitions; JetStream:
+    /// nothing is asked for).
     pub native_pause: bool,
     /// While the source as a whole is not paused: take nothing of these topics. Their table is
     /// broken, and holds all that it may. What was taken already is handed over.
@@ -70,6 +71,9 @@ pub enum SourceEvent {
     Records(Chunk),
     /// These partitions are ours from here on, each under a new epoch.
     Assigned(Vec<Arc<Partition>>),
+    /// A record that was delivered so often that it seems to be what kills its readers: a dead
+    /// letter, and why. Like a chunk of one: in order, its credit reserved.
+    Poisoned { record: Chunk, why: String },
     /// These partitions go away. The pipeline cuts, waits until what they hold is durable or the
     /// deadline has passed, and answers with what to commit; then they are let go. Dropping the
     /// answer means: nothing to commit.
@@ -106,6 +110,8 @@ pub struct Observed {
     pub reconnects: AtomicU64,
     /// What the client dropped, in events that it reported (not records).
     pub slow_consumer_events: AtomicU64,
+    /// What a person has to do before some of the records can come, in words.
+    pub needs_person: std::sync::Mutex<Vec<String>>,
     /// Lag and committed offset per partition, for the metrics; replaced whole.
     pub partitions: std::sync::Mutex<Vec<PartitionObserved>>,
 }
@@ -123,7 +129,7 @@ pub struct PartitionObserved {
 /// The pipeline's end of a source.
 #[derive(Debug)]
 pub struct SourceHandle {
-    /// `kafka`, `nats`: the key under which it is reported.
+    /// `kafka`, `nats`, `jetstream`: the key under which it is reported.
     pub name: &'static str,
     pub delivery: Delivery,
     pub wanted: watch::Sender<Wanted>,
@@ -137,6 +143,7 @@ impl SourceHandle {
         match self.name {
             "kafka" => "Kafka",
             "nats" => "NATS",
+            "jetstream" => "JetStream",
             other => other,
         }
     }

@@ -282,10 +282,12 @@ impl Snapshot {
         let kafka = config.kafka.iter().map(|_| {
             ("kafka".to_owned(), source(Some(false), Some(0), |r| !r.kafka_topics.is_empty()))
         });
-        let nats = config
-            .nats
-            .iter()
-            .map(|_| ("nats".to_owned(), source(None, None, |r| !r.nats_subjects.is_empty())));
+        let pushes = config.has_core_nats().then_some(());
+        let nats = pushes
+            .map(|()| ("nats".to_owned(), source(None, None, |r| !r.nats_subjects.is_empty())));
+        let jetstream = config.nats.iter().filter_map(|nats| nats.jetstream.as_ref()).map(|_| {
+            ("jetstream".to_owned(), source(Some(false), Some(0), |r| r.jetstream.is_some()))
+        });
         let routes = config.routes.iter().map(|route| {
             // A `count` route waits for no table.
             let state = match route.action {
@@ -308,7 +310,7 @@ impl Snapshot {
                 .keys()
                 .map(|name| (name.clone(), WriterStatus::default()))
                 .collect(),
-            sources: kafka.chain(nats).collect(),
+            sources: kafka.chain(nats).chain(jetstream).collect(),
             routes: routes.collect(),
             ..Self::default()
         }

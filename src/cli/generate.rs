@@ -246,7 +246,13 @@ fn no_kafka() -> Kafka {
 }
 
 fn no_nats() -> Nats {
-    Nats { servers: Vec::new(), queue_group: String::new(), auth: NatsAuth::None, tls: None }
+    Nats {
+        servers: Vec::new(),
+        queue_group: String::new(),
+        auth: NatsAuth::None,
+        tls: None,
+        jetstream: None,
+    }
 }
 
 /// The progress: a bar on a terminal, a line every few seconds elsewhere, or nothing.

@@ -81,10 +81,6 @@ impl Check<'_> {
     }
 
     fn unknown(&mut self, path: &str, key: &str, schema: &Json, value: &Value) {
-        if let Some(text) = later::key(path) {
-            self.problems.bare(path, text);
-            return;
-        }
         let remedy = suggest::key(self.root, schema, key);
         let hide = suggest::looks_secret(key);
         let shown = if hide { HIDDEN.to_owned() } else { show(value) };

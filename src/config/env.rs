@@ -13,7 +13,6 @@ use serde_json::Value as Json;
 
 use super::check::expected;
 use super::kafka_client;
-use super::later;
 use super::problem::{Problems, join};
 use super::schema;
 use super::suggest;
@@ -101,8 +100,7 @@ fn target<'a>(root: &'a Json, tree: &Value, rest: &str) -> Result<Target<'a>, St
         }
         let Some(inner) = schema::property(schema, &key).filter(|_| !key.is_empty()) else {
             let written = join(&path.join("."), &key);
-            let remedy = later::key(&written)
-                .map_or_else(|| remedy(root, schema, &path, &key), str::to_owned);
+            let remedy = remedy(root, schema, &path, &key);
             return Err(format!("there is no key `{written}`; {remedy}"));
         };
         node = node.and_then(|node| super::problem::child(node, &key));

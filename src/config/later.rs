@@ -1,17 +1,6 @@
 //! What the design names and this version does not have: refused with a clear word, so that nobody
 //! relies on a key that does nothing.
 
-/// For a key that does not exist yet.
-pub(super) fn key(path: &str) -> Option<&'static str> {
-    match generic(path).as_str() {
-        "nats.jetstream" | "routes[].jetstream_subjects" => Some(
-            "JetStream is not available in this version; leave it out (nats_subjects subscribes \
-             to core NATS)",
-        ),
-        _ => None,
-    }
-}
-
 /// For a text that is not allowed yet.
 pub(super) fn value(path: &str, text: &str) -> Option<&'static str> {
     match (generic(path).as_str(), text) {

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::raw_jetstream::JetStream;
 use super::raw_letters::DeadLetters;
 use super::raw_route::Route;
 use super::units::{Secret, Size, Span};
@@ -66,7 +67,7 @@ pub(super) struct Backpressure {
     #[schemars(range(min = 1))]
     pub(super) resume_threshold: usize,
     /// Kafka and JetStream fill the buffer only so far. Default: `pause_threshold`, or midway
-    /// between the thresholds when core NATS is configured beside Kafka.
+    /// between the thresholds when a route has `nats_subjects` beside them.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub(super) pull_limit: Option<usize>,
@@ -161,6 +162,9 @@ pub(super) struct Nats {
     pub(super) nkey_file: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tls: Option<Tls>,
+    /// Leave the table out: no JetStream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) jetstream: Option<JetStream>,
 }
 
 impl Default for Nats {
@@ -176,6 +180,7 @@ impl Default for Nats {
             credentials_file: None,
             nkey_file: None,
             tls: None,
+            jetstream: None,
         }
     }
 }

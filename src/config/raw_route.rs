@@ -18,6 +18,15 @@ pub(super) struct Route {
     /// `*` stands for one token, `>` at the end for all the rest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) nats_subjects: Vec<String>,
+    /// Without loss, out of a stream; the same wildcards. None that `nats_subjects` overlap with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) jetstream_subjects: Vec<String>,
+    /// The stream. Default: the one that takes the subjects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) jetstream_stream: Option<String>,
+    /// The durable consumer, made if it is missing. Default: `QUEUE_GROUP-ROUTE`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) jetstream_consumer: Option<String>,
     /// Any name; only `system` is special: never dropped.
     #[serde(default = "default_name")]
     pub(super) class: String,

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use regex::Regex;
 
 use super::columns;
+use super::jetstream;
 use super::problem::Problems;
 use super::raw_route::{self, Format};
 use super::suggest;
-use super::{Action, InsertAction, Route, RouteFormat, Writer};
+use super::{Action, InsertAction, JetStreamRoute, Route, RouteFormat, Writer};
 use crate::subject::SubjectPattern;
 
 /// Kafka's limit on the name of a topic.
@@ -16,6 +17,7 @@ const TOPIC_CHARS: usize = 249;
 
 pub(super) fn routes(
     raw: &[raw_route::Route],
+    group: &str,
     writers: &BTreeMap<String, Writer>,
     problems: &mut Problems,
 ) -> Vec<Route> {
@@ -25,7 +27,7 @@ pub(super) fn routes(
         problems.bare("routes", text);
     }
     let mut names = BTreeSet::new();
-    let mut routes = Vec::new();
+    let (mut routes, mut by_jetstream) = (Vec::new(), Vec::new());
     for (index, route) in raw.iter().enumerate() {
         let key = format!("routes[{index}]");
         if route.name.trim().is_empty() {
@@ -36,14 +38,18 @@ pub(super) fn routes(
         }
         matching(&key, route, problems);
         unreachable(&key, route, &raw[..index], problems);
-        routes.extend(one(&key, route, writers, problems));
+        let jetstream = jetstream::route(&key, route, group, problems);
+        by_jetstream.push(jetstream.clone());
+        routes.extend(one(&key, route, jetstream, writers, problems));
     }
+    jetstream::disjoint(raw, &by_jetstream, problems);
     routes
 }
 
 fn one(
     key: &str,
     raw: &raw_route::Route,
+    jetstream: Option<JetStreamRoute>,
     writers: &BTreeMap<String, Writer>,
     problems: &mut Problems,
 ) -> Option<Route> {
@@ -61,6 +67,7 @@ fn one(
         name: raw.name.clone(),
         kafka_topics: raw.kafka_topics.clone(),
         nats_subjects: raw.nats_subjects.clone(),
+        jetstream,
         class: raw.class.clone(),
         action,
     })
@@ -138,8 +145,10 @@ pub(super) fn is_identifier(name: &str) -> bool {
 
 /// What a route takes.
 fn matching(key: &str, raw: &raw_route::Route, problems: &mut Problems) {
-    if raw.kafka_topics.is_empty() && raw.nats_subjects.is_empty() {
-        let text = "takes no records; give kafka_topics or nats_subjects";
+    let subjects =
+        [("nats_subjects", &raw.nats_subjects), ("jetstream_subjects", &raw.jetstream_subjects)];
+    if raw.kafka_topics.is_empty() && subjects.iter().all(|(_, subjects)| subjects.is_empty()) {
+        let text = "takes no records; give kafka_topics or nats_subjects or jetstream_subjects";
         problems.bare(key, text);
     }
     for (index, topic) in raw.kafka_topics.iter().enumerate() {
@@ -147,9 +156,11 @@ fn matching(key: &str, raw: &raw_route::Route, problems: &mut Problems) {
             problems.text(&format!("{key}.kafka_topics[{index}]"), topic, wrong);
         }
     }
-    for (index, subject) in raw.nats_subjects.iter().enumerate() {
-        if let Some(wrong) = wrong_subject(subject) {
-            problems.text(&format!("{key}.nats_subjects[{index}]"), subject, wrong);
+    for (name, subjects) in subjects {
+        for (index, subject) in subjects.iter().enumerate() {
+            if let Some(wrong) = wrong_subject(subject) {
+                problems.text(&format!("{key}.{name}[{index}]"), subject, wrong);
+            }
         }
     }
 }

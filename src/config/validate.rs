@@ -11,6 +11,7 @@ use super::kafka_client;
 use super::letters;
 use super::problem::Problems;
 use super::raw::{self, OffsetReset, Raw};
+use super::raw_route;
 use super::route;
 use super::secret;
 use super::units::{Size, Span};
@@ -54,7 +55,8 @@ pub(super) fn build(raw: &Raw, problems: &mut Problems) -> Option<Config> {
         shutdown: Shutdown { grace: raw.shutdown.grace.0 },
         http: http(&raw.http, problems)?,
     };
-    let routes = route::routes(&raw.routes, &config.writers, problems);
+    let group = config.nats.as_ref().map_or("", |nats| &nats.queue_group);
+    let routes = route::routes(&raw.routes, group, &config.writers, problems);
     let config = Config { routes, ..config };
     sources_have_work(&config, problems);
     letters::no_loop(&config, problems);
@@ -76,8 +78,25 @@ fn sources_have_work(config: &Config, problems: &mut Problems) {
     if kafka && config.routes.iter().all(|route| route.kafka_topics.is_empty()) {
         problems.bare("kafka", idle("kafka", "kafka_topics"));
     }
-    if nats && config.routes.iter().all(|route| route.nats_subjects.is_empty()) {
+    let jetstream = config.routes.iter().find(|route| route.jetstream.is_some());
+    let idles = jetstream.is_none() && config.routes.iter().all(|r| r.nats_subjects.is_empty());
+    if nats && idles {
         problems.bare("nats", idle("nats", "nats_subjects"));
+    }
+    let Some(nats) = &config.nats else { return };
+    match (&nats.jetstream, jetstream) {
+        (Some(_), None) => {
+            problems.bare("nats.jetstream", idle("nats.jetstream", "jetstream_subjects"));
+        }
+        (None, Some(route)) => {
+            let text = format!(
+                "is missing, but the route \"{}\" has jetstream_subjects; an empty table \
+                 [nats.jetstream] is enough",
+                route.name
+            );
+            problems.bare("nats.jetstream", text);
+        }
+        _ => {}
     }
 }
 
@@ -144,8 +163,11 @@ fn backpressure(raw: &Raw, problems: &mut Problems) -> Backpressure {
         problems.push("backpressure.resume_threshold", resume, text);
     }
     let midway = usize::midpoint(pause, resume);
-    let both = raw.kafka.is_some() && raw.nats.is_some();
-    let pull_limit = b.pull_limit.unwrap_or(if both { midway } else { pause });
+    let nats = raw.nats.as_ref();
+    let pulls = raw.kafka.is_some() || nats.is_some_and(|nats| nats.jetstream.is_some());
+    let is_pushed = |route: &raw_route::Route| !route.nats_subjects.is_empty();
+    let pushed = nats.is_some() && raw.routes.iter().any(is_pushed);
+    let pull_limit = b.pull_limit.unwrap_or(if pulls && pushed { midway } else { pause });
     if b.pull_limit.is_some_and(|limit| limit <= resume || limit > max) {
         let text = format!(
             "must be above resume_threshold ({resume}) and at most max_buffer_size ({max}); leave \

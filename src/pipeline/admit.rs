@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Pipeline;
+use crate::batch::{LooseRow, Refused};
 use crate::ledger::{Slot, Ticket};
 use crate::record::{Chunk, Partition, Record};
 use crate::route::RouteId;
@@ -67,6 +68,25 @@ impl<S: Sink> Pipeline<S> {
         self.held += intake.admitted.len();
         self.peak_held = self.peak_held.max(self.held);
         self.buffer(chunk, &intake.admitted);
+    }
+
+    /// A record that its source calls poisoned: a dead letter, unless its route would not store it.
+    pub(super) fn take_poisoned(&mut self, source: SourceId, chunk: Chunk, why: String) {
+        if self.is_leaving() {
+            return self.take_too_late(source, &chunk);
+        }
+        let delivery = self.sources[source.0].handle.delivery;
+        let mut intake = Intake { source, delivery, credits: 1, last: None, admitted: Vec::new() };
+        self.sources[source.0].tally.received += 1;
+        self.take_record(&mut intake, 0, &chunk.record(0), 1);
+        self.credits.release(intake.credits);
+        if let Some(Admitted { ticket, route, bytes, .. }) = intake.admitted.pop() {
+            self.held += 1;
+            self.peak_held = self.peak_held.max(self.held);
+            self.bytes += bytes;
+            let row = LooseRow { chunk: Arc::new(chunk), index: 0, ticket, route };
+            self.dead_letter(row, Refused { reason: "delivered_too_often", error: why });
+        }
     }
 
     /// The final commit was asked for, and nothing can become durable any more: what was pulled

@@ -13,7 +13,7 @@ use crate::batch::{Letter, LooseRow, Refused};
 use crate::ledger::Slot;
 use crate::record::{Partition, Position, UnixMs};
 use crate::sink::Sink;
-use crate::source::SourceId;
+use crate::source::{Delivery, SourceId};
 use crate::status::RouteState;
 use crate::writer::CutReason;
 
@@ -228,7 +228,11 @@ impl<S: Sink> Pipeline<S> {
     pub(super) fn dropped_by_client(&mut self, source: SourceId, count: u64) {
         let source = &mut self.sources[source.0];
         source.tally.received += count;
-        source.tally.drop_records("unknown", "slow_consumer", count);
+        match source.handle.delivery {
+            // Not acknowledged, so they come again.
+            Delivery::Pulled => source.tally.released += count,
+            Delivery::Pushed => source.tally.drop_records("unknown", "slow_consumer", count),
+        }
         tracing::warn!(
             source = source.handle.name,
             count,

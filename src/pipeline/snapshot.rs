@@ -155,7 +155,7 @@ impl<S: Sink> Pipeline<S> {
         DeadLetterStatus { written: by_reason.values().sum(), by_reason, pending: table.rows() }
     }
 
-    /// What waits for a person, each once. Connections that fail are listed by their sources.
+    /// What waits for a person, each once.
     fn needs_person(&self) -> Vec<String> {
         let mut needs: Vec<String> = Vec::new();
         for table in &self.tables {
@@ -165,6 +165,10 @@ impl<S: Sink> Pipeline<S> {
                 let kind = if table.writer.is_some() { "table" } else { "dead letters," };
                 needs.push(format!("{kind} {}: {what}", table.name));
             }
+        }
+        for source in &self.sources {
+            let of_source = source.handle.observed.needs_person.lock();
+            needs.extend(of_source.expect("no panic while held").iter().cloned());
         }
         needs
     }

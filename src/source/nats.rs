@@ -14,6 +14,7 @@
 
 mod channels;
 mod fence;
+pub mod jetstream;
 mod link;
 mod losses;
 mod missing;

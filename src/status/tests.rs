@@ -104,6 +104,7 @@ fn config() -> Config {
         name: name.into(),
         kafka_topics: vec![],
         nats_subjects: vec![format!("{class}.>")],
+        jetstream: None,
         class: class.into(),
         action: Action::Count,
     };
@@ -127,6 +128,7 @@ fn config() -> Config {
             queue_group: "q".into(),
             auth: NatsAuth::None,
             tls: None,
+            jetstream: None,
         }),
         clickhouse: ClickHouse {
             url: "http://localhost:8123".into(),

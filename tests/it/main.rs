@@ -13,6 +13,7 @@ mod deploy;
 mod faults;
 mod fuzzed;
 mod histories;
+mod jetstream;
 mod lab;
 mod letters;
 mod nats_source;

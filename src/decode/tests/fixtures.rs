@@ -36,11 +36,11 @@ pub(super) fn chunk(payload: Option<&[u8]>) -> Chunk {
     let partition = Partition { topic: "candles".to_owned(), number: 3, epoch: 1 };
     let index = chunk.partition(&Arc::new(partition));
     let record = NewRecord {
-        subject: "",
         place: Some((index, 42)),
         timestamp: Some(1_600_000_000_456),
         key: Some(b"EUR\xff"),
         payload,
+        ..NewRecord::default()
     };
     chunk.push(record, [("trace", &b"abc"[..]), ("n", &b"7"[..])]);
     chunk

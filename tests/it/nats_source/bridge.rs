@@ -49,6 +49,7 @@ impl Setup {
             queue_group: "data-bridge".to_owned(),
             auth: NatsAuth::None,
             tls: None,
+            jetstream: None,
         };
         let (subjects, system) = (subjects.to_vec(), Vec::new());
         Self { nats, subjects, system, capacity: SUBSCRIPTION_CAPACITY, events: 64 }

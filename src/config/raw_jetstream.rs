@@ -1,0 +1,75 @@
+//! `[nats.jetstream]` as it is written.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::units::{Size, Span};
+
+/// NATS without loss: durable pull consumers, one a route that has `jetstream_subjects`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct JetStream {
+    /// A record that is not acknowledged is delivered again after this long. While the bridge holds
+    /// it, it says so every third of this; so only what a crashed instance held waits this long.
+    pub(super) ack_wait: Span,
+    /// Records that all instances together may hold of one consumer; beyond it the server waits.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub(super) max_ack_pending: usize,
+    /// Records asked for at a time, of one consumer; at most twice as many are on their way.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub(super) batch: usize,
+    /// Bytes that may be on their way, of one consumer.
+    pub(super) prefetch_bytes: Size,
+    /// A record that was delivered more often than this becomes a dead letter. Each crash while it
+    /// was held is a delivery more.
+    #[schemars(range(min = 2, max = 1_000_000))]
+    pub(super) max_deliver: u64,
+    /// How the consumers acknowledge.
+    pub(super) ack: Ack,
+    /// Waits for the server to confirm each acknowledgement: slower, and fewer records come again
+    /// after a crash of the server.
+    pub(super) double_ack: bool,
+    /// Where a consumer begins that does not exist yet.
+    pub(super) deliver: Deliver,
+    /// JetStream's domain, where the server has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) domain: Option<String>,
+    /// The API's prefix, where it comes from another account. Default: `$JS.API`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) api_prefix: Option<String>,
+}
+
+impl Default for JetStream {
+    fn default() -> Self {
+        Self {
+            ack_wait: Span::seconds(2 * 60),
+            max_ack_pending: 100_000,
+            batch: 1_000,
+            prefetch_bytes: Size::mib(16),
+            max_deliver: 20,
+            ack: Ack::Each,
+            double_ack: false,
+            deliver: Deliver::All,
+            domain: None,
+            api_prefix: None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Ack {
+    /// Record by record: instances may share a consumer.
+    Each,
+    /// One acknowledgement for all before it: cheaper, for one instance alone.
+    All,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Deliver {
+    /// With the oldest record of the stream.
+    All,
+    /// With what comes after it was made; what was there is never read.
+    New,
+}

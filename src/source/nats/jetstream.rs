@@ -1,0 +1,90 @@
+//! JetStream: NATS without loss. Durable pull consumers, one a route; the records are acknowledged
+//! when they are durable in ClickHouse, and not before.
+//!
+//! Shares with core NATS how it connects, how it reads, how it watches and how it counts what the
+//! client drops. Two connections: on one come the records, and on it their acknowledgements go; on
+//! the other JetStream is asked about streams and consumers, so that no flood holds that up and
+//! what is missing on the first can be counted exactly.
+//!
+//! ```text
+//! server ==> client task --> inboxes --> puller --> Records, Poisoned; asks for more with credits
+//!        <== acks, progress <-- outbox <-/     \--> questions about consumers (bind)
+//! ```
+
+mod bind;
+mod lane;
+mod outbox;
+mod puller;
+mod pulls;
+mod ranges;
+mod reply;
+mod unacked;
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use self::bind::Wish;
+use self::lane::Lane;
+use self::puller::Puller;
+use super::link::{Link, Watch};
+use super::{Running, options, watch};
+use crate::config::{self, JetStream, JetStreamRoute};
+use crate::credits::Credits;
+use crate::source::SourcePort;
+
+/// Commands that may wait while there is no connection; then acknowledgements wait outside.
+const COMMANDS: usize = 2_048;
+/// Beside records a channel carries what the server says of requests.
+const WORDS: usize = 1_024;
+
+/// Reads the streams of these routes, by name.
+///
+/// NATS may be down, and streams may be missing: that is visible in `observed`, and tried again for
+/// ever. What cannot get better by waiting (a file that is not there) is an error here.
+pub async fn start(
+    config: &config::Nats,
+    settings: &JetStream,
+    instance: &str,
+    routes: impl IntoIterator<Item = (String, JetStreamRoute)>,
+    port: SourcePort,
+    credits: Arc<Credits>,
+) -> anyhow::Result<Running> {
+    let changed = Arc::new(Notify::new());
+    // Two requests may be on their way, and as many again whose answers were given up.
+    let capacity = 4 * settings.batch + WORDS;
+    let (mut links, mut clients) = (Vec::new(), Vec::new());
+    for role in ["jetstream", "jetstream-control"] {
+        let name = format!("data-bridge {instance} {role}");
+        let (options, notes) =
+            options::connect_options(config, &name, COMMANDS, capacity, &port, &changed).await?;
+        let client =
+            options.connect(options::servers(config)?).await.context("connecting to NATS")?;
+        links.push(Link::new(client.clone(), Arc::clone(&notes)));
+        clients.push((client, notes));
+    }
+    let [(client, notes), (control, control_notes)] =
+        <[_; 2]>::try_from(clients).expect("two roles, two connections");
+    let context = bind::context(control, &settings.api);
+    let mut puller =
+        Puller::new(client.clone(), context, port.clone(), credits, settings.double_ack);
+    for (route, takes) in routes {
+        let inbox = client.new_inbox();
+        let answers = client.subscribe(format!("{inbox}.*")).await;
+        let answers = answers.with_context(|| format!("subscribing for route {route}"))?;
+        let wish = Wish { settings: settings.clone(), route, takes };
+        puller.add(Lane::new(wish, inbox, Instant::now()), answers);
+    }
+    let mut readers = JoinSet::new();
+    readers.spawn(async move {
+        puller.run().await;
+        notes.park();
+        control_notes.park();
+    });
+    let mut tasks = JoinSet::new();
+    tasks.spawn(watch(Watch::new(links, port, "JetStream"), changed, readers));
+    Ok(Running { tasks })
+}

@@ -1,0 +1,343 @@
+//! From what a route wants to its consumer: finds the stream, makes the consumer or takes the one
+//! that is there. Asks and answers; owns nothing. Never changes a consumer that exists.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use async_nats::Client;
+use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, pull};
+use async_nats::jetstream::context::{ContextBuilder, RequestErrorKind};
+use async_nats::jetstream::response::Response;
+use async_nats::jetstream::stream::ConsumerErrorKind;
+use async_nats::jetstream::{Context, ErrorCode, stream};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::config::{Ack, Deliver, JetStream, JetStreamApi, JetStreamRoute};
+
+/// For one question.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// What one route wants.
+#[derive(Debug, Clone)]
+pub(super) struct Wish {
+    pub(super) settings: JetStream,
+    pub(super) route: String,
+    pub(super) takes: JetStreamRoute,
+}
+
+/// A consumer to pull from.
+#[derive(Debug)]
+pub(super) struct Bound {
+    pub(super) consumer: Consumer<pull::Config>,
+    /// When its stream was made: another time is another stream, whose numbers begin anew. None
+    /// where it was not looked up again.
+    pub(super) stream_made: Option<i128>,
+}
+
+/// Why there is none. Both are tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unbound {
+    /// It passes by itself.
+    Later(String),
+    /// Somebody has to do something; what.
+    NeedsPerson(String),
+}
+
+pub(super) fn context(client: Client, api: &JetStreamApi) -> Context {
+    let builder = ContextBuilder::new().timeout(ANSWER_WITHIN);
+    match api {
+        JetStreamApi::Default => builder.build(client),
+        JetStreamApi::Domain(domain) => builder.domain(domain).build(client),
+        JetStreamApi::Prefix(prefix) => builder.api_prefix(prefix).build(client),
+    }
+}
+
+impl Wish {
+    /// The consumer; if there is none, it is made. `known_to` is the number up to which it is known
+    /// that everything was acknowledged, of the stream that was made then: a consumer that was
+    /// deleted goes on behind it.
+    pub(super) async fn bind(
+        self,
+        context: Context,
+        known_to: Option<(i128, u64)>,
+    ) -> Result<Bound, Unbound> {
+        let stream = self.stream(&context).await?;
+        let made = stream.created.unix_timestamp_nanos();
+        let name = &stream.config.name;
+        let consumer = match self.existing(&context, name).await? {
+            Some(consumer) => consumer,
+            None => {
+                let from = known_to.filter(|(of, _)| *of == made).map(|(_, known)| known + 1);
+                self.make(&context, name, from).await?
+            }
+        };
+        let misfits = self.misfits(&consumer.cached_info().config);
+        if !misfits.is_empty() {
+            return Err(Unbound::NeedsPerson(format!(
+                "route {}: the consumer {} of stream {name} is not what the route needs: {}; \
+                 correct or delete it, or name another one (jetstream_consumer)",
+                self.route,
+                self.takes.consumer,
+                misfits.join(", "),
+            )));
+        }
+        Ok(Bound { consumer, stream_made: Some(made) })
+    }
+
+    /// Looks at the consumer again; None if it is gone.
+    pub(super) async fn look(
+        self,
+        context: Context,
+        stream: String,
+    ) -> Result<Option<Bound>, Unbound> {
+        let Some(consumer) = self.existing(&context, &stream).await? else { return Ok(None) };
+        Ok(Some(Bound { consumer, stream_made: None }))
+    }
+
+    async fn stream(&self, context: &Context) -> Result<stream::Info, Unbound> {
+        let name = match &self.takes.stream {
+            Some(name) => name.clone(),
+            None => self.found(context).await?,
+        };
+        let info = context.request(format!("STREAM.INFO.{name}"), &json!({})).await;
+        match info.map_err(|error| self.unanswered(error.kind()))? {
+            Response::Ok(info) => Ok(info),
+            Response::Err { error } if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+                Err(self.no_stream(&format!("there is no stream {name}")))
+            }
+            Response::Err { error } => Err(Unbound::Later(format!("stream {name}: {error}"))),
+        }
+    }
+
+    /// The name of the one stream that takes the subjects.
+    async fn found(&self, context: &Context) -> Result<String, Unbound> {
+        let mut names = BTreeSet::new();
+        for subject in &self.takes.subjects {
+            let question = json!({ "subject": subject.as_str() });
+            let answer = context.request("STREAM.NAMES", &question).await;
+            match answer.map_err(|error| self.unanswered(error.kind()))? {
+                Response::Ok(Names { streams }) => match streams.unwrap_or_default() {
+                    none if none.is_empty() => {
+                        return Err(
+                            self.no_stream(&format!("no stream takes the subject {subject}"))
+                        );
+                    }
+                    some => names.extend(some),
+                },
+                Response::Err { error } => {
+                    return Err(Unbound::Later(format!("JetStream: {error}")));
+                }
+            }
+        }
+        let mut names = names.into_iter();
+        match (names.next(), names.next()) {
+            (Some(only), None) => Ok(only),
+            (first, second) => {
+                let all: Vec<String> = first.into_iter().chain(second).chain(names).collect();
+                Err(Unbound::NeedsPerson(format!(
+                    "route {}: several streams take its jetstream_subjects ({}): name one \
+                     (jetstream_stream), or make a route of each",
+                    self.route,
+                    all.join(", ")
+                )))
+            }
+        }
+    }
+
+    fn no_stream(&self, what: &str) -> Unbound {
+        let subjects: Vec<&str> = self.takes.subjects.iter().map(|s| s.as_str()).collect();
+        Unbound::NeedsPerson(format!(
+            "route {}: {what}; create one, such as `nats stream add {} --subjects '{}'`, or correct \
+             jetstream_subjects; looked for again every few seconds",
+            self.route,
+            self.takes.stream.as_deref().unwrap_or("NAME"),
+            subjects.join(",")
+        ))
+    }
+
+    fn unanswered(&self, kind: RequestErrorKind) -> Unbound {
+        match kind {
+            RequestErrorKind::NoResponders => Unbound::NeedsPerson(
+                "NATS runs without JetStream, or not for this account: enable it (jetstream {} in \
+                 the server's configuration), or correct nats.jetstream.domain"
+                    .to_owned(),
+            ),
+            _ => Unbound::Later(format!("route {}: JetStream does not answer", self.route)),
+        }
+    }
+
+    async fn existing(
+        &self,
+        context: &Context,
+        stream: &str,
+    ) -> Result<Option<Consumer<pull::Config>>, Unbound> {
+        let name = &self.takes.consumer;
+        match context.get_consumer_from_stream(name, stream).await {
+            Ok(consumer) => Ok(Some(consumer)),
+            Err(error) => match error.kind() {
+                ConsumerErrorKind::JetStream(error) if error.code() == 404 => Ok(None),
+                ConsumerErrorKind::InvalidConsumerType => Err(Unbound::NeedsPerson(format!(
+                    "route {}: the consumer {name} of stream {stream} is one that pushes; delete it, \
+                     or name another one (jetstream_consumer)",
+                    self.route
+                ))),
+                kind => Err(Unbound::Later(format!("consumer {name} of stream {stream}: {kind}"))),
+            },
+        }
+    }
+
+    async fn make(
+        &self,
+        context: &Context,
+        stream: &str,
+        from: Option<u64>,
+    ) -> Result<Consumer<pull::Config>, Unbound> {
+        let name = &self.takes.consumer;
+        let config = pull::Config {
+            deliver_policy: match (from, self.settings.deliver) {
+                (Some(start_sequence), _) => DeliverPolicy::ByStartSequence { start_sequence },
+                (None, Deliver::All) => DeliverPolicy::All,
+                (None, Deliver::New) => DeliverPolicy::New,
+            },
+            ..self.wanted()
+        };
+        match context.create_consumer_strict_on_stream(config, stream).await {
+            Ok(consumer) => {
+                tracing::info!(stream, consumer = name, from, "JetStream consumer made");
+                Ok(consumer)
+            }
+            // Another instance was faster: it is looked at like any other.
+            Err(error) => {
+                let text =
+                    format!("making the consumer {name} of stream {stream}: {}", error.kind());
+                match self.existing(context, stream).await {
+                    Ok(Some(consumer)) => Ok(consumer),
+                    _ => Err(Unbound::Later(text)),
+                }
+            }
+        }
+    }
+
+    fn wanted(&self) -> pull::Config {
+        let mut subjects: Vec<String> =
+            self.takes.subjects.iter().map(|subject| subject.as_str().to_owned()).collect();
+        let single = if subjects.len() == 1 { subjects.pop() } else { None };
+        pull::Config {
+            durable_name: Some(self.takes.consumer.clone()),
+            description: Some(format!("data-bridge, route {}", self.route)),
+            ack_policy: self.ack_policy(),
+            ack_wait: self.settings.ack_wait,
+            // What comes too often is a dead letter; the server would only forget it.
+            max_deliver: -1,
+            max_ack_pending: i64::try_from(self.settings.max_ack_pending).unwrap_or(i64::MAX),
+            filter_subject: single.unwrap_or_default(),
+            filter_subjects: subjects,
+            ..pull::Config::default()
+        }
+    }
+
+    fn ack_policy(&self) -> AckPolicy {
+        match self.settings.ack {
+            Ack::Each => AckPolicy::Explicit,
+            Ack::All => AckPolicy::All,
+        }
+    }
+
+    /// What of an existing consumer would lose records or bring the wrong ones.
+    fn misfits(&self, is: &async_nats::jetstream::consumer::Config) -> Vec<String> {
+        let mut misfits = Vec::new();
+        let single = Some(&is.filter_subject).filter(|subject| !subject.is_empty());
+        let filters: BTreeSet<&str> =
+            single.into_iter().chain(&is.filter_subjects).map(String::as_str).collect();
+        let wanted: BTreeSet<&str> = self.takes.subjects.iter().map(|s| s.as_str()).collect();
+        if filters != wanted {
+            let list = |set: &BTreeSet<&str>| set.iter().copied().collect::<Vec<_>>().join(" ");
+            misfits.push(format!(
+                "it filters by [{}] and not by [{}]",
+                list(&filters),
+                list(&wanted)
+            ));
+        }
+        if is.ack_policy != self.ack_policy() {
+            let ack = |policy: AckPolicy| match policy {
+                AckPolicy::Explicit => "explicit",
+                AckPolicy::All => "all",
+                _ => "none",
+            };
+            misfits.push(format!(
+                "its ack policy is {} and not {} (nats.jetstream.ack)",
+                ack(is.ack_policy),
+                ack(self.ack_policy())
+            ));
+        }
+        if is.max_deliver > 0 {
+            misfits.push(format!(
+                "it gives up after {} deliveries (max_deliver must be unlimited, -1)",
+                is.max_deliver
+            ));
+        }
+        if is.headers_only {
+            misfits.push("it delivers headers only".to_owned());
+        }
+        misfits
+    }
+}
+
+/// How long the consumer waits for an acknowledgement, at least.
+pub(super) fn ack_wait(consumer: &Consumer<pull::Config>) -> Duration {
+    let config = &consumer.cached_info().config;
+    config.backoff.iter().copied().chain([config.ack_wait]).min().unwrap_or(config.ack_wait)
+}
+
+#[derive(Debug, Deserialize)]
+struct Names {
+    streams: Option<Vec<String>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wish() -> Wish {
+        let settings = JetStream {
+            ack_wait: Duration::from_secs(120),
+            max_ack_pending: 100,
+            batch: 10,
+            prefetch_bytes: 1 << 20,
+            max_deliver: 20,
+            ack: Ack::Each,
+            double_ack: false,
+            deliver: Deliver::All,
+            api: JetStreamApi::Default,
+        };
+        let subjects = ["a.*", "b.>"].map(|subject| subject.parse().unwrap()).to_vec();
+        let takes = JetStreamRoute { subjects, stream: None, consumer: "g-r".to_owned() };
+        Wish { settings, route: "r".to_owned(), takes }
+    }
+
+    #[test]
+    fn what_we_make_ourselves_fits() {
+        use async_nats::jetstream::consumer::IntoConsumerConfig as _;
+        let wish = wish();
+        assert_eq!(wish.misfits(&wish.wanted().into_consumer_config()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_consumer_that_would_lose_records_does_not_fit() {
+        use async_nats::jetstream::consumer::IntoConsumerConfig as _;
+        let wish = wish();
+        let changes: [(fn(&mut pull::Config), &str); 4] = [
+            (|config| config.filter_subjects = vec!["a.*".to_owned()], "filters by [a.*]"),
+            (|config| config.ack_policy = AckPolicy::None, "ack policy is none"),
+            (|config| config.max_deliver = 5, "gives up after 5"),
+            (|config| config.headers_only = true, "headers only"),
+        ];
+        for (change, says) in changes {
+            let mut config = wish.wanted();
+            change(&mut config);
+            let misfits = wish.misfits(&config.into_consumer_config());
+            assert!(misfits.len() == 1 && misfits[0].contains(says), "{says}: {misfits:?}");
+        }
+    }
+}

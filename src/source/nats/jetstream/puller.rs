@@ -1,0 +1,464 @@
+//! The one task of the JetStream source: waits in `select`, changes things in `apply`, and then
+//! asks for as many records as there are credits for.
+//!
+//! Owns every consumer's state (`lane.rs`). Never takes a record that it holds no credit for, never
+//! acknowledges one that the pipeline has not called durable, and never waits for the server: what
+//! is asked and what is sent are futures beside the loop.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::jetstream::{AckKind, Context};
+use async_nats::{Client, Message};
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
+use tokio::sync::mpsc::OwnedPermit;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+
+use super::bind::{Bound, Unbound};
+use super::lane::{Lane, Question, Taken};
+use super::outbox::{Out, Outbox, Sent};
+use crate::credits::Credits;
+use crate::record::{Chunk, NewRecord};
+use crate::source::nats::channels::Channels;
+use crate::source::nats::fence::Fence;
+use crate::source::nats::missing::Missing;
+use crate::source::nats::subscriptions::{CHUNK_BYTES, CHUNK_RECORDS, push};
+use crate::source::{SourceEvent, SourceId, SourcePort, Stage, Wanted};
+
+/// How often the clock is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// What leaving may take: what is sent, and what is given back.
+const LEAVE_WITHIN: Duration = Duration::from_secs(2);
+
+type Permit = OwnedPermit<(SourceId, SourceEvent)>;
+type Answer = (usize, Result<Option<Bound>, Unbound>);
+
+/// What happened.
+enum Action {
+    Wanted,
+    Look,
+    /// JetStream has answered a question about a consumer.
+    Answered(Answer),
+    Sent(Sent),
+    /// The client is done with so many messages.
+    Counted(u64),
+    /// There is something to hand over, and room for it.
+    Hand(Permit),
+    /// There may be credits again.
+    Freed,
+    /// The pipeline has ended.
+    Gone,
+}
+
+pub(super) struct Puller {
+    client: Client,
+    context: Context,
+    port: SourcePort,
+    credits: Arc<Credits>,
+    /// Waits for the server to confirm each acknowledgement.
+    confirmed: bool,
+    lanes: Vec<Lane>,
+    /// Which lane is asked for first, so that none starves another.
+    turn: usize,
+    /// One channel a lane, in their order.
+    channels: Channels,
+    /// Taken out of the channels, not yet looked at. Reused.
+    waiting: Vec<(usize, Message)>,
+    waiting_bytes: usize,
+    /// To be handed over, in this order, before anything is read.
+    events: VecDeque<SourceEvent>,
+    questions: FuturesUnordered<BoxFuture<'static, Answer>>,
+    outbox: Outbox,
+    missing: Missing,
+    fence: Fence,
+    tick: Interval,
+    wanted: Wanted,
+    /// Somebody wanted a credit and got none.
+    starving: bool,
+    connects: u64,
+}
+
+impl Puller {
+    pub(super) fn new(
+        client: Client,
+        context: Context,
+        port: SourcePort,
+        credits: Arc<Credits>,
+        confirmed: bool,
+    ) -> Self {
+        let mut tick = tokio::time::interval(LOOK_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self {
+            outbox: Outbox::new(client.clone(), context.client()),
+            missing: Missing::new(client.clone()),
+            client,
+            context,
+            port,
+            credits,
+            confirmed,
+            lanes: Vec::new(),
+            turn: 0,
+            channels: Channels::default(),
+            waiting: Vec::with_capacity(CHUNK_RECORDS),
+            waiting_bytes: 0,
+            events: VecDeque::new(),
+            questions: FuturesUnordered::new(),
+            fence: Fence::default(),
+            tick,
+            wanted: Wanted::default(),
+            starving: false,
+            connects: 0,
+        }
+    }
+
+    pub(super) fn add(&mut self, lane: Lane, answers: async_nats::Subscriber) {
+        self.lanes.push(lane);
+        self.channels.push(answers);
+    }
+
+    /// Until the pipeline wants it closed.
+    pub(super) async fn run(mut self) {
+        // the pipeline may have wanted something before we began
+        self.port.wanted.mark_changed();
+        loop {
+            match self.select().await {
+                Action::Gone => break,
+                action => self.apply(action),
+            }
+            if self.wanted.stage == Stage::Closing {
+                break;
+            }
+            self.go_on();
+        }
+        if tokio::time::timeout(LEAVE_WITHIN, self.leave()).await.is_err() {
+            tracing::warn!("JetStream was not told in time what is done; some of it comes again");
+        }
+        self.channels.close();
+        self.report();
+    }
+
+    async fn select(&mut self) -> Action {
+        let Self { port, channels, waiting, waiting_bytes, tick, missing, .. } = self;
+        let Self { questions, outbox, credits, events, starving, .. } = self;
+        let busy = missing.is_any() || !events.is_empty();
+        let hand = async {
+            if !busy {
+                fill(channels, waiting, waiting_bytes, 1).await;
+            }
+            port.events.clone().reserve_owned().await
+        };
+        tokio::select! {
+            biased;
+            changed = port.wanted.changed() => changed.map_or(Action::Gone, |()| Action::Wanted),
+            _ = tick.tick() => Action::Look,
+            Some(answer) = questions.next() => Action::Answered(answer),
+            sent = outbox.sent() => Action::Sent(sent),
+            in_messages = missing.answer() => Action::Counted(in_messages),
+            permit = hand => permit.map_or(Action::Gone, Action::Hand),
+            () = credits.freed(), if *starving => Action::Freed,
+        }
+    }
+
+    fn apply(&mut self, action: Action) {
+        let now = Instant::now();
+        match action {
+            Action::Wanted => self.note_wanted(),
+            Action::Look => self.look(now),
+            Action::Answered((lane, answer)) => {
+                let (assigned, free) = self.lanes[lane].answered(answer, now);
+                self.credits.release(free);
+                self.events
+                    .extend(assigned.map(|partition| SourceEvent::Assigned(vec![partition])));
+            }
+            Action::Sent(Sent { acked, unconfirmed }) => {
+                unconfirmed.into_iter().for_each(|out| self.outbox.push(out));
+                if !acked.is_empty() {
+                    let error = None;
+                    self.events.push_back(SourceEvent::Committed { positions: acked, error });
+                }
+            }
+            Action::Counted(in_messages) => {
+                self.missing.answered(in_messages);
+                // nothing there: settle now, nobody else will
+                let Self { channels, waiting, waiting_bytes, .. } = self;
+                if fill(channels, waiting, waiting_bytes, 1).now_or_never().is_none() {
+                    self.missing.settle(&mut self.fence);
+                }
+            }
+            Action::Hand(permit) => self.hand(permit, now),
+            Action::Freed => self.starving = false,
+            Action::Gone => {}
+        }
+    }
+
+    /// What follows from the new state, whatever happened.
+    fn go_on(&mut self) {
+        let now = Instant::now();
+        for (index, lane) in self.lanes.iter_mut().enumerate() {
+            if let Some(question) = lane.question(now) {
+                self.questions.push(ask(self.context.clone(), index, question).boxed());
+            }
+        }
+        if self.wanted.stage == Stage::Running && self.connected() {
+            self.pull(now);
+        }
+        if self.connected() {
+            self.outbox.begin();
+        }
+    }
+
+    fn note_wanted(&mut self) {
+        let wanted = self.port.wanted.borrow_and_update().clone();
+        let stops = wanted.stage > Stage::Running && self.wanted.stage == Stage::Running;
+        self.wanted = wanted;
+        if stops {
+            // What still comes is given back, so it needs no credit.
+            let free: usize = self.lanes.iter_mut().map(Lane::give_up_pulls).sum();
+            self.credits.release(free);
+        }
+        for position in std::mem::take(&mut self.wanted.commit) {
+            for lane in &mut self.lanes {
+                if let Some(answers) = lane.settle(&position) {
+                    for answer in answers {
+                        let kind = if answer.poisoned { AckKind::Term } else { AckKind::Ack };
+                        self.outbox.push(if self.confirmed {
+                            Out::Confirmed { reply: answer.reply, kind }
+                        } else {
+                            Out::Answer { reply: answer.reply, kind }
+                        });
+                    }
+                    self.outbox.push(Out::Acked(position.clone()));
+                }
+                self.events.extend(lane.past(&position).map(|over| SourceEvent::Lost(vec![over])));
+            }
+        }
+    }
+
+    fn look(&mut self, now: Instant) {
+        self.missing.ask();
+        self.starving = false;
+        let connects = self.client.statistics().connects.load(Ordering::Relaxed);
+        let reconnected = std::mem::replace(&mut self.connects, connects) != connects;
+        for lane in &mut self.lanes {
+            let mut free = lane.tick(now);
+            if reconnected && connects > 1 {
+                free += lane.lost("the connection was restored", now);
+            }
+            self.credits.release(free);
+            for reply in lane.in_progress(now) {
+                self.outbox.push(Out::Answer { reply, kind: AckKind::Progress });
+            }
+        }
+        self.report();
+    }
+
+    /// Asks for as many as there are credits for.
+    fn pull(&mut self, now: Instant) {
+        if self.wanted.native_pause {
+            return;
+        }
+        let count = self.lanes.len();
+        self.turn = (self.turn + 1) % count;
+        for step in 0..count {
+            let lane = &mut self.lanes[(self.turn + step) % count];
+            let held = |topic: &String| self.wanted.held_topics.contains(topic);
+            if lane.partition().is_some_and(|partition| held(&partition.topic)) {
+                continue;
+            }
+            let wants = lane.wants();
+            if wants == 0 {
+                continue;
+            }
+            let credits = self.credits.reserve(wants);
+            if credits == 0 {
+                self.starving = true;
+                if lane.outstanding() == 0 {
+                    self.port.observed.starved.store(true, Ordering::Release);
+                }
+                continue;
+            }
+            match lane.pull(credits, now) {
+                Some(pull) => self.outbox.push(Out::Pull(Box::new(pull))),
+                None => self.credits.release(credits),
+            }
+        }
+    }
+
+    fn hand(&mut self, permit: Permit, now: Instant) {
+        if self.missing.is_any() {
+            let lost = self.missing.take();
+            permit.send((self.port.id, SourceEvent::DroppedByClient(lost)));
+            return;
+        }
+        if self.events.is_empty() {
+            self.take(now);
+        }
+        if let Some(event) = self.events.pop_front() {
+            permit.send((self.port.id, event));
+        }
+    }
+
+    /// Takes what is there, without waiting.
+    fn take(&mut self, now: Instant) {
+        let Self { channels, waiting, waiting_bytes, .. } = self;
+        // Ready at once: something waits.
+        let filled = fill(channels, waiting, waiting_bytes, CHUNK_RECORDS).now_or_never();
+        self.missing.took(self.waiting.len() as u64);
+        let mut chunk = self.new_chunk();
+        let wanted = self.wanted.stage == Stage::Running;
+        for (index, message) in std::mem::take(&mut self.waiting) {
+            self.take_one(index, &message, wanted, &mut chunk, now);
+        }
+        self.waiting_bytes = 0;
+        self.hand_over(chunk);
+        if filled == Some(true) {
+            self.missing.settle(&mut self.fence);
+        }
+    }
+
+    fn new_chunk(&self) -> Chunk {
+        let now = jiff::Timestamp::now().as_millisecond();
+        Chunk::with_capacity(now, self.waiting.len(), self.waiting_bytes)
+    }
+
+    fn hand_over(&mut self, chunk: Chunk) {
+        if !chunk.is_empty() {
+            self.events.push_back(SourceEvent::Records(chunk));
+        }
+    }
+
+    fn take_one(
+        &mut self,
+        index: usize,
+        message: &Message,
+        wanted: bool,
+        chunk: &mut Chunk,
+        now: Instant,
+    ) {
+        let lane = &mut self.lanes[index];
+        let (kind, free) = match lane.take(message, wanted, now) {
+            Taken::Record { place, delivery, poisoned } => {
+                let Some(partition) = lane.partition() else { return };
+                let record = |index| NewRecord {
+                    place: Some((index, place)),
+                    sequence: i64::try_from(delivery.sequence).ok(),
+                    timestamp: Some(delivery.published),
+                    ..NewRecord::default()
+                };
+                if poisoned {
+                    let why = format!("delivered {} times and never done", delivery.times);
+                    let partition = Arc::clone(partition);
+                    let before = std::mem::replace(chunk, self.new_chunk());
+                    self.hand_over(before);
+                    let mut alone = self.new_chunk();
+                    let index = alone.partition(&partition);
+                    push(&mut alone, message, record(index));
+                    self.events.push_back(SourceEvent::Poisoned { record: alone, why });
+                } else {
+                    let index = chunk.partition(partition);
+                    push(chunk, message, record(index));
+                }
+                return;
+            }
+            Taken::Again => return self.credits.release(1),
+            Taken::Status(free) => return self.credits.release(free),
+            Taken::Done => (AckKind::Ack, 1),
+            Taken::Back { asked } => (AckKind::Nak(None), usize::from(asked)),
+        };
+        self.credits.release(free);
+        if let Some(reply) = &message.reply {
+            self.outbox.push(Out::Answer { reply: reply.as_str().into(), kind });
+        }
+    }
+
+    fn report(&self) {
+        let observed = &self.port.observed;
+        let lags = self.lanes.iter().filter_map(Lane::lag);
+        let lag = lags.reduce(u64::saturating_add).and_then(|lag| i64::try_from(lag).ok());
+        observed.lag.store(lag.unwrap_or(-1), Ordering::Release);
+        let quiet = self.lanes.iter().all(|lane| lane.outstanding() == 0);
+        observed.natively_paused.store(self.wanted.native_pause && quiet, Ordering::Release);
+        let partitions = self.lanes.iter().filter_map(Lane::observed).collect();
+        *observed.partitions.lock().expect("no panic while held") = partitions;
+        let needs = self.lanes.iter().filter_map(Lane::needs_person).map(str::to_owned).collect();
+        *observed.needs_person.lock().expect("no panic while held") = needs;
+    }
+
+    fn connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    /// Says what is durable, and gives back the rest, so that it comes again at once: what is held
+    /// all the same, and what is on its way to us.
+    async fn leave(&mut self) {
+        for lane in &mut self.lanes {
+            for reply in lane.give_up() {
+                self.outbox.push(Out::Answer { reply, kind: AckKind::Nak(None) });
+            }
+        }
+        if !self.connected() {
+            return;
+        }
+        self.send_all().await;
+        self.channels.end().await;
+        self.fence.send(&self.client).await;
+        loop {
+            let Self { channels, waiting, waiting_bytes, fence, .. } = self;
+            tokio::select! {
+                biased;
+                _ = fill(channels, waiting, waiting_bytes, 1) => self.take(Instant::now()),
+                _ = fence.back(), if fence.is_out() => break,
+            }
+        }
+        self.send_all().await;
+        // The server has read everything when this one comes back.
+        self.fence.send(&self.client).await;
+        self.fence.back().await;
+    }
+
+    async fn send_all(&mut self) {
+        while !self.outbox.is_empty() {
+            self.outbox.begin();
+            let sent = self.outbox.sent().await;
+            self.apply(Action::Sent(sent));
+        }
+        while let Some(event) = self.events.pop_front() {
+            crate::source::nats::send(&self.port, event).await;
+        }
+    }
+}
+
+/// Waits until so many wait, or everything that is there; true if every channel is empty.
+async fn fill(
+    channels: &mut Channels,
+    waiting: &mut Vec<(usize, Message)>,
+    bytes: &mut usize,
+    messages: usize,
+) -> bool {
+    // Tokio's budget would make full channels look empty.
+    tokio::task::unconstrained(std::future::poll_fn(|cx| {
+        let emptied = channels.poll_each(cx, |taken| {
+            if let Some((index, message)) = taken {
+                *bytes += message.length;
+                waiting.push((index, message));
+            }
+            waiting.len() < messages && *bytes < CHUNK_BYTES
+        });
+        if waiting.is_empty() { Poll::Pending } else { Poll::Ready(emptied) }
+    }))
+    .await
+}
+
+async fn ask(context: Context, lane: usize, question: Question) -> Answer {
+    let answer = match question {
+        Question::Bind(wish, known_to) => wish.bind(context, known_to).await.map(Some),
+        Question::Look(wish, stream) => wish.look(context, stream).await,
+    };
+    (lane, answer)
+}

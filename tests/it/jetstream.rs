@@ -1,0 +1,155 @@
+//! JetStream, with the real binary, a real nats-server and a real ClickHouse.
+
+mod lane;
+mod server;
+
+use std::ops::Range;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{Consumer, pull};
+use async_nats::jetstream::{self, Context, stream};
+use futures_util::StreamExt as _;
+use serde_json::Value as Json;
+
+use crate::bridge::Bridge;
+use crate::lab::{Lab, Paced, number};
+use crate::stack::Addresses;
+
+/// Publishing waits for the stream to have it; so many are on their way at a time.
+const ON_THEIR_WAY: usize = 512;
+
+/// What one test works in: a stream of bare numbers, a table, a route.
+pub(crate) struct Numbers {
+    pub(crate) lab: Lab,
+    pub(crate) jetstream: Context,
+}
+
+impl Numbers {
+    /// On the servers that all share.
+    pub(crate) async fn new() -> Self {
+        let numbers = Self::without_stream(Lab::new().await).await;
+        numbers.create_stream(1).await;
+        numbers
+    }
+
+    /// On a NATS of the test's own.
+    pub(crate) async fn at(nats: &str) -> Self {
+        let addresses = Addresses { nats: nats.to_owned(), ..Addresses::shared() };
+        Self::without_stream(Lab::at(addresses, None).await).await
+    }
+
+    pub(crate) async fn without_stream(lab: Lab) -> Self {
+        let sql = "CREATE TABLE numbers (n UInt64, _offset Int64, _topic String) \
+                   ENGINE = MergeTree ORDER BY n SETTINGS non_replicated_deduplication_window = 1000";
+        lab.clickhouse.query(sql).await;
+        let options = async_nats::ConnectOptions::new().retry_on_initial_connect();
+        let client = options.connect(&lab.at.nats).await.unwrap();
+        Self { lab, jetstream: jetstream::new(client) }
+    }
+
+    pub(crate) fn stream(&self) -> String {
+        self.lab.name.to_uppercase()
+    }
+
+    pub(crate) fn consumer(&self) -> String {
+        format!("{}-numbers", self.lab.name)
+    }
+
+    pub(crate) async fn create_stream(&self, replicas: usize) {
+        let config = stream::Config {
+            name: self.stream(),
+            subjects: vec![self.lab.subject("numbers.>")],
+            num_replicas: replicas,
+            ..stream::Config::default()
+        };
+        self.jetstream.create_stream(config).await.unwrap();
+    }
+
+    /// One route by JetStream; `more` are keys of `[nats.jetstream]`.
+    pub(crate) fn config(&self, more: &str) -> String {
+        let subject = self.lab.subject("numbers.>");
+        self.lab.sections("nats")
+            + &format!(
+                "[nats.jetstream]\n{more}\n[[routes]]\nname = \"numbers\"\n\
+                 jetstream_subjects = [\"{subject}\"]\nwriter = \"aggregate\"\n\
+                 table = \"numbers\"\n[routes.columns]\n_offset = \"@offset\"\n\
+                 _topic = \"@subject\"\n"
+            )
+    }
+
+    pub(crate) async fn publish(&self, numbers: Range<u64>, rate: u64) {
+        let mut pace = Paced::new(rate);
+        let mut acks = futures_util::stream::FuturesUnordered::new();
+        for n in numbers {
+            let subject = self.lab.subject(&format!("numbers.{}", n % 10));
+            let payload = format!("{{\"n\":{n}}}");
+            acks.push(self.jetstream.publish(subject, payload.into()).await.unwrap().into_future());
+            if acks.len() >= ON_THEIR_WAY {
+                acks.next().await.unwrap().unwrap();
+            }
+            pace.next().await;
+        }
+        while let Some(ack) = acks.next().await {
+            ack.unwrap();
+        }
+    }
+
+    /// Publishes whatever the server does meanwhile: until each is in the stream.
+    pub(crate) async fn publish_stubbornly(&self, numbers: Range<u64>, rate: u64) {
+        let mut pace = Paced::new(rate);
+        for n in numbers {
+            let subject = self.lab.subject(&format!("numbers.{}", n % 10));
+            loop {
+                let mut headers = async_nats::HeaderMap::new();
+                headers.insert("Nats-Msg-Id", n.to_string());
+                let payload = format!("{{\"n\":{n}}}").into();
+                let sent =
+                    self.jetstream.publish_with_headers(subject.clone(), headers, payload).await;
+                if let Ok(ack) = sent
+                    && ack.await.is_ok()
+                {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            pace.next().await;
+        }
+    }
+
+    pub(crate) async fn info(&self) -> jetstream::consumer::Info {
+        let consumer: Consumer<pull::Config> =
+            self.jetstream.get_consumer_from_stream(self.consumer(), self.stream()).await.unwrap();
+        consumer.cached_info().clone()
+    }
+
+    /// All of them are in the table, each once.
+    pub(crate) async fn assert_each_once(&self, numbers: Range<u64>) {
+        let all = numbers.end - numbers.start;
+        self.lab.clickhouse.until("SELECT uniqExact(n) FROM numbers", all).await;
+        assert_eq!(self.lab.stored_numbers(&numbers).await, (all, all));
+    }
+}
+
+pub(crate) fn source(health: &Json) -> &Json {
+    &health["metrics"]["sources"]["jetstream"]
+}
+
+pub(crate) fn received(health: &Json) -> u64 {
+    number(&source(health)["received"])
+}
+
+/// Nothing that came was dropped by the client: its channel never overflowed.
+pub(crate) fn assert_never_overflowed(health: &Json) {
+    assert_eq!(number(&source(health)["slow_consumer_events"]), 0, "{health:#}");
+    assert_eq!(number(&source(health)["released"]), 0, "{health:#}");
+}
+
+/// Waits until everything that came is durable and the server has been told.
+pub(crate) async fn until_acked(bridge: &Bridge, records: u64) -> Json {
+    bridge
+        .wait_until("all is durable and acknowledged", |health| {
+            let of = |key: &str| number(&source(health)[key]);
+            of("received") >= records && of("held") == 0 && of("uncommitted") == 0
+        })
+        .await
+}

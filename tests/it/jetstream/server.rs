@@ -1,0 +1,1 @@
+//! The server goes and comes.
