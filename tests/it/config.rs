@@ -351,6 +351,53 @@ fn each_typical_mistake_gives_one_clear_message_and_exit_64() {
     assert!(slowest < Duration::from_secs(2), "{slowest:?}");
 }
 
+const JETSTREAM: &str = "[nats]\n[nats.jetstream]\n[[routes]]\nname = 'a'\ntable = 't'\n\
+                         jetstream_subjects = ['a.>']\n";
+
+#[test]
+fn each_record_of_jetstream_takes_one_route_by_one_consumer() {
+    let bench = Bench::new();
+    assert_eq!(bench.config(JETSTREAM, &[]).code(), 0);
+    let route = "[[routes]]\nname = 'b'\ntable = 't'\n";
+    for (what, keys, says) in [
+        (
+            "both modes",
+            "nats_subjects = ['*.b']",
+            &["routes[0].jetstream_subjects[0] = \"a.>\"", "*.b", "route \"b\"", "come twice"][..],
+        ),
+        ("two routes", "jetstream_subjects = ['a.b']", &["routes[1].jetstream_subjects[0]", "a.>"]),
+        (
+            "a consumer twice",
+            "jetstream_subjects = ['b']\njetstream_consumer = 'data-bridge-a'",
+            &["routes[1].jetstream_consumer = \"data-bridge-a\"", "of its own"],
+        ),
+        (
+            "a name that the server refuses",
+            "jetstream_subjects = ['b']\njetstream_stream = 'x.y'",
+            &["routes[1].jetstream_stream = \"x.y\"", "without `.`"],
+        ),
+        (
+            "a stream without subjects",
+            "nats_subjects = ['b']\njetstream_stream = 'X'",
+            &["jetstream_stream = \"X\"", "needs jetstream_subjects"],
+        ),
+        (
+            "subjects that cross",
+            "jetstream_subjects = ['b.*.c', 'b.d.*']",
+            &["routes[1].jetstream_subjects", "\"b.*.c\"", "covers them"],
+        ),
+    ] {
+        bench.config(&format!("{JETSTREAM}{route}{keys}\n"), &[]).refused(what, says);
+    }
+    let without = JETSTREAM.replace("[nats.jetstream]\n", "");
+    bench.config(&without, &[]).refused("no settings", &["nats.jetstream", "an empty table"]);
+    let both = "[nats.jetstream]\ndomain = 'x'\napi_prefix = '$JS.x.API'\n";
+    let both = JETSTREAM.replace("[nats.jetstream]\n", both);
+    bench.config(&both, &[]).refused("domain and prefix", &["api_prefix", "one of them"]);
+    let short = JETSTREAM.replace("[nats.jetstream]\n", "[nats.jetstream]\nack_wait = '10ms'\n");
+    bench.config(&short, &[]).refused("a short wait", &["ack_wait = \"10ms\"", "2m"]);
+}
+
 #[test]
 fn no_source_no_route_and_no_file_are_said_plainly() {
     let bench = Bench::new();

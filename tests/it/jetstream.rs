@@ -7,11 +7,13 @@ use std::ops::Range;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{Consumer, pull};
+use async_nats::jetstream::context::CreateStreamError;
 use async_nats::jetstream::{self, Context, stream};
 use futures_util::StreamExt as _;
 use serde_json::Value as Json;
+use tokio::time::Instant;
 
-use crate::bridge::Bridge;
+use crate::bridge::{Bridge, PATIENCE};
 use crate::lab::{Lab, Paced, number};
 use crate::stack::Addresses;
 
@@ -39,11 +41,12 @@ impl Numbers {
     }
 
     pub(crate) async fn without_stream(lab: Lab) -> Self {
-        let sql = "CREATE TABLE numbers (n UInt64, _offset Int64, _topic String) \
+        let sql = "CREATE TABLE numbers (n UInt64, _offset Int64, _subject String) \
                    ENGINE = MergeTree ORDER BY n SETTINGS non_replicated_deduplication_window = 1000";
         lab.clickhouse.query(sql).await;
         let options = async_nats::ConnectOptions::new().retry_on_initial_connect();
-        let client = options.connect(&lab.at.nats).await.unwrap();
+        let servers: Vec<&str> = lab.at.nats.split(',').collect();
+        let client = options.connect(servers).await.unwrap();
         Self { lab, jetstream: jetstream::new(client) }
     }
 
@@ -56,13 +59,26 @@ impl Numbers {
     }
 
     pub(crate) async fn create_stream(&self, replicas: usize) {
+        self.try_create_stream(replicas).await.unwrap();
+    }
+
+    /// A cluster has to elect its leader first.
+    pub(crate) async fn create_stream_when_it_can(&self, replicas: usize) {
+        let started = Instant::now();
+        while let Err(error) = self.try_create_stream(replicas).await {
+            assert!(started.elapsed() < PATIENCE, "{error}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    async fn try_create_stream(&self, replicas: usize) -> Result<(), CreateStreamError> {
         let config = stream::Config {
             name: self.stream(),
             subjects: vec![self.lab.subject("numbers.>")],
             num_replicas: replicas,
             ..stream::Config::default()
         };
-        self.jetstream.create_stream(config).await.unwrap();
+        self.jetstream.create_stream(config).await.map(drop)
     }
 
     /// One route by JetStream; `more` are keys of `[nats.jetstream]`.
@@ -73,17 +89,27 @@ impl Numbers {
                 "[nats.jetstream]\n{more}\n[[routes]]\nname = \"numbers\"\n\
                  jetstream_subjects = [\"{subject}\"]\nwriter = \"aggregate\"\n\
                  table = \"numbers\"\n[routes.columns]\n_offset = \"@offset\"\n\
-                 _topic = \"@subject\"\n"
+                 _subject = \"@subject\"\n"
             )
     }
 
     pub(crate) async fn publish(&self, numbers: Range<u64>, rate: u64) {
+        let subject = |n| self.lab.subject(&format!("numbers.{}", n % 10));
+        self.publish_to(subject, numbers, rate).await;
+    }
+
+    pub(crate) async fn publish_to(
+        &self,
+        subject: impl Fn(u64) -> String,
+        numbers: Range<u64>,
+        rate: u64,
+    ) {
         let mut pace = Paced::new(rate);
         let mut acks = futures_util::stream::FuturesUnordered::new();
         for n in numbers {
-            let subject = self.lab.subject(&format!("numbers.{}", n % 10));
             let payload = format!("{{\"n\":{n}}}");
-            acks.push(self.jetstream.publish(subject, payload.into()).await.unwrap().into_future());
+            let sent = self.jetstream.publish(subject(n), payload.into()).await;
+            acks.push(sent.unwrap().into_future());
             if acks.len() >= ON_THEIR_WAY {
                 acks.next().await.unwrap().unwrap();
             }

@@ -12,6 +12,7 @@
 //! ```
 
 mod bind;
+mod bulk;
 mod lane;
 mod outbox;
 mod puller;

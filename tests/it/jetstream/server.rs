@@ -1,1 +1,181 @@
-//! The server goes and comes.
+//! The server goes and comes; so does what it knows of us.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Numbers, received, source, until_acked};
+use crate::bridge::Bridge;
+use crate::lab::number;
+use crate::nats_source::server::Server;
+
+/// From the moment when the server is back, records flow again within this.
+const RESUMES_WITHIN: Duration = Duration::from_secs(30);
+
+/// Every acknowledged publish is on disk: the server may be killed.
+fn with_jetstream(server: &Server) -> String {
+    let dir = server.path("data");
+    format!("jetstream {{ store_dir: \"{}\", sync_interval: always }}", dir.display())
+}
+
+async fn flows(bridge: &Bridge, received_before: u64, since: Instant) {
+    bridge
+        .wait_until_within(RESUMES_WITHIN, "records flow again", |health| {
+            received(health) > received_before
+        })
+        .await;
+    assert!(since.elapsed() < RESUMES_WITHIN);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nats_may_be_down_at_the_start() {
+    let mut server = Server::down();
+    let numbers = Numbers::at(&server.url()).await;
+    let bridge = numbers.lab.spawn(&numbers.config(""), "").ready().await;
+    let health = bridge.health().await;
+    assert_eq!(source(&health)["connected"], false);
+    let config = with_jetstream(&server);
+    server.restart(&config).await;
+    let up = Instant::now();
+    numbers.create_stream(1).await;
+    numbers.publish(0..1_000, 1_000_000).await;
+    flows(&bridge, 0, up).await;
+    numbers.assert_each_once(0..1_000).await;
+    bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_server_costs_nothing_and_resumes() {
+    const ALL: u64 = 20_000;
+    let mut server = Server::down();
+    let config = with_jetstream(&server);
+    server.restart(&config).await;
+    let numbers = Numbers::at(&server.url()).await;
+    numbers.create_stream(1).await;
+    let bridge = numbers.lab.start(&numbers.config("ack_wait = \"5s\""), "").await;
+    let kills = async {
+        for round in 1..=3 {
+            let at = round * ALL / 5;
+            bridge.wait_until("under load", |health| received(health) > at).await;
+            server.kill().await;
+            server.restart(&config).await;
+            flows(&bridge, received(&bridge.health().await), Instant::now()).await;
+        }
+    };
+    tokio::join!(numbers.publish_stubbornly(0..ALL, 2_000), kills);
+    numbers.assert_each_once(0..ALL).await;
+    let health = until_acked(&bridge, ALL).await;
+    assert_eq!(received(&health), ALL, "what came again was not admitted again");
+    assert_eq!(number(&source(&health)["reconnects"]), 6, "three times, two connections");
+    bridge.stop().await;
+    assert_eq!(numbers.info().await.num_ack_pending, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_consumer_deleted_under_way_goes_on_where_it_was() {
+    const ALL: u64 = 30_000;
+    let numbers = Numbers::new().await;
+    let bridge = numbers.lab.start(&numbers.config(""), "").await;
+    let deletions = async {
+        for round in 1..=3 {
+            let at = round * ALL / 5;
+            bridge.wait_until("under load", |health| received(health) > at).await;
+            let (consumer, stream) = (numbers.consumer(), numbers.stream());
+            numbers.jetstream.delete_consumer_from_stream(consumer, stream).await.unwrap();
+            flows(&bridge, received(&bridge.health().await), Instant::now()).await;
+        }
+    };
+    tokio::join!(numbers.publish(0..ALL, 4_000), deletions);
+    numbers.assert_each_once(0..ALL).await;
+    let health = until_acked(&bridge, ALL).await;
+    assert_eq!(received(&health), ALL, "what came again was not admitted again");
+    bridge.stop().await;
+    assert_eq!(numbers.info().await.num_ack_pending, 0);
+}
+
+/// Its numbers begin anew: they have nothing to do with those of the stream before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_made_anew_is_read_from_its_start() {
+    let numbers = Numbers::new().await;
+    let bridge = numbers.lab.start(&numbers.config(""), "").await;
+    numbers.publish(0..5_000, 1_000_000).await;
+    numbers.assert_each_once(0..5_000).await;
+    numbers.jetstream.delete_stream(numbers.stream()).await.unwrap();
+    numbers.create_stream(1).await;
+    numbers.publish(5_000..8_000, 1_000_000).await;
+    numbers.assert_each_once(0..8_000).await;
+    until_acked(&bridge, 8_000).await;
+    bridge.stop().await;
+    assert_eq!(numbers.info().await.num_ack_pending, 0);
+}
+
+/// Three servers, each of which may go.
+struct Cluster {
+    servers: Vec<Server>,
+    configs: Vec<String>,
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        let mut servers: Vec<Server> = (0..3).map(|_| Server::down()).collect();
+        let routes: Vec<u16> = (0..3).map(|_| Server::down().port).collect();
+        let all: Vec<String> =
+            routes.iter().map(|port| format!("\"nats://127.0.0.1:{port}\"")).collect();
+        let configs: Vec<String> = servers
+            .iter()
+            .zip(&routes)
+            .enumerate()
+            .map(|(n, (server, route))| {
+                format!(
+                    "server_name: n{n}\n{}\ncluster {{ name: c, listen: \"127.0.0.1:{route}\", \
+                     routes: [{}] }}",
+                    with_jetstream(server),
+                    all.join(", ")
+                )
+            })
+            .collect();
+        for (server, config) in servers.iter_mut().zip(&configs) {
+            server.restart(config).await;
+        }
+        Self { servers, configs }
+    }
+
+    fn urls(&self) -> Vec<String> {
+        self.servers.iter().map(Server::url).collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_leader_resumes_and_costs_nothing() {
+    const ALL: u64 = 12_000;
+    let mut cluster = Cluster::start().await;
+    let numbers = Numbers::at(&cluster.urls().join(",")).await;
+    numbers.create_stream_when_it_can(3).await;
+    let over = format!("nats.servers = {:?}", cluster.urls());
+    let config = numbers.config("ack_wait = \"5s\"");
+    let bridge = numbers.lab.start(&config, &over).await;
+    let changes = async {
+        for round in 1..=3 {
+            let at = round * ALL / 5;
+            bridge.wait_until("under load", |health| received(health) > at).await;
+            let leader = numbers.info().await.cluster.unwrap().leader.unwrap();
+            let leader: usize = leader.trim_start_matches('n').parse().unwrap();
+            let before = received(&bridge.health().await);
+            if round == 2 {
+                let (stream, consumer) = (numbers.stream(), numbers.consumer());
+                let subject = format!("CONSUMER.LEADER.STEPDOWN.{stream}.{consumer}");
+                let _answer: serde_json::Value =
+                    numbers.jetstream.request(subject, &()).await.unwrap();
+            } else {
+                cluster.servers[leader].kill().await;
+            }
+            flows(&bridge, before, Instant::now()).await;
+            cluster.servers[leader].restart(&cluster.configs[leader]).await;
+        }
+    };
+    tokio::join!(numbers.publish_stubbornly(0..ALL, 1_000), changes);
+    numbers.assert_each_once(0..ALL).await;
+    let health = until_acked(&bridge, ALL).await;
+    assert_eq!(received(&health), ALL, "what came again was not admitted again");
+    bridge.stop().await;
+}

@@ -327,7 +327,8 @@ mod tests {
     fn a_consumer_that_would_lose_records_does_not_fit() {
         use async_nats::jetstream::consumer::IntoConsumerConfig as _;
         let wish = wish();
-        let changes: [(fn(&mut pull::Config), &str); 4] = [
+        type Change = fn(&mut pull::Config);
+        let changes: [(Change, &str); 4] = [
             (|config| config.filter_subjects = vec!["a.*".to_owned()], "filters by [a.*]"),
             (|config| config.ack_policy = AckPolicy::None, "ack policy is none"),
             (|config| config.max_deliver = 5, "gives up after 5"),

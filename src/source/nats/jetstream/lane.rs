@@ -10,10 +10,11 @@ use async_nats::{Message, StatusCode};
 use tokio::time::Instant;
 
 use super::bind::{Bound, Unbound, Wish, ack_wait};
+use super::bulk::Standing;
 use super::pulls::Pulls;
 use super::reply::Delivery;
 use super::unacked::{Answer, Arrival, Unacked};
-use crate::config::Retry;
+use crate::config::{Ack, Retry};
 use crate::record::{Partition, Position};
 use crate::retry;
 use crate::source::PartitionObserved;
@@ -25,6 +26,8 @@ pub(super) const EXPIRES: Duration = Duration::from_secs(5);
 const SILENT_AFTER: Duration = EXPIRES.saturating_add(Duration::from_secs(3));
 /// How often a consumer is looked at: its lag, and whether it is still there.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// The same while nothing is asked for until that is known.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Between attempts to bind.
 const BIND: Retry =
     Retry { base_delay: Duration::from_millis(200), max_delay: Duration::from_secs(5) };
@@ -63,6 +66,12 @@ pub(super) struct Lane {
     asked: bool,
     look_at: Instant,
     stream_made: Option<i128>,
+    /// When the consumer was made: another one counts its deliveries anew.
+    consumer_made: Option<i128>,
+    /// Nothing is asked for until the consumer was looked at: deliveries are missing.
+    quiet: bool,
+    /// Durable up to here; told when everything that says so was answered.
+    to_tell: Option<Position>,
     /// Of the stream that it reads; None until it was bound.
     partition: Option<Arc<Partition>>,
     /// Streams that were deleted under us: let go when all that we had of them is durable.
@@ -87,16 +96,19 @@ pub(super) struct Lane {
 impl Lane {
     pub(super) fn new(wish: Wish, inbox: String, now: Instant) -> Self {
         Self {
-            wish,
             inbox,
             state: State::Unbound(now),
             attempts: 0,
             asked: false,
             look_at: now,
             stream_made: None,
+            consumer_made: None,
+            quiet: false,
+            to_tell: None,
             partition: None,
             past: Vec::new(),
-            unacked: Unacked::default(),
+            unacked: Unacked::new(wish.settings.ack == Ack::All, now),
+            wish,
             acked_to: 0,
             pulls: Pulls::default(),
             heard_at: now,
@@ -166,12 +178,12 @@ impl Lane {
     /// are free.
     pub(super) fn answered(
         &mut self,
-        answer: Result<Option<Bound>, Unbound>,
+        answer: Result<Option<Box<Bound>>, Unbound>,
         now: Instant,
     ) -> (Option<Arc<Partition>>, usize) {
         self.asked = false;
         match answer {
-            Ok(Some(bound)) => (self.bound(bound, now), 0),
+            Ok(Some(bound)) => (self.bound(*bound, now), 0),
             Ok(None) => (None, self.lost("it was deleted", now)),
             // While records come, that one question was not answered is no matter.
             Err(Unbound::Later(why)) if matches!(self.state, State::Bound(_)) => {
@@ -203,33 +215,59 @@ impl Lane {
         let name = format!("{}/{}", info.stream_name, info.name);
         let another =
             stream_made.is_some() && self.stream_made.is_some_and(|it| Some(it) != stream_made);
-        self.pending = info.num_pending;
+        let standing = Standing {
+            open: info.num_ack_pending,
+            delivery: info.delivered.consumer_sequence,
+            sequence: info.delivered.stream_sequence,
+            floor: info.ack_floor.stream_sequence,
+        };
+        let made = Some(info.created.unix_timestamp_nanos());
+        let (pending, on_their_way) = (info.num_pending, self.pulls.outstanding());
         if matches!(self.state, State::Unbound(_)) {
             tracing::info!(route = self.wish.route, consumer = name, "JetStream consumer bound");
             self.heard_at = now;
         }
         let new = another || self.partition.as_ref().is_none_or(|known| known.topic != name);
         if new {
-            self.begin_stream(name);
+            self.begin_stream(name, now);
+        } else if self.consumer_made != made {
+            self.unacked.begin_again(now);
         }
-        self.known_to = info.ack_floor.stream_sequence;
-        self.unacked.is_known_to(self.known_to);
+        (self.consumer_made, self.known_to, self.pending) = (made, standing.floor, pending);
+        self.quiet = self.unacked.looked(standing, on_their_way);
         self.stream_made = stream_made.or(self.stream_made);
         self.attempts = 0;
-        self.look_at = now + LOOK_EVERY;
-        self.trouble = None;
+        self.look_at = now + if self.quiet { LOOK_AGAIN } else { LOOK_EVERY };
+        match self.foreign_reader(now) {
+            Some(trouble) => self.note(trouble),
+            None => self.trouble = None,
+        }
         self.state = State::Bound(Arc::new(consumer));
         self.partition.clone().filter(|_| new)
     }
 
+    /// With one acknowledgement for all before it nobody else may read.
+    fn foreign_reader(&self, now: Instant) -> Option<Unbound> {
+        let patience = 2 * self.wish.settings.ack_wait + SILENT_AFTER;
+        self.unacked.gap_for(now).filter(|gap| *gap > patience).map(|_| {
+            Unbound::NeedsPerson(format!(
+                "route {}: deliveries of the consumer {} do not come here; with \
+                 nats.jetstream.ack = \"all\" nobody else may read it: stop the other reader, or \
+                 set ack = \"each\" and delete the consumer",
+                self.wish.route, self.wish.takes.consumer
+            ))
+        })
+    }
+
     /// Another stream than before: its numbers have nothing to do with those that we know.
-    fn begin_stream(&mut self, topic: String) {
+    fn begin_stream(&mut self, topic: String, now: Instant) {
         static EPOCHS: AtomicU64 = AtomicU64::new(1);
         if let Some(before) = self.partition.take() {
             tracing::warn!(before = before.topic, now = topic, "the stream was made anew");
             self.past.push((before, self.unacked.end()));
         }
-        self.unacked = Unacked::default();
+        self.unacked = Unacked::new(self.wish.settings.ack == Ack::All, now);
+        self.to_tell = None;
         (self.acked_to, self.known_to) = (0, 0);
         let epoch = EPOCHS.fetch_add(1, Ordering::Relaxed);
         self.partition = Some(Arc::new(Partition { topic, number: 0, epoch }));
@@ -255,6 +293,9 @@ impl Lane {
     /// What to ask the server for, were there credits: how many records.
     pub(super) fn wants(&self) -> usize {
         let State::Bound(consumer) = &self.state else { return 0 };
+        if self.quiet {
+            return 0;
+        }
         let limit = usize::try_from(consumer.cached_info().config.max_batch).unwrap_or(0);
         let limit = if limit == 0 { usize::MAX } else { limit };
         // As many as there are, or as came lately; one when it is idle.
@@ -297,12 +338,13 @@ impl Lane {
         self.pending = delivery.pending;
         let asked = self.pulls.took();
         if !asked || !wanted {
+            self.unacked.pass(&delivery, now);
             return Taken::Back { asked };
         }
         self.came += 1;
         self.alone = false;
         let poisoned = delivery.times > self.wish.settings.max_deliver;
-        match self.unacked.arrive(delivery.sequence, reply, poisoned, now) {
+        match self.unacked.arrive(&delivery, reply, poisoned, now) {
             Arrival::New(place) => Taken::Record { place, delivery, poisoned },
             Arrival::Held => Taken::Again,
             Arrival::Done => Taken::Done,
@@ -334,14 +376,25 @@ impl Lane {
 
     // --- acknowledgements ------------------------------------------------------------------
 
-    /// What is durable up to here: what to answer. None if that is nothing new, or not ours.
-    pub(super) fn settle(&mut self, position: &Position) -> Option<Vec<Answer>> {
+    /// What is durable up to here: what to answer.
+    pub(super) fn settle(&mut self, position: &Position) -> Vec<Answer> {
         let ours = self.partition.as_ref() == Some(&position.partition);
         if !ours || position.offset <= self.acked_to {
-            return None;
+            return Vec::new();
         }
         self.acked_to = position.offset;
-        Some(self.unacked.settle(position.offset))
+        self.to_tell = Some(position.clone());
+        self.unacked.settle(position.offset)
+    }
+
+    /// What can be answered by now although it could not before.
+    pub(super) fn settle_bulk(&mut self) -> Option<Answer> {
+        self.unacked.settle_bulk()
+    }
+
+    /// What the pipeline is to be told when all answers so far were sent.
+    pub(super) fn told(&mut self) -> Option<Position> {
+        if self.unacked.is_told_all() { self.to_tell.take() } else { None }
     }
 
     /// Streams that are no more, and of which everything is durable by this.

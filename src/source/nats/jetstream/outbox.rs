@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
 
 use super::lane::Pull;
+use super::unacked::Answer;
 use crate::record::Position;
 
 /// Acknowledgements that wait for their confirmation at a time: enough to fill a round trip.
@@ -54,6 +55,21 @@ impl Outbox {
 
     pub(super) fn push(&mut self, out: Out) {
         self.waiting.push(out);
+    }
+
+    /// Answers for what is durable, and then what is acknowledged by them.
+    pub(super) fn acknowledge(
+        &mut self,
+        answers: impl IntoIterator<Item = Answer>,
+        told: Option<Position>,
+        confirmed: bool,
+    ) {
+        let answers = answers.into_iter().map(|Answer { reply, poisoned }| {
+            let kind = if poisoned { AckKind::Term } else { AckKind::Ack };
+            if confirmed { Out::Confirmed { reply, kind } } else { Out::Answer { reply, kind } }
+        });
+        self.waiting.extend(answers);
+        self.waiting.extend(told.map(Out::Acked));
     }
 
     pub(super) fn is_empty(&self) -> bool {

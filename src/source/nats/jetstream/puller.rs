@@ -37,7 +37,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 
 type Permit = OwnedPermit<(SourceId, SourceEvent)>;
-type Answer = (usize, Result<Option<Bound>, Unbound>);
+/// Which lane it is for, and what it says.
+type Answer = (usize, Result<Option<Box<Bound>>, Unbound>);
 
 /// What happened.
 enum Action {
@@ -224,17 +225,8 @@ impl Puller {
         }
         for position in std::mem::take(&mut self.wanted.commit) {
             for lane in &mut self.lanes {
-                if let Some(answers) = lane.settle(&position) {
-                    for answer in answers {
-                        let kind = if answer.poisoned { AckKind::Term } else { AckKind::Ack };
-                        self.outbox.push(if self.confirmed {
-                            Out::Confirmed { reply: answer.reply, kind }
-                        } else {
-                            Out::Answer { reply: answer.reply, kind }
-                        });
-                    }
-                    self.outbox.push(Out::Acked(position.clone()));
-                }
+                let answers = lane.settle(&position);
+                self.outbox.acknowledge(answers, lane.told(), self.confirmed);
                 self.events.extend(lane.past(&position).map(|over| SourceEvent::Lost(vec![over])));
             }
         }
@@ -251,6 +243,8 @@ impl Puller {
                 free += lane.lost("the connection was restored", now);
             }
             self.credits.release(free);
+            let answers = lane.settle_bulk();
+            self.outbox.acknowledge(answers, lane.told(), self.confirmed);
             for reply in lane.in_progress(now) {
                 self.outbox.push(Out::Answer { reply, kind: AckKind::Progress });
             }
@@ -457,8 +451,12 @@ async fn fill(
 
 async fn ask(context: Context, lane: usize, question: Question) -> Answer {
     let answer = match question {
-        Question::Bind(wish, known_to) => wish.bind(context, known_to).await.map(Some),
-        Question::Look(wish, stream) => wish.look(context, stream).await,
+        Question::Bind(wish, known_to) => {
+            wish.bind(context, known_to).await.map(|bound| Some(Box::new(bound)))
+        }
+        Question::Look(wish, stream) => {
+            wish.look(context, stream).await.map(|bound| bound.map(Box::new))
+        }
     };
     (lane, answer)
 }

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::bulk::{Bulk, Standing};
 use super::ranges::Ranges;
+use super::reply::Delivery;
 
 /// What a record that came is to us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,18 +49,35 @@ pub(super) struct Unacked {
     first: i64,
     entries: VecDeque<Entry>,
     held: HashMap<u64, i64>,
-    /// Acknowledged, above what the server is known to know.
+    /// Durable, above what the server is known to know.
     done: Ranges,
+    /// Where one acknowledgement stands for all before it.
+    bulk: Option<Bulk>,
 }
 
 impl Unacked {
+    pub(super) fn new(in_bulk: bool, now: Instant) -> Self {
+        Self { bulk: in_bulk.then(|| Bulk::new(now)), ..Self::default() }
+    }
+
+    /// A delivery that is not kept: it is given back.
+    pub(super) fn pass(&mut self, delivery: &Delivery, now: Instant) {
+        if let Some(bulk) = &mut self.bulk {
+            bulk.came(delivery.number, delivery.sequence, false, now);
+        }
+    }
+
     pub(super) fn arrive(
         &mut self,
-        sequence: u64,
+        delivery: &Delivery,
         reply: &str,
         poisoned: bool,
         now: Instant,
     ) -> Arrival {
+        let sequence = delivery.sequence;
+        if let Some(bulk) = &mut self.bulk {
+            bulk.came(delivery.number, sequence, true, now);
+        }
         if let Some(arrival) = self.held.get(&sequence) {
             let index = usize::try_from(arrival - self.first).expect("what is held has an entry");
             let entry = &mut self.entries[index];
@@ -67,7 +86,9 @@ impl Unacked {
             return Arrival::Held;
         }
         if self.done.contains(sequence) {
-            return Arrival::Done;
+            let Some(bulk) = &mut self.bulk else { return Arrival::Done };
+            bulk.durable(sequence, reply.into(), now);
+            return Arrival::Held;
         }
         let arrival = self.end();
         self.held.insert(sequence, arrival);
@@ -89,14 +110,45 @@ impl Unacked {
             self.first += 1;
             self.held.remove(&entry.sequence);
             self.done.insert(entry.sequence);
-            answers.push(Answer { reply: entry.reply, poisoned: entry.poisoned });
+            match &mut self.bulk {
+                Some(bulk) => bulk.durable(entry.sequence, entry.reply, entry.told_at),
+                None => answers.push(Answer { reply: entry.reply, poisoned: entry.poisoned }),
+            }
         }
+        answers.extend(self.settle_bulk());
         answers
     }
 
-    /// The server knows that everything up to this number is acknowledged, by whichever instance.
-    pub(super) fn is_known_to(&mut self, sequence: u64) {
-        self.done.forget_to(sequence);
+    /// The one answer for many, as far as it may be given by now.
+    pub(super) fn settle_bulk(&mut self) -> Option<Answer> {
+        let lowest = || self.entries.iter().map(|entry| entry.sequence).min();
+        self.bulk.as_mut()?.acknowledge(lowest())
+    }
+
+    /// Everything that is durable was answered.
+    pub(super) fn is_told_all(&self) -> bool {
+        self.bulk.as_ref().is_none_or(Bulk::is_told_all)
+    }
+
+    /// How the consumer stands, after a look at it. Says whether deliveries are missing that a
+    /// moment without new ones may bring to light.
+    pub(super) fn looked(&mut self, standing: Standing, on_their_way: usize) -> bool {
+        self.done.forget_to(standing.floor);
+        let Some(bulk) = &mut self.bulk else { return false };
+        bulk.looked(standing);
+        bulk.may_close(standing, on_their_way)
+    }
+
+    /// The consumer was made anew, with numbers of its own for its deliveries.
+    pub(super) fn begin_again(&mut self, now: Instant) {
+        if let Some(bulk) = &mut self.bulk {
+            bulk.begin_again(now);
+        }
+    }
+
+    /// How long nothing could be acknowledged because deliveries are missing.
+    pub(super) fn gap_for(&self, now: Instant) -> Option<Duration> {
+        self.bulk.as_ref()?.gap_for(now)
     }
 
     /// The replies of what the server has not heard of for so long; it does now.
@@ -108,6 +160,7 @@ impl Unacked {
                 replies.push(entry.reply.clone());
             }
         }
+        replies.extend(self.bulk.iter_mut().flat_map(|bulk| bulk.in_progress(now, after)));
         replies
     }
 
@@ -127,27 +180,35 @@ mod tests {
 
     use super::*;
 
+    fn delivery(sequence: u64) -> Delivery {
+        Delivery { times: 1, sequence, number: 0, published: 0, pending: 0 }
+    }
+
+    fn known_to(floor: u64) -> Standing {
+        Standing { open: 0, delivery: 0, sequence: 0, floor }
+    }
+
     #[test]
     fn what_comes_again_while_it_is_held_keeps_its_place_and_gets_the_newest_reply() {
         let now = Instant::now();
         let mut unacked = Unacked::default();
-        assert_eq!(unacked.arrive(10, "a1", false, now), Arrival::New(0));
-        assert_eq!(unacked.arrive(11, "b1", true, now), Arrival::New(1));
-        assert_eq!(unacked.arrive(10, "a2", false, now), Arrival::Held);
+        assert_eq!(unacked.arrive(&delivery(10), "a1", false, now), Arrival::New(0));
+        assert_eq!(unacked.arrive(&delivery(11), "b1", true, now), Arrival::New(1));
+        assert_eq!(unacked.arrive(&delivery(10), "a2", false, now), Arrival::Held);
         let answer = |reply: &str, poisoned| Answer { reply: reply.into(), poisoned };
         assert_eq!(unacked.settle(2), [answer("a2", false), answer("b1", true)]);
-        assert_eq!(unacked.arrive(10, "a3", false, now), Arrival::Done);
-        unacked.is_known_to(10);
-        assert_eq!(unacked.arrive(11, "b2", false, now), Arrival::Done);
-        assert_eq!(unacked.arrive(12, "c1", false, now), Arrival::New(2));
+        assert_eq!(unacked.arrive(&delivery(10), "a3", false, now), Arrival::Done);
+        unacked.looked(known_to(10), 0);
+        assert_eq!(unacked.arrive(&delivery(11), "b2", false, now), Arrival::Done);
+        assert_eq!(unacked.arrive(&delivery(12), "c1", false, now), Arrival::New(2));
     }
 
     #[test]
     fn progress_is_told_when_it_is_due_and_not_before() {
         let (now, after) = (Instant::now(), Duration::from_secs(40));
         let mut unacked = Unacked::default();
-        unacked.arrive(1, "a", false, now);
-        unacked.arrive(2, "b", false, now + after / 2);
+        unacked.arrive(&delivery(1), "a", false, now);
+        unacked.arrive(&delivery(2), "b", false, now + after / 2);
         assert_eq!(unacked.in_progress(now + after / 2, after), []);
         assert_eq!(unacked.in_progress(now + after, after), [Box::from("a")]);
         assert_eq!(unacked.in_progress(now + after * 3 / 2, after), [Box::from("b")]);
@@ -171,7 +232,7 @@ mod tests {
             for (count, (kind, sequence)) in steps.into_iter().enumerate() {
                 if kind > 0 {
                     let reply = format!("{sequence}-{count}");
-                    let arrival = unacked.arrive(sequence, &reply, false, now);
+                    let arrival = unacked.arrive(&delivery(sequence), &reply, false, now);
                     let expected = if done.contains(&sequence) {
                         Arrival::Done
                     } else if newest.contains_key(&sequence) {
