@@ -27,6 +27,8 @@ Examples:
   data-bridge generate --kafka --kinds candles --count 1000000
       a backfill, as fast as Kafka takes it
   data-bridge generate --nats --kinds ticks=60000,system=60 --rate 5000
+  data-bridge generate --nats --jetstream --kinds ticks=100000
+      into streams, each record acknowledged
   data-bridge generate --kinds candles --revisions 5 --burst 10s:5000 --rate 200 --bad 1/1000
   data-bridge generate --profile demo --sql-check | curl 'localhost:8123/?database=market' --data-binary @-
       proves every value in ClickHouse against what was sent";
@@ -48,6 +50,11 @@ pub(super) struct Args {
     /// Send to NATS: the configured servers, or these
     #[arg(long, value_name = "SERVERS", num_args = 0..=1, require_equals = true, value_delimiter = ',')]
     nats: Option<Vec<String>>,
+
+    /// To NATS through JetStream: a record counts as sent when its stream has acknowledged it. The
+    /// streams have to be there
+    #[arg(long)]
+    jetstream: bool,
 
     /// A ready mix instead of --kinds
     #[arg(long, value_enum, conflicts_with_all = ["kinds", "count", "revisions", "bad"])]
@@ -199,7 +206,12 @@ impl Args {
                  --nats=nats://HOST:PORT",
             ));
         }
-        Ok(Servers { kafka, partitions: self.partitions, nats })
+        if self.jetstream && nats.is_none() {
+            return Err(Failure::usage(
+                "--jetstream: no NATS to send to; write --nats=nats://HOST:PORT",
+            ));
+        }
+        Ok(Servers { kafka, partitions: self.partitions, nats, jetstream: self.jetstream })
     }
 
     fn plan(&self, servers: &Servers) -> Result<Plan, Failure> {

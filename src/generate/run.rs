@@ -28,6 +28,8 @@ pub struct Servers {
     /// For topics that are missing.
     pub partitions: i32,
     pub nats: Option<config::Nats>,
+    /// To NATS through JetStream: each record is acknowledged by its stream.
+    pub jetstream: bool,
 }
 
 /// What has become of a plan's records so far, by stream. Written by the senders, read by
@@ -179,7 +181,9 @@ async fn connect(
         }
         Target::Nats => {
             let config = servers.nats.as_ref().context("no NATS is configured")?;
-            Ok(Sender::Nats(NatsSender::connect(config, plan.recipe, tally).await?))
+            Ok(Sender::Nats(
+                NatsSender::connect(config, servers.jetstream, plan.recipe, tally).await?,
+            ))
         }
     }
 }

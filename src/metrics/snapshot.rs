@@ -43,6 +43,7 @@ impl Collector for SnapshotCollector {
         source_counters(&mut out, &snapshot)?;
         source_gauges(&mut out, &snapshot)?;
         kafka(&mut out, &snapshot)?;
+        jetstream(&mut out, &snapshot)?;
         writers(&mut out, &snapshot)?;
         route_accounts(&mut out, &snapshot)?;
         routes(&mut out, &snapshot)
@@ -195,6 +196,21 @@ fn kafka(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
         partitions.iter().filter_map(|p| Some((labels(&p.topic, p.number), p.committed?)));
     let help = "The offset that this instance last committed";
     out.gauges("kafka_committed_offset", help, NONE, committed)
+}
+
+fn jetstream(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
+    let jetstream = snapshot.sources.get("jetstream");
+    let consumers = jetstream.map_or(&[][..], |jetstream| &jetstream.partitions[..]);
+    let labels = |name: &str| {
+        let (stream, consumer) = name.split_once('/').unwrap_or((name, ""));
+        [("stream", stream.to_owned()), ("consumer", consumer.to_owned())]
+    };
+    let lag = consumers.iter().filter_map(|c| Some((labels(&c.topic), c.lag?)));
+    let help = "Records of the stream that the consumer has not delivered yet";
+    out.gauges("jetstream_lag_records", help, NONE, lag)?;
+    let floor = consumers.iter().filter_map(|c| Some((labels(&c.topic), c.committed?)));
+    let help = "Everything up to this sequence of the stream is acknowledged";
+    out.gauges("jetstream_ack_floor_sequence", help, NONE, floor)
 }
 
 fn writers(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {

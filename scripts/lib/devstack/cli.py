@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
-from devstack import downloads, processes, servers
+from devstack import downloads, processes, servers, streams
 from devstack.problem import EXIT_FAILED, EXIT_UNAVAILABLE, EXIT_USAGE, Problem
 from devstack.stack import Stack
 
@@ -21,6 +21,7 @@ examples:
   scripts/stack up                      Kafka, NATS and ClickHouse, ports chosen and kept
   scripts/stack --name t1 up kafka      another stack beside it, with Kafka alone
   scripts/stack kill clickhouse         SIGKILL; `start clickhouse` brings it back on its data
+  scripts/stack stream BARS 'bars.>'    a stream of JetStream that takes these subjects
   eval "$(scripts/stack env)"           addresses, process ids and log files as variables
   scripts/stack down                    stops what was started and removes its data
 
@@ -126,6 +127,15 @@ def _env(root, options):
             variables[f"{prefix}_TCP_PORT"] = facts["tcp_port"]
         for key, value in variables.items():
             print(f"{key}={shlex.quote(str(value))}")
+
+
+def _stream(root, options):
+    stack = _existing(root, options)
+    if "nats" not in stack.known():
+        raise Problem(f"NATS is not part of stack {options.name}")
+    port = stack.ports(stack.server("nats"))["port"]
+    streams.create(port, options.stream, options.subjects)
+    print(f"stream {options.stream}: takes {', '.join(options.subjects)}")
 
 
 def _logs(root, options):
@@ -240,6 +250,9 @@ def _parse(arguments):
     start = command("start", _start, "start one again, on the same data and ports", users)
     start.add_argument("server", choices=servers.NAMES)
     command("env", _env, "addresses, process ids and log files as KEY=VALUE")
+    stream = command("stream", _stream, "make a stream of JetStream; its records stay")
+    stream.add_argument("stream", metavar="NAME")
+    stream.add_argument("subjects", nargs="+", metavar="SUBJECT")
     fetch = command("fetch", _fetch_all, "download the servers, start nothing")
     fetch.add_argument("servers", nargs="*", metavar="SERVER", type=_server, help="only these")
 

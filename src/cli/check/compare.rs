@@ -40,6 +40,8 @@ pub(super) struct RouteLine {
     pub(super) kafka: Vec<String>,
     /// Subjects, where NATS is configured.
     pub(super) nats: Vec<String>,
+    /// The same, out of streams.
+    pub(super) jetstream: Vec<String>,
 }
 
 /// Ordered: what is worse comes later. With the numbers of the problems that say why.
@@ -142,7 +144,8 @@ pub(super) fn compare(config: &Config, found: &Found) -> Report {
             Err(error) => {
                 let number = report.server_failed("NATS", address, error);
                 for index in 0..report.routes.len() {
-                    if !report.routes[index].nats.is_empty() {
+                    let route = &report.routes[index];
+                    if !route.nats.is_empty() || !route.jetstream.is_empty() {
                         report.blame(index, Grade::Unknown, number);
                     }
                 }
@@ -176,7 +179,8 @@ fn idle_sources(config: &Config, report: &mut Report) {
                     start: give a route some, or leave the table out";
         report.problem(text.to_owned());
     }
-    if nats && report.routes.iter().all(|route| route.nats.is_empty()) {
+    let by_nats = |route: &RouteLine| !route.nats.is_empty() || !route.jetstream.is_empty();
+    if nats && !report.routes.iter().any(by_nats) {
         let text = "[nats] is configured, but no route has `nats_subjects`, so `run` would not \
                     start: give a route some, or leave the table out";
         report.problem(text.to_owned());
@@ -191,7 +195,14 @@ fn line(config: &Config, route: &Route) -> RouteLine {
         into: table_of(route).unwrap_or("count").to_owned(),
         kafka: if config.kafka.is_some() { route.kafka_topics.clone() } else { Vec::new() },
         nats: if config.nats.is_some() { route.nats_subjects.clone() } else { Vec::new() },
+        jetstream: config.nats.iter().flat_map(|_| subjects(route)).collect(),
     }
+}
+
+/// What the route takes out of streams.
+fn subjects(route: &Route) -> Vec<String> {
+    let subjects = route.jetstream.iter().flat_map(|jetstream| &jetstream.subjects);
+    subjects.map(ToString::to_string).collect()
 }
 
 fn clickhouse(config: &Config, found: &Found, report: &mut Report) {

@@ -7,6 +7,7 @@ use super::compare::{Grade, Report, RouteLine, Verdict};
 const COLUMNS: u16 = 100;
 
 const KAFKA: &str = "at least once";
+const JETSTREAM: &str = "at least once";
 const NATS: &str = "at most once";
 
 pub(super) fn render(report: &Report) -> String {
@@ -76,13 +77,17 @@ fn routes(report: &Report) -> String {
         table.add_row([&word(&route.verdict), &route.name, &route.class, &from, guarantee]);
         let (from, guarantee) = sources.next().unwrap_or_default();
         table.add_row(["", &format!("→ {}", route.into), "", &from, guarantee]);
+        for (from, guarantee) in sources {
+            table.add_row(["", "", "", &from, guarantee]);
+        }
     }
     shown(table)
 }
 
 /// Where the records come from, and how sure that is.
 fn sources(route: &RouteLine) -> Vec<(String, &'static str)> {
-    [("kafka", &route.kafka, KAFKA), ("nats ", &route.nats, NATS)]
+    let jetstream = ("jetstream", &route.jetstream, JETSTREAM);
+    [("kafka", &route.kafka, KAFKA), jetstream, ("nats ", &route.nats, NATS)]
         .into_iter()
         .filter(|(_, names, _)| !names.is_empty())
         .map(|(kind, names, guarantee)| (format!("{kind} {}", names.join(", ")), guarantee))
@@ -109,6 +114,13 @@ fn guarantees(report: &Report) -> Vec<(&'static str, &'static str)> {
             KAFKA,
             "an offset is committed only when ClickHouse has acknowledged everything before it; \
              what was not committed before a crash comes again",
+        ));
+    }
+    if report.routes.iter().any(|route| !route.jetstream.is_empty()) {
+        all.push((
+            JETSTREAM,
+            "a record of a stream is acknowledged only when ClickHouse has acknowledged it; what \
+             was not before a crash comes again after ack_wait",
         ));
     }
     if report.routes.iter().any(|route| !route.nats.is_empty()) {

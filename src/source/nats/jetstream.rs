@@ -24,6 +24,8 @@ mod unacked;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use async_nats::Client;
+use async_nats::jetstream::Context;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -33,7 +35,7 @@ use self::lane::Lane;
 use self::puller::Puller;
 use super::link::{Link, Watch};
 use super::{Running, options, watch};
-use crate::config::{self, JetStream, JetStreamRoute};
+use crate::config::{self, JetStream, JetStreamApi, JetStreamRoute};
 use crate::credits::Credits;
 use crate::source::SourcePort;
 
@@ -41,6 +43,13 @@ use crate::source::SourcePort;
 const COMMANDS: usize = 2_048;
 /// Beside records a channel carries what the server says of requests.
 const WORDS: usize = 1_024;
+
+/// JetStream's API as it is configured, for whoever publishes into streams.
+#[must_use]
+pub fn context(client: Client, config: &config::Nats) -> Context {
+    let settings = config.jetstream.as_ref();
+    bind::context(client, settings.map_or(&JetStreamApi::Default, |settings| &settings.api))
+}
 
 /// Reads the streams of these routes, by name.
 ///
@@ -62,16 +71,24 @@ pub async fn start(
         let name = format!("data-bridge {instance} {role}");
         let (options, notes) =
             options::connect_options(config, &name, COMMANDS, capacity, &port, &changed).await?;
-        let client =
-            options.connect(options::servers(config)?).await.context("connecting to NATS")?;
+        let client = options
+            .connect(options::server_addresses(config)?)
+            .await
+            .context("connecting to NATS")?;
         links.push(Link::new(client.clone(), Arc::clone(&notes)));
         clients.push((client, notes));
     }
     let [(client, notes), (control, control_notes)] =
         <[_; 2]>::try_from(clients).expect("two roles, two connections");
     let context = bind::context(control, &settings.api);
-    let mut puller =
-        Puller::new(client.clone(), context, port.clone(), credits, settings.double_ack);
+    let mut puller = Puller::new(
+        client.clone(),
+        Arc::clone(&notes),
+        context,
+        port.clone(),
+        credits,
+        settings.double_ack,
+    );
     for (route, takes) in routes {
         let inbox = client.new_inbox();
         let answers = client.subscribe(format!("{inbox}.*")).await;

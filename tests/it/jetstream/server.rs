@@ -179,3 +179,31 @@ async fn a_change_of_leader_resumes_and_costs_nothing() {
     assert_eq!(received(&health), ALL, "what came again was not admitted again");
     bridge.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_generator_waits_until_a_stream_has_each_record() {
+    let mut server = Server::down();
+    let config = with_jetstream(&server);
+    server.restart(&config).await;
+    let generate = async || {
+        let nats = format!("--nats={}", server.url());
+        let args = ["generate", &nats, "--jetstream", "--kinds", "ticks=1000", "--json"];
+        crate::bridge::program().args(args).output().await.unwrap()
+    };
+    let refused = generate().await;
+    assert!(!refused.status.success());
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("nats stream add"), "{said}");
+    let client = async_nats::connect(server.url()).await.unwrap();
+    let jetstream = async_nats::jetstream::new(client);
+    let stream = async_nats::jetstream::stream::Config {
+        name: "MARKET".to_owned(),
+        subjects: vec!["market.>".to_owned()],
+        ..Default::default()
+    };
+    jetstream.create_stream(stream).await.unwrap();
+    let sent = generate().await;
+    assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
+    let stream = jetstream.get_stream("MARKET").await.unwrap();
+    assert_eq!(stream.cached_info().state.messages, 1_000);
+}

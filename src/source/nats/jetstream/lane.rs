@@ -1,23 +1,25 @@
 //! One route's consumer, as it is for us: whether it is bound, what was asked of it, what of it is
 //! not acknowledged. Says what is to be done; does nothing itself.
 
+mod intake;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{Consumer, pull};
-use async_nats::{Message, StatusCode};
 use tokio::time::Instant;
 
 use super::bind::{Bound, Unbound, Wish, ack_wait};
 use super::bulk::Standing;
 use super::pulls::Pulls;
-use super::reply::Delivery;
-use super::unacked::{Answer, Arrival, Unacked};
+use super::unacked::{Answer, Unacked};
 use crate::config::{Ack, Retry};
 use crate::record::{Partition, Position};
 use crate::retry;
 use crate::source::PartitionObserved;
+
+pub(super) use self::intake::{Pull, Taken};
 
 /// A request that was not fulfilled ends after this long: how long an idle consumer keeps its
 /// credit, and how soon a server that says nothing is noticed.
@@ -38,21 +40,6 @@ enum State {
     /// To be bound, at this time.
     Unbound(Instant),
     Bound(Arc<Consumer<pull::Config>>),
-}
-
-/// What a message of the consumer's turned out to be.
-#[derive(Debug)]
-pub(super) enum Taken {
-    /// A record to hand over, and its place.
-    Record { place: i64, delivery: Delivery, poisoned: bool },
-    /// Held already: its credit is free.
-    Again,
-    /// Durable already: to be acknowledged, again.
-    Done,
-    /// There is no credit for it, or nobody takes it any more: to be given back.
-    Back { asked: bool },
-    /// A word of the server's; so many credits are free.
-    Status(usize),
 }
 
 #[derive(Debug)]
@@ -233,10 +220,10 @@ impl Lane {
         } else if self.consumer_made != made {
             self.unacked.begin_again(now);
         }
-        (self.consumer_made, self.known_to, self.pending) = (made, standing.floor, pending);
+        (self.consumer_made, self.pending) = (made, pending);
+        self.known_to = self.known_to.max(standing.floor);
         self.quiet = self.unacked.looked(standing, on_their_way);
         self.stream_made = stream_made.or(self.stream_made);
-        self.attempts = 0;
         self.look_at = now + if self.quiet { LOOK_AGAIN } else { LOOK_EVERY };
         match self.foreign_reader(now) {
             Some(trouble) => self.note(trouble),
@@ -278,7 +265,8 @@ impl Lane {
     pub(super) fn lost(&mut self, why: &str, now: Instant) -> usize {
         if matches!(self.state, State::Bound(_)) {
             tracing::warn!(route = self.wish.route, "JetStream consumer lost, bound again: {why}");
-            self.state = State::Unbound(now);
+            self.attempts = self.attempts.saturating_add(1);
+            self.state = State::Unbound(now + retry::delay(&BIND, self.attempts));
         }
         self.give_up_pulls()
     }
@@ -286,92 +274,6 @@ impl Lane {
     /// Nothing that was asked for is waited for; so many credits are free.
     pub(super) fn give_up_pulls(&mut self) -> usize {
         self.pulls.give_up()
-    }
-
-    // --- records ---------------------------------------------------------------------------
-
-    /// What to ask the server for, were there credits: how many records.
-    pub(super) fn wants(&self) -> usize {
-        let State::Bound(consumer) = &self.state else { return 0 };
-        if self.quiet {
-            return 0;
-        }
-        let limit = usize::try_from(consumer.cached_info().config.max_batch).unwrap_or(0);
-        let limit = if limit == 0 { usize::MAX } else { limit };
-        // As many as there are, or as came lately; one when it is idle.
-        let there = usize::try_from(self.pending).unwrap_or(usize::MAX).max(self.rate);
-        let most = if self.alone { 1 } else { self.wish.settings.batch.min(limit) };
-        self.pulls.room(there.clamp(1, most))
-    }
-
-    /// So many are asked for: by which request, and where the answer goes.
-    pub(super) fn pull(&mut self, records: usize, now: Instant) -> Option<Pull> {
-        let State::Bound(consumer) = &self.state else { return None };
-        if self.pulls.outstanding() == 0 {
-            self.heard_at = now;
-        }
-        let number = self.pulls.begin(records);
-        let config = &consumer.cached_info().config;
-        let longest = Some(config.max_expires).filter(|longest| !longest.is_zero());
-        let request = pull::BatchConfig {
-            batch: records,
-            expires: Some(longest.map_or(EXPIRES, |longest| longest.min(EXPIRES))),
-            // two may be on their way
-            max_bytes: if self.alone { 0 } else { self.wish.settings.prefetch_bytes / 2 },
-            ..pull::BatchConfig::default()
-        };
-        let inbox = format!("{}.{number}", self.inbox);
-        Some(Pull { consumer: Arc::clone(consumer), request, inbox })
-    }
-
-    /// A message came on the inbox. `wanted` is false when nobody takes records any more.
-    pub(super) fn take(&mut self, message: &Message, wanted: bool, now: Instant) -> Taken {
-        self.heard_at = now;
-        if let Some(status) = message.status.filter(|status| *status != StatusCode::OK) {
-            return Taken::Status(self.status(status, message, now));
-        }
-        let reply = message.reply.as_ref().map_or("", |reply| reply.as_str());
-        let Some(delivery) = Delivery::parse(reply) else {
-            tracing::warn!(subject = %message.subject, "not a message of JetStream: left");
-            return Taken::Status(usize::from(self.pulls.took()));
-        };
-        self.pending = delivery.pending;
-        let asked = self.pulls.took();
-        if !asked || !wanted {
-            self.unacked.pass(&delivery, now);
-            return Taken::Back { asked };
-        }
-        self.came += 1;
-        self.alone = false;
-        let poisoned = delivery.times > self.wish.settings.max_deliver;
-        match self.unacked.arrive(&delivery, reply, poisoned, now) {
-            Arrival::New(place) => Taken::Record { place, delivery, poisoned },
-            Arrival::Held => Taken::Again,
-            Arrival::Done => Taken::Done,
-        }
-    }
-
-    fn status(&mut self, status: StatusCode, message: &Message, now: Instant) -> usize {
-        let number = message.subject.rsplit('.').next().and_then(|number| number.parse().ok());
-        let pending =
-            message.headers.as_ref().and_then(|headers| headers.get("Nats-Pending-Messages"));
-        let pending = pending.and_then(|pending| pending.as_str().parse().ok());
-        let text = message.description.as_deref().unwrap_or_default();
-        let ended = self.pulls.ended(number.unwrap_or_default(), pending);
-        match status {
-            StatusCode::IDLE_HEARTBEAT | StatusCode::TIMEOUT | StatusCode::NOT_FOUND => ended,
-            StatusCode::REQUEST_TERMINATED if text.contains("MaxBytes") => {
-                self.alone = true;
-                ended
-            }
-            StatusCode::REQUEST_TERMINATED if text.starts_with("Batch Completed") => ended,
-            // Too many requests wait, of all instances: a moment later there may be room.
-            StatusCode::REQUEST_TERMINATED if text.starts_with("Exceeded Max") => {
-                tracing::debug!(route = self.wish.route, "JetStream: {text}");
-                ended
-            }
-            _ => ended + self.lost(&format!("{status} {text}"), now),
-        }
     }
 
     // --- acknowledgements ------------------------------------------------------------------
@@ -421,16 +323,6 @@ impl Lane {
     pub(super) fn give_up(&mut self) -> Vec<Box<str>> {
         self.unacked.give_up()
     }
-
-    /// A look at the clock; says how many credits are free.
-    pub(super) fn tick(&mut self, now: Instant) -> usize {
-        self.rate = (self.rate / 2).max(std::mem::take(&mut self.came));
-        if self.pulls.outstanding() > 0 && self.heard_at + SILENT_AFTER <= now {
-            self.heard_at = now;
-            return self.lost("nothing heard of it, not even that there is nothing", now);
-        }
-        0
-    }
 }
 
 /// A question to JetStream.
@@ -438,12 +330,4 @@ impl Lane {
 pub(super) enum Question {
     Bind(Wish, Option<(i128, u64)>),
     Look(Wish, String),
-}
-
-/// A request for records.
-#[derive(Debug)]
-pub(super) struct Pull {
-    pub(super) consumer: Arc<Consumer<pull::Config>>,
-    pub(super) request: pull::BatchConfig,
-    pub(super) inbox: String,
 }

@@ -27,6 +27,7 @@ use crate::credits::Credits;
 use crate::record::{Chunk, NewRecord};
 use crate::source::nats::channels::Channels;
 use crate::source::nats::fence::Fence;
+use crate::source::nats::link::Notes;
 use crate::source::nats::missing::Missing;
 use crate::source::nats::subscriptions::{CHUNK_BYTES, CHUNK_RECORDS, push};
 use crate::source::{SourceEvent, SourceId, SourcePort, Stage, Wanted};
@@ -59,6 +60,7 @@ enum Action {
 
 pub(super) struct Puller {
     client: Client,
+    notes: Arc<Notes>,
     context: Context,
     port: SourcePort,
     credits: Arc<Credits>,
@@ -88,6 +90,7 @@ pub(super) struct Puller {
 impl Puller {
     pub(super) fn new(
         client: Client,
+        notes: Arc<Notes>,
         context: Context,
         port: SourcePort,
         credits: Arc<Credits>,
@@ -99,6 +102,7 @@ impl Puller {
             outbox: Outbox::new(client.clone(), context.client()),
             missing: Missing::new(client.clone()),
             client,
+            notes,
             context,
             port,
             credits,
@@ -236,6 +240,7 @@ impl Puller {
         self.missing.ask();
         self.starving = false;
         let connects = self.client.statistics().connects.load(Ordering::Relaxed);
+        let connected = self.connected();
         let reconnected = std::mem::replace(&mut self.connects, connects) != connects;
         for lane in &mut self.lanes {
             let mut free = lane.tick(now);
@@ -245,7 +250,8 @@ impl Puller {
             self.credits.release(free);
             let answers = lane.settle_bulk();
             self.outbox.acknowledge(answers, lane.told(), self.confirmed);
-            for reply in lane.in_progress(now) {
+            let in_progress = if connected { lane.in_progress(now) } else { Vec::new() };
+            for reply in in_progress {
                 self.outbox.push(Out::Answer { reply, kind: AckKind::Progress });
             }
         }
@@ -306,10 +312,11 @@ impl Puller {
         self.missing.took(self.waiting.len() as u64);
         let mut chunk = self.new_chunk();
         let wanted = self.wanted.stage == Stage::Running;
-        for (index, message) in std::mem::take(&mut self.waiting) {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        for (index, message) in waiting.drain(..) {
             self.take_one(index, &message, wanted, &mut chunk, now);
         }
-        self.waiting_bytes = 0;
+        (self.waiting, self.waiting_bytes) = (waiting, 0);
         self.hand_over(chunk);
         if filled == Some(true) {
             self.missing.settle(&mut self.fence);
@@ -402,18 +409,26 @@ impl Puller {
         self.send_all().await;
         self.channels.end().await;
         self.fence.send(&self.client).await;
-        loop {
-            let Self { channels, waiting, waiting_bytes, fence, .. } = self;
-            tokio::select! {
-                biased;
-                _ = fill(channels, waiting, waiting_bytes, 1) => self.take(Instant::now()),
-                _ = fence.back(), if fence.is_out() => break,
-            }
-        }
+        self.take_until_fence().await;
         self.send_all().await;
         // The server has read everything when this one comes back.
         self.fence.send(&self.client).await;
-        self.fence.back().await;
+        self.take_until_fence().await;
+    }
+
+    /// Takes what comes before the fence does, or until the server has refused it.
+    async fn take_until_fence(&mut self) {
+        while self.fence.is_out() {
+            let Self { channels, waiting, waiting_bytes, fence, tick, .. } = self;
+            tokio::select! {
+                biased;
+                _ = fill(channels, waiting, waiting_bytes, 1) => self.take(Instant::now()),
+                _ = fence.back() => return,
+                _ = tick.tick() => if self.notes.fence_refused() || !self.connected() {
+                    return;
+                },
+            }
+        }
     }
 
     async fn send_all(&mut self) {
