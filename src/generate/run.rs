@@ -93,7 +93,7 @@ pub(super) struct Item<'a> {
 
 enum Sender {
     Kafka(KafkaSender),
-    Nats(NatsSender),
+    Nats(Box<NatsSender>),
 }
 
 impl Sender {
