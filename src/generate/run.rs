@@ -181,9 +181,8 @@ async fn connect(
         }
         Target::Nats => {
             let config = servers.nats.as_ref().context("no NATS is configured")?;
-            Ok(Sender::Nats(
-                NatsSender::connect(config, servers.jetstream, plan.recipe, tally).await?,
-            ))
+            let sender = NatsSender::connect(config, servers.jetstream, plan.recipe, tally).await?;
+            Ok(Sender::Nats(Box::new(sender)))
         }
     }
 }
