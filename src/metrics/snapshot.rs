@@ -186,8 +186,11 @@ fn kafka(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
     let partitions = kafka.map_or(&[][..], |kafka| &kafka.partitions[..]);
     let labels =
         |topic: &str, number: i32| [("topic", topic.to_owned()), ("partition", number.to_string())];
-    let assigned = kafka.and_then(|kafka| kafka.assigned).map(|n| ([("source", "kafka")], n));
-    let help = "Partitions assigned to this instance";
+    let assigned = snapshot
+        .sources
+        .iter()
+        .filter_map(|(name, source)| Some(([("source", name.as_str())], source.assigned?)));
+    let help = "Partitions assigned to this instance; for JetStream its consumers";
     out.gauges("assigned_partitions", help, NONE, assigned)?;
     let lag = partitions.iter().filter_map(|p| Some((labels(&p.topic, p.number), p.lag?)));
     let help = "Records between the committed offset and the end of the partition";

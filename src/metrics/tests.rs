@@ -136,6 +136,8 @@ const PROMISED: &[(&str, &str)] = &[
     ("assigned_partitions", "gauge"),
     ("kafka_lag_records", "gauge"),
     ("kafka_committed_offset", "gauge"),
+    ("jetstream_lag_records", "gauge"),
+    ("jetstream_ack_floor_sequence", "gauge"),
     ("rows_inserted_total", "counter"),
     ("inserts_total", "counter"),
     ("writer_rows", "gauge"),
