@@ -159,7 +159,7 @@ impl Service {
             attempt += 1;
             let delay = retry::ceiling(&self.config.retry, attempt);
             let what = error.refusal().to_string();
-            let url = &self.config.clickhouse.url;
+            let url = self.config.clickhouse.addresses();
             tracing::warn!(url, attempt, ?delay, "waiting for ClickHouse: {what}");
             let mut snapshot = Snapshot::starting(&self.config);
             snapshot.needs_person = vec![format!("waiting for ClickHouse: {what}")];

@@ -193,8 +193,9 @@ pub struct Tls {
 
 #[derive(Debug, Clone)]
 pub struct ClickHouse {
-    /// At least one; the first is used until failover comes.
-    pub url: String,
+    /// At least one.
+    pub urls: Vec<String>,
+    pub endpoints: Endpoints,
     pub database: String,
     pub user: String,
     pub password: Option<SecretString>,
@@ -202,6 +203,23 @@ pub struct ClickHouse {
     pub compression: Compression,
     pub insert_timeout: Duration,
     pub max_in_flight: usize,
+}
+
+impl ClickHouse {
+    /// All of them, for people.
+    #[must_use]
+    pub fn addresses(&self) -> String {
+        self.urls.join(", ")
+    }
+}
+
+/// What several ClickHouse servers are to each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endpoints {
+    /// Each knows only its own inserts.
+    Independent,
+    /// They share rows, and what they know of tokens.
+    Replicas,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

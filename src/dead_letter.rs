@@ -19,6 +19,7 @@ pub mod nats;
 use crate::config::{Config, DeadLetters};
 use crate::schema::TableSchema;
 use crate::sink::{Insert, InsertError, Sink};
+use crate::status::EndpointStatus;
 
 /// What keeps the letters, where ClickHouse does not.
 #[derive(Debug)]
@@ -111,6 +112,18 @@ impl<S: Sink> Sink for WithLetters<S> {
             Some(destination) => destination.append(insert).await,
             None => self.sink.insert(insert).await,
         }
+    }
+
+    fn endpoints(&self) -> Vec<EndpointStatus> {
+        self.sink.endpoints()
+    }
+
+    fn is_for_others_to_do(&self, error: &InsertError) -> bool {
+        self.sink.is_for_others_to_do(error)
+    }
+
+    async fn ask_failed_endpoints(&self) {
+        self.sink.ask_failed_endpoints().await;
     }
 
     fn is_apart(&self, table: &str) -> bool {

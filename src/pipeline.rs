@@ -297,7 +297,7 @@ impl<S: Sink> Pipeline<S> {
 
     /// When something is due next; far away if nothing is.
     fn next_deadline(&self) -> Instant {
-        let lingers = self.tables.iter().filter_map(|table| table.buffer.deadline());
+        let lingers = self.tables.iter().filter_map(table::Table::linger_deadline);
         let retries = self.waiting.iter().map(|cut| cut.due);
         let schemas = self.schemas.next_due();
         let revocations = self.revocations.iter().map(|revocation| revocation.deadline);

@@ -7,6 +7,7 @@ use std::future::Future;
 use bytes::Bytes;
 
 use crate::schema::TableSchema;
+use crate::status::EndpointStatus;
 
 pub mod clickhouse;
 
@@ -49,9 +50,14 @@ pub struct Refusal {
 /// ClickHouse's codes for a table that is missing or dropped, or that we may not use.
 const ABOUT_A_TABLE: [u32; 3] = [60, 218, 497];
 
+/// Codes that a person has to do something about, and that come before anything is written: what
+/// is missing, who we are, what we may.
+const BEFORE_WRITING: [u32; 13] = [60, 62, 81, 115, 164, 192, 193, 194, 218, 291, 452, 497, 516];
+
 /// Codes of something that passes by itself and is about one table all the same: too many parts in
 /// it, or its replica may not write.
-const PASSES_IN_ONE_TABLE: [u32; 2] = [252, 242];
+const PASSES_IN_ONE_TABLE: [u32; 2] = [TOO_MANY_PARTS, 242];
+const TOO_MANY_PARTS: u32 = 252;
 
 impl InsertError {
     /// It speaks of the sink as a whole: no other insert would have gone better. The opposite of a
@@ -62,6 +68,27 @@ impl InsertError {
             Self::Retry(refusal) => refusal.code.is_none_or(|c| !PASSES_IN_ONE_TABLE.contains(&c)),
             Self::AwaitFix(_) => !self.is_about_the_table(),
             Self::SchemaChanged(_) | Self::Reject(_) => false,
+        }
+    }
+
+    /// The table has so many parts that it takes no more: fewer and larger inserts, and time.
+    #[must_use]
+    pub fn is_too_many_parts(&self) -> bool {
+        matches!(self, Self::Retry(refusal) if refusal.code == Some(TOO_MANY_PARTS))
+    }
+
+    /// Rows of this attempt may be in the table all the same: there was no answer, or one that can
+    /// come after some were written (a partition is written after another, a view after its table).
+    ///
+    /// A refusal of which this is false tells only of its own attempt. Measured on ClickHouse 26.7:
+    /// the columns, the privileges, the number of parts are looked at before the token, so that an
+    /// insert that landed is refused like one that did not. Only an acknowledgement settles it.
+    #[must_use]
+    pub fn may_have_landed(&self) -> bool {
+        match self {
+            Self::Retry(_) => true,
+            Self::AwaitFix(refusal) => refusal.code.is_none_or(|c| !BEFORE_WRITING.contains(&c)),
+            Self::Reject(_) | Self::SchemaChanged(_) => false,
         }
     }
 
@@ -97,6 +124,21 @@ impl fmt::Display for Refusal {
 pub trait Sink: Send + Sync + 'static {
     /// Returns `Ok` only when the sink has acknowledged every row.
     fn insert(&self, insert: Insert) -> impl Future<Output = Result<(), InsertError>> + Send;
+
+    /// What is known of each of its servers; empty where there is nothing to know.
+    fn endpoints(&self) -> Vec<EndpointStatus> {
+        Vec::new()
+    }
+
+    /// Asks servers that failed, and were left alone, whether they work again.
+    fn ask_failed_endpoints(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
+    /// The error is about one of several servers, and another one works.
+    fn is_for_others_to_do(&self, _: &InsertError) -> bool {
+        false
+    }
 
     /// The table as it is now. A missing table is `AwaitFix`.
     fn schema(&self, table: &str) -> impl Future<Output = Result<TableSchema, InsertError>> + Send;

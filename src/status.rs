@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub stage: RunStage,
     pub backpressure: BackpressureStatus,
     pub breaker: BreakerStatus,
+    /// In the order of the configuration.
+    pub endpoints: Vec<EndpointStatus>,
     /// By the writer's name; every configured writer is there.
     pub writers: BTreeMap<String, WriterStatus>,
     /// By the source's name; a source that is not configured is absent.
@@ -122,6 +124,18 @@ impl BreakerState {
             Self::HalfOpen => "half_open",
         }
     }
+}
+
+/// One of the ClickHouse servers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EndpointStatus {
+    pub url: String,
+    /// The last request was answered, or none was made yet.
+    pub healthy: bool,
+    /// Why it is not healthy.
+    pub reason: Option<String>,
+    /// Inserts of which only this server can tell whether they landed; they wait for it.
+    pub unclear_inserts: usize,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -92,9 +92,6 @@ impl Check<'_> {
             || path.strip_prefix("kafka.client.").is_some_and(kafka_client::is_secret);
         let shown = if secret { HIDDEN.to_owned() } else { show(value) };
         let text = match (&value.kind, schema::format(schema)) {
-            _ if later::list(path).is_some() && matches!(value.kind, ValueKind::Array(_)) => {
-                later::list(path).unwrap_or_default().to_owned()
-            }
             (ValueKind::I64(number), Some(DURATION)) => {
                 format!("a duration needs a unit, for example \"{number}s\" or \"{number}ms\"")
             }

@@ -7,7 +7,7 @@ use super::problem::Problems;
 use super::raw;
 use super::route::is_identifier;
 use super::secret;
-use super::{ClickHouse, Compression, HttpTls, Nats, NatsAuth, Tls};
+use super::{ClickHouse, Compression, Endpoints, HttpTls, Nats, NatsAuth, Tls};
 
 pub(super) fn brokers(brokers: &[String], problems: &mut Problems) {
     const KEY: &str = "kafka.brokers";
@@ -164,7 +164,7 @@ pub(super) fn http_tls(raw: Option<&raw::HttpTls>, problems: &mut Problems) -> O
 }
 
 pub(super) fn clickhouse(raw: &raw::ClickHouse, problems: &mut Problems) -> ClickHouse {
-    clickhouse_url(raw, problems);
+    let urls = clickhouse_urls(raw, problems);
     if !is_identifier(&raw.database) {
         let text = "must be a database's name: letters, digits and `_`";
         problems.text("clickhouse.database", &raw.database, text);
@@ -183,7 +183,11 @@ pub(super) fn clickhouse(raw: &raw::ClickHouse, problems: &mut Problems) -> Clic
         problems.text("clickhouse.insert_timeout", &raw.insert_timeout.to_string(), text);
     }
     ClickHouse {
-        url: raw.url.trim_end_matches('/').to_owned(),
+        urls,
+        endpoints: match raw.endpoints {
+            raw::Endpoints::Independent => Endpoints::Independent,
+            raw::Endpoints::Replicas => Endpoints::Replicas,
+        },
         database: raw.database.clone(),
         user: raw.user.clone(),
         password,
@@ -197,26 +201,42 @@ pub(super) fn clickhouse(raw: &raw::ClickHouse, problems: &mut Problems) -> Clic
     }
 }
 
-fn clickhouse_url(raw: &raw::ClickHouse, problems: &mut Problems) {
+/// Every server, each once.
+fn clickhouse_urls(raw: &raw::ClickHouse, problems: &mut Problems) -> Vec<String> {
     const KEY: &str = "clickhouse.url";
-    let wrong = match raw.url.split_once("://") {
+    let urls = raw.url.as_slice();
+    if urls.is_empty() {
+        problems.push(KEY, "[]", "must name a server, such as \"http://localhost:8123\"");
+    }
+    let mut known: Vec<String> = Vec::new();
+    for (index, url) in urls.iter().enumerate() {
+        let key = if urls.len() == 1 { KEY.to_owned() } else { format!("{KEY}[{index}]") };
+        let url = url.trim_end_matches('/').to_owned();
+        if let Some(wrong) = wrong_url(&url, raw.tls.is_some()) {
+            problems.text(&key, &url, wrong);
+        } else if known.contains(&url) {
+            problems.text(&key, &url, "is there twice; name each server once");
+        }
+        known.push(url);
+    }
+    known
+}
+
+fn wrong_url(url: &str, tls: bool) -> Option<&'static str> {
+    match url.split_once("://") {
         Some(("http" | "https", rest)) if rest.contains('@') => {
-            "must not hold credentials; use clickhouse.user and clickhouse.password"
+            Some("must not hold credentials; use clickhouse.user and clickhouse.password")
         }
         Some(("http" | "https", rest)) if rest.contains('?') => {
-            "must not hold parameters; use clickhouse.database and clickhouse.user"
+            Some("must not hold parameters; use clickhouse.database and clickhouse.user")
         }
         Some((_, rest)) if rest.ends_with(":9000") || rest.ends_with(":9440") => {
-            "is the native port; the bridge speaks HTTP, such as \"http://localhost:8123\""
+            Some("is the native port; the bridge speaks HTTP, such as \"http://localhost:8123\"")
         }
         Some(("http" | "https", rest)) if is_address(rest.split('/').next().unwrap_or(rest)) => {
-            if raw.tls.is_some() && raw.url.starts_with("http:") {
-                let text = "must start with https:// for [clickhouse.tls] to have a meaning";
-                problems.text(KEY, &raw.url, text);
-            }
-            return;
+            (tls && url.starts_with("http:"))
+                .then_some("must start with https:// for [clickhouse.tls] to have a meaning")
         }
-        _ => "must be the HTTP interface, such as \"http://localhost:8123\" (or https://)",
-    };
-    problems.text(KEY, &raw.url, wrong);
+        _ => Some("must be the HTTP interface, such as \"http://localhost:8123\" (or https://)"),
+    }
 }

@@ -128,10 +128,12 @@ fn known_name(node: Option<&Value>, key: &str) -> Option<String> {
 }
 
 fn parse(schema: &Json, text: &str) -> Result<ValueKind, String> {
-    if schema::branch(schema, "string").is_some() {
+    let bare = text.trim();
+    // What may be one text or several is several if there is a comma in it.
+    let is_several = bare.contains(',') && schema::branch(schema, "array").is_some();
+    if schema::branch(schema, "string").is_some() && !is_several {
         return Ok(text.into());
     }
-    let bare = text.trim();
     if schema::branch(schema, "integer").is_some() {
         let number: Result<i64, _> = bare.replace('_', "").parse();
         return number.map(Into::into).map_err(|_| expected(schema));

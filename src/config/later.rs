@@ -11,12 +11,6 @@ pub(super) fn value(path: &str, text: &str) -> Option<&'static str> {
     }
 }
 
-/// For a list where there is only one yet.
-pub(super) fn list(path: &str) -> Option<&'static str> {
-    (path == "clickhouse.url")
-        .then_some("several servers are not available in this version; must be one url, a text")
-}
-
 /// `routes[3].x` → `routes[].x`.
 fn generic(path: &str) -> String {
     let mut out = String::with_capacity(path.len());

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::raw_jetstream::JetStream;
 use super::raw_letters::DeadLetters;
-use super::raw_route::Route;
+use super::raw_route::{OneOrMany, Route};
 use super::units::{Secret, Size, Span};
 
 /// Configuration of data-bridge.
@@ -203,8 +203,12 @@ pub(super) struct Tls {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ClickHouse {
-    /// The HTTP interface.
-    pub(super) url: String,
+    /// The HTTP interface; of several servers a list.
+    pub(super) url: OneOrMany,
+    /// What several servers are to each other. An insert without an answer is sent again to the
+    /// same server, until it answers; only `replicas`, which share what they know of tokens
+    /// (Replicated tables, ClickHouse Cloud), can be asked in place of each other.
+    pub(super) endpoints: Endpoints,
     /// Where tables named without a database are.
     pub(super) database: String,
     pub(super) user: String,
@@ -227,7 +231,8 @@ pub(super) struct ClickHouse {
 impl Default for ClickHouse {
     fn default() -> Self {
         Self {
-            url: "http://localhost:8123".to_owned(),
+            url: OneOrMany::One("http://localhost:8123".to_owned()),
+            endpoints: Endpoints::Independent,
             database: "default".to_owned(),
             user: "default".to_owned(),
             password: None,
@@ -238,6 +243,13 @@ impl Default for ClickHouse {
             max_in_flight: 2,
         }
     }
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Endpoints {
+    Independent,
+    Replicas,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]

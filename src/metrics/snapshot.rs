@@ -121,7 +121,14 @@ fn breaker(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
     let help = "Times the circuit breaker opened; a probe that fails does not count";
     out.counter("breaker_openings", help, NONE, breaker.openings)?;
     let help = "Batches that were due and waited because the circuit breaker was open";
-    out.counter("breaker_rejects", help, NONE, breaker.rejects)
+    out.counter("breaker_rejects", help, NONE, breaker.rejects)?;
+    let endpoints = || snapshot.endpoints.iter();
+    let healthy = endpoints().map(|e| ([("url", e.url.as_str())], u64::from(e.healthy)));
+    let help = "1 while the ClickHouse server answers";
+    out.gauges("clickhouse_healthy", help, NONE, healthy)?;
+    let unclear = endpoints().map(|e| ([("url", e.url.as_str())], e.unclear_inserts));
+    let help = "Inserts of which only this ClickHouse server can tell whether they landed";
+    out.gauges("clickhouse_unclear_inserts", help, NONE, unclear)
 }
 
 fn source_counters(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {

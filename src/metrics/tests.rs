@@ -116,6 +116,8 @@ const PROMISED: &[(&str, &str)] = &[
     ("breaker_failures", "gauge"),
     ("breaker_openings_total", "counter"),
     ("breaker_rejects_total", "counter"),
+    ("clickhouse_healthy", "gauge"),
+    ("clickhouse_unclear_inserts", "gauge"),
     ("input_records_per_second", "gauge"),
     ("output_records_per_second", "gauge"),
     ("records_received_total", "counter"),

@@ -1,9 +1,12 @@
 //! The circuit breaker as the pipeline acts on it: whom it asks, what it is told, what is logged
 //! and paused. The rules are in `breaker.rs`.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use super::insert::CutBatch;
+use super::insert::Job;
 use super::table::Table;
 use super::{Pipeline, wall_clock};
 use crate::breaker::{Change, Permit, Probe};
@@ -43,7 +46,8 @@ impl<S: Sink> Pipeline<S> {
     ) {
         let change = match result {
             Ok(()) => self.breaker.succeeded(),
-            Err(error) if error.is_about_the_sink() => {
+            // One server of several that fails is left to the others; the sink as a whole works.
+            Err(error) if error.is_about_the_sink() && !self.sink.is_for_others_to_do(error) => {
                 self.breaker_reason = error.refusal().to_string();
                 self.breaker.failed(probe, now)
             }
@@ -98,6 +102,17 @@ impl<S: Sink> Pipeline<S> {
             if !cut.any(|cut| could_be(&self.tables[cut.table])) {
                 self.backpressure.breaker_closed();
             }
+        }
+    }
+
+    /// Without anything to insert nobody would find out that a server works again.
+    pub(super) fn ask_failed_endpoints(&mut self) {
+        if self.sink.endpoints().iter().any(|endpoint| !endpoint.healthy) {
+            let sink = Arc::clone(&self.sink);
+            self.jobs.spawn(async move {
+                sink.ask_failed_endpoints().await;
+                Job::AskedEndpoints
+            });
         }
     }
 

@@ -22,6 +22,10 @@ use crate::writer::CutReason;
 /// An unchanged schema that an insert keeps complaining about needs a person.
 const SCHEMA_REFUSALS_TOLERATED: u32 = 2;
 
+/// Parts are merged in seconds to minutes, and each attempt takes some of that time from
+/// ClickHouse: the first pause is as long as the fifth would be otherwise (up to 1.6 s).
+const ATTEMPTS_OF_A_CROWDED_TABLE: u32 = 5;
+
 /// A batch that was cut and is not durable yet.
 #[derive(Debug)]
 pub(super) struct CutBatch {
@@ -40,6 +44,8 @@ pub(super) struct CutBatch {
     /// It waits for something that passes by itself or concerns all tables, so a success elsewhere
     /// is a reason to try.
     waits_for_the_sink: bool,
+    /// The outcome of an attempt is unknown, and nothing has been acknowledged since.
+    uncertain: bool,
     /// It was due, and the circuit breaker told it to wait.
     pub(super) rejected: bool,
 }
@@ -59,6 +65,12 @@ impl CutBatch {
     pub(super) fn is_encoded(&self) -> bool {
         self.insert.is_some()
     }
+
+    /// It may be in ClickHouse, also if it has to be encoded anew. Its rows stay together under its
+    /// token: a row less, and the others would be taken for known and dropped.
+    pub(super) fn may_have_landed(&self) -> bool {
+        self.uncertain || self.is_encoded()
+    }
 }
 
 /// What a job gives back.
@@ -69,6 +81,8 @@ pub(super) enum Job {
         table: String,
         result: Result<TableSchema, InsertError>,
     },
+    /// Servers that had failed were asked; the sink keeps what they said.
+    AskedEndpoints,
     /// It was stopped because the bridge gives up.
     Aborted,
 }
@@ -104,13 +118,14 @@ impl<S: Sink> Pipeline<S> {
             schema_refusals: 0,
             due: Instant::now(),
             waits_for_the_sink: false,
+            uncertain: false,
             rejected: false,
         }
     }
 
     pub(super) fn cut_lingering(&mut self, now: Instant) {
         for table in 0..self.tables.len() {
-            if self.tables[table].buffer.deadline().is_some_and(|deadline| deadline <= now) {
+            if self.tables[table].linger_deadline().is_some_and(|deadline| deadline <= now) {
                 self.cut_table(table, CutReason::Linger);
             }
         }
@@ -228,7 +243,7 @@ impl<S: Sink> Pipeline<S> {
         match job {
             Job::Inserted(attempt) => self.attempted(*attempt),
             Job::Schema { table, result } => self.schema_read(&table, result),
-            Job::Aborted => {}
+            Job::AskedEndpoints | Job::Aborted => {}
         }
     }
 
@@ -275,8 +290,13 @@ impl<S: Sink> Pipeline<S> {
             self.writers[writer].failed_inserts += 1;
         }
         cut.attempts = cut.attempts.saturating_add(1);
+        cut.uncertain |= cut.is_encoded() && error.may_have_landed();
         let text = error.refusal().to_string();
         self.tables[table].own_fault = error.is_about_the_table();
+        self.tables[table].crowded = error.is_too_many_parts();
+        if self.tables[table].crowded {
+            cut.attempts = cut.attempts.max(ATTEMPTS_OF_A_CROWDED_TABLE);
+        }
         cut.waits_for_the_sink = !self.tables[table].apart
             && (matches!(error, InsertError::Retry(_)) || error.is_about_the_sink());
         match error {

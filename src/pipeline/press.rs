@@ -126,6 +126,7 @@ impl<S: Sink> Pipeline<S> {
                 }
             }
         }
+        self.ask_failed_endpoints();
         self.settled_at_heartbeat = self.settled;
         if let Some(alert) = self.alerts.look(self.backpressure.paused_for(now)) {
             alert.log();

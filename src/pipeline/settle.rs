@@ -185,7 +185,9 @@ impl<S: Sink> Pipeline<S> {
             rows += forgotten;
             bytes += weight;
         }
-        for cut in self.queue.iter_mut().chain(&mut self.waiting).filter(|cut| !cut.is_encoded()) {
+        for cut in
+            self.queue.iter_mut().chain(&mut self.waiting).filter(|cut| !cut.may_have_landed())
+        {
             let before = cut.batch.bytes();
             let forgotten = cut.batch.forget(gone);
             self.tables[cut.table].in_flight -= forgotten;

@@ -34,6 +34,7 @@ impl<S: Sink> Pipeline<S> {
             stage,
             backpressure: self.backpressure_status(),
             breaker: self.breaker_status(),
+            endpoints: self.sink.endpoints(),
             writers: self.writer_statuses(),
             sources: self.source_statuses(),
             routes: self.route_statuses(),

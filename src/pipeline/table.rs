@@ -51,6 +51,8 @@ pub(super) struct Table {
     pub own_fault: bool,
     /// It is kept elsewhere: neither the circuit breaker nor the other tables learn from it.
     pub apart: bool,
+    /// What is wrong is that it has too many parts.
+    pub crowded: bool,
     /// It is broken while others work, and holds all that it may: its own routes wait.
     pub held_back: bool,
 }
@@ -96,6 +98,7 @@ impl Table {
             broken_since: None,
             own_fault: false,
             apart: false,
+            crowded: false,
             held_back: false,
         }
     }
@@ -103,6 +106,12 @@ impl Table {
     /// Rows that it holds.
     pub(super) fn rows(&self) -> usize {
         self.buffer.rows() + self.in_flight
+    }
+
+    /// When its open batch is cut though it is not full. Not while it has too many parts: what comes
+    /// meanwhile makes one larger insert rather than many small ones.
+    pub(super) fn linger_deadline(&self) -> Option<Instant> {
+        self.buffer.deadline().filter(|_| !(self.crowded && self.is_broken()))
     }
 
     /// Its inserts, or the reading of its schema, are refused.

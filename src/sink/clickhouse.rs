@@ -1,30 +1,36 @@
 //! The ClickHouse sink: the only user of the `clickhouse` crate.
 //!
-//! Sends a body whole and believes an answer only after ClickHouse said that it is done
-//! (`wait_end_of_query`). It tries once: when and how often to try again is the pipeline's matter.
+//! Talks to one server or several: which of them is decided in `endpoints`, how an insert is sent
+//! in `insert`, what an error means in `classify`. When and how often to try again is the
+//! pipeline's matter.
 
-use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clickhouse::Client;
-use clickhouse::insert_formatted::CompressedData;
+use clickhouse::query::Query;
 use hyper_util::client::legacy::connect::HttpConnector;
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::{Insert, InsertError, Refusal, Sink};
 use crate::config::{self, Compression};
 use crate::schema::{ColumnDefault, ColumnSchema, TableSchema};
+use crate::status::EndpointStatus;
 
 mod classify;
 mod collapse;
+mod endpoints;
 mod facts;
+mod insert;
 mod positions;
 mod probe;
 mod tls;
 
 pub use self::collapse::{Keeps, Key};
+use self::endpoints::{Change, Choice, Endpoints};
 pub use self::positions::{Held, OriginColumns, Wanted};
 pub use self::probe::TableKind;
 
@@ -34,30 +40,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// For questions that are not inserts; they are small.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// For asking a server whether it works again, while others do: an insert waits for the answer.
+const ASK_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Idle connections are closed a little before ClickHouse does (3 s by default), so that an
 /// insert does not run into a closing one.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// What every insert says explicitly, because the bridge relies on it. Blocks are not cut or
-/// squashed, so that one insert is one block and its token identifies it.
-const INSERT_SETTINGS: [(&str, &str); 10] = [
-    ("async_insert", "0"),
-    ("wait_end_of_query", "1"),
-    ("insert_deduplicate", "1"),
-    ("deduplicate_blocks_in_dependent_materialized_views", "1"),
-    ("max_insert_block_size", "10000000"),
-    ("min_insert_block_size_rows", "0"),
-    ("min_insert_block_size_bytes", "0"),
-    ("max_insert_threads", "1"),
-    // A null for a column with a DEFAULT means: compute the default.
-    ("input_format_null_as_default", "1"),
-    // The client casts nothing; LowCardinality travels as its inner type.
-    ("input_format_native_allow_types_conversion", "1"),
-];
-
-/// Only for bodies that are passed through as JSON.
-const JSON_SETTINGS: [(&str, &str); 2] =
-    [("input_format_skip_unknown_fields", "1"), ("date_time_input_format", "best_effort")];
 
 /// A table that the bridge may create when it is missing.
 #[derive(Debug, Clone)]
@@ -66,12 +54,14 @@ pub struct CreateIfMissing {
     pub statement: String,
 }
 
-/// The connection to one ClickHouse.
+/// The connection to ClickHouse.
 #[derive(Clone)]
 pub struct ClickHouse {
-    client: Client,
+    /// One for each endpoint.
+    clients: Vec<Client>,
     /// For messages.
-    url: String,
+    urls: Vec<String>,
+    endpoints: Arc<Mutex<Endpoints>>,
     database: String,
     user: String,
     compression: Compression,
@@ -103,7 +93,6 @@ impl ClickHouse {
                 .pool_idle_timeout(POOL_IDLE_TIMEOUT)
                 .build(connector);
         let mut client = Client::with_http_client(http)
-            .with_url(config.url.clone())
             .with_database(config.database.clone())
             .with_user(config.user.clone())
             .with_product_info("data-bridge", env!("CARGO_PKG_VERSION"))
@@ -114,9 +103,11 @@ impl ClickHouse {
         if let Some(password) = &config.password {
             client = client.with_password(password.expose_secret());
         }
+        let replicas = config.endpoints == config::Endpoints::Replicas;
         Ok(Self {
-            client,
-            url: config.url.clone(),
+            clients: config.urls.iter().map(|url| client.clone().with_url(url)).collect(),
+            urls: config.urls.clone(),
+            endpoints: Arc::new(Mutex::new(Endpoints::new(&config.urls, replicas))),
             database: config.database.clone(),
             user: config.user.clone(),
             compression: config.compression,
@@ -125,26 +116,67 @@ impl ClickHouse {
         })
     }
 
-    /// Whether it answers at all, as whoever we are.
+    /// Whether any server answers at all, as whoever we are.
     pub async fn answers(&self) -> Result<(), InsertError> {
-        self.text("SELECT 1", "TabSeparated").await.map(|_| ())
+        let mut result = Ok(());
+        for endpoint in 0..self.clients.len() {
+            result = self.ask(endpoint, QUERY_TIMEOUT).await;
+            if result.as_ref().is_ok() {
+                break;
+            }
+        }
+        result
     }
 
-    /// Executes one statement that returns nothing.
+    async fn ask(&self, endpoint: usize, within: Duration) -> Result<(), InsertError> {
+        let query = self.clients[endpoint].query_raw("SELECT 1");
+        let result = self.answer_from(endpoint, query, "TabSeparated", within).await;
+        self.note(endpoint, &result);
+        result.map(|_| ())
+    }
+
+    /// Executes one statement that returns nothing, on every server.
+    ///
+    /// # Errors
+    /// The first one; the others were told all the same.
     pub async fn execute(&self, statement: &str) -> Result<(), InsertError> {
-        let query = self.client.query_raw(statement).with_setting("wait_end_of_query", "1");
-        let done = tokio::time::timeout(QUERY_TIMEOUT, query.execute()).await;
-        done.map_err(|_| self.timed_out(QUERY_TIMEOUT))?.map_err(|error| self.refused(&error, None))
+        let mut result = Ok(());
+        for (endpoint, client) in self.clients.iter().enumerate() {
+            let query = client.query_raw(statement).with_setting("wait_end_of_query", "1");
+            let done = tokio::time::timeout(QUERY_TIMEOUT, query.execute()).await;
+            let done = match done {
+                Ok(done) => done.map_err(|error| self.refused(endpoint, &error, None)),
+                Err(_) => Err(self.timed_out(endpoint, QUERY_TIMEOUT)),
+            };
+            self.note(endpoint, &done);
+            result = result.and(done);
+        }
+        result
     }
 
-    /// What a query returns, in a format of ClickHouse.
+    /// What a query returns, in a format of ClickHouse; from a server that works.
     pub async fn text(&self, query: &str, format: &str) -> Result<String, InsertError> {
-        self.answer(self.client.query_raw(query), format, QUERY_TIMEOUT).await
+        self.answer(|client| client.query_raw(query), format, QUERY_TIMEOUT).await
     }
 
+    /// The answer to a query that is made for the client of a server that works.
     async fn answer(
         &self,
-        query: clickhouse::query::Query,
+        query: impl FnOnce(&Client) -> Query,
+        format: &str,
+        within: Duration,
+    ) -> Result<String, InsertError> {
+        let endpoint = self.choose(None).await;
+        let query = query(&self.clients[endpoint]);
+        let result = self.answer_from(endpoint, query, format, within).await;
+        self.note(endpoint, &result);
+        result
+    }
+
+    async fn answer_from(
+        &self,
+        endpoint: usize,
+        query: Query,
         format: &str,
         within: Duration,
     ) -> Result<String, InsertError> {
@@ -154,9 +186,49 @@ impl ClickHouse {
         };
         let bytes = tokio::time::timeout(within, fetch)
             .await
-            .map_err(|_| self.timed_out(within))?
-            .map_err(|error| self.refused(&error, None))?;
+            .map_err(|_| self.timed_out(endpoint, within))?
+            .map_err(|error| self.refused(endpoint, &error, None))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The server for a question, or for an insert of this token. One that failed and may work
+    /// again is asked first, so that no insert is risked on it.
+    async fn choose(&self, token: Option<&str>) -> usize {
+        loop {
+            let choice = self.known().choose(token, Instant::now());
+            match choice {
+                Choice::Use(endpoint) => return endpoint,
+                // What it says is noted; asked once, it is not due for a while.
+                Choice::AskFirst(endpoint) => drop(self.ask(endpoint, ASK_TIMEOUT).await),
+            }
+        }
+    }
+
+    /// Takes down whether a server works; says so where there are several.
+    fn note<T>(&self, endpoint: usize, result: &Result<T, InsertError>) {
+        let failed = result.as_ref().err().filter(|error| classify::is_about_the_server(error));
+        let change = match failed {
+            Some(error) => {
+                self.known().failed(endpoint, &error.refusal().to_string(), Instant::now())
+            }
+            None => self.known().works(endpoint),
+        };
+        if self.clients.len() == 1 {
+            return;
+        }
+        let url = &self.urls[endpoint];
+        match (change, failed) {
+            (Change::Left, Some(error)) => {
+                let why = error.refusal();
+                tracing::warn!(url, "ClickHouse at {url} fails, and is left for the others: {why}");
+            }
+            (Change::Back, _) => tracing::info!(url, "ClickHouse at {url} works again"),
+            _ => {}
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Endpoints> {
+        self.endpoints.lock().expect("no panic while held")
     }
 
     async fn describe(&self, table: &str) -> Result<TableSchema, InsertError> {
@@ -170,49 +242,42 @@ impl ClickHouse {
         Ok(TableSchema { table: table.to_owned(), columns })
     }
 
-    async fn send(&self, insert: Insert) -> Result<(), InsertError> {
-        let client = INSERT_SETTINGS
-            .iter()
-            .chain(if insert.format == "JSONEachRow" { &JSON_SETTINGS[..] } else { &[] })
-            .fold(self.client.clone(), |client, (name, value)| client.with_setting(*name, *value))
-            .with_setting("insert_deduplication_token", insert.token);
-        let statement = statement(&insert.table, &insert.columns, insert.format);
-        let sending = async {
-            let mut request = client.insert_formatted_with(statement);
-            match self.compression {
-                Compression::None => request.send(insert.body).await?,
-                Compression::Lz4 => request.send_compressed(compress(insert.body).await?).await?,
-            }
-            request.end().await
-        };
-        // Dropping the request aborts it: a closed body would be a truncated, successful insert.
-        match tokio::time::timeout(self.insert_timeout, sending).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(self.refused(&error, Some(&insert.table))),
-            Err(_) => Err(self.timed_out(self.insert_timeout)),
-        }
+    fn refused(
+        &self,
+        endpoint: usize,
+        error: &clickhouse::error::Error,
+        table: Option<&str>,
+    ) -> InsertError {
+        let (url, user, database) = (&self.urls[endpoint], &self.user, &self.database);
+        classify::classify(error, &classify::Place { url, user, database, table })
     }
 
-    fn refused(&self, error: &clickhouse::error::Error, table: Option<&str>) -> InsertError {
-        classify::classify(
-            error,
-            &classify::Place { url: &self.url, user: &self.user, database: &self.database, table },
-        )
-    }
-
-    fn timed_out(&self, after: Duration) -> InsertError {
-        let message = format!("no answer from ClickHouse at {} within {after:?}", self.url);
+    fn timed_out(&self, endpoint: usize, after: Duration) -> InsertError {
+        let url = &self.urls[endpoint];
+        let message = format!("no answer from ClickHouse at {url} within {after:?}");
         InsertError::Retry(Refusal { code: None, message })
     }
 }
 
 impl Sink for ClickHouse {
     async fn insert(&self, insert: Insert) -> Result<(), InsertError> {
-        match self.send(insert).await {
-            // The same token was accepted before: an earlier attempt had landed.
-            Err(error) if error.refusal().code == Some(classify::INSERT_WAS_DEDUPLICATED) => Ok(()),
-            result => result,
+        self.insert_somewhere(&insert).await
+    }
+
+    fn endpoints(&self) -> Vec<EndpointStatus> {
+        self.known().statuses()
+    }
+
+    async fn ask_failed_endpoints(&self) {
+        let due = self.known().due(Instant::now());
+        if let Some(endpoint) = due {
+            // What it says is noted.
+            drop(self.ask(endpoint, ASK_TIMEOUT).await);
         }
+    }
+
+    fn is_for_others_to_do(&self, error: &InsertError) -> bool {
+        classify::is_about_the_server(error) && self.known().any_works()
     }
 
     async fn schema(&self, table: &str) -> Result<TableSchema, InsertError> {
@@ -229,31 +294,6 @@ impl Sink for ClickHouse {
             None => described,
         }
     }
-}
-
-/// Compressing takes a millisecond a megabyte: not on the async threads.
-async fn compress(body: bytes::Bytes) -> clickhouse::error::Result<CompressedData> {
-    let compressing = tokio::task::spawn_blocking(move || {
-        CompressedData::new(&body, clickhouse::Compression::Lz4)
-    });
-    match compressing.await {
-        Ok(compressed) => compressed,
-        Err(error) => Err(clickhouse::error::Error::Other(Box::new(error))),
-    }
-}
-
-/// `INSERT INTO` with names from the schema and the configuration only.
-fn statement(table: &str, columns: &[String], format: &str) -> String {
-    let mut sql = format!("INSERT INTO {}", quoted(table));
-    for (index, column) in columns.iter().enumerate() {
-        sql.push_str(if index == 0 { " (" } else { ", " });
-        quote(column, &mut sql);
-    }
-    if !columns.is_empty() {
-        sql.push(')');
-    }
-    write!(sql, " FORMAT {format}").expect("a String takes everything");
-    sql
 }
 
 /// `database.table` or `table`, each name quoted.

@@ -76,6 +76,7 @@ impl Snapshot {
             RunStage::Running
                 if backpressure.active
                     || self.breaker.state != BreakerState::Closed
+                    || self.endpoints.iter().any(|endpoint| !endpoint.healthy)
                     || self.routes.values().any(|r| r.state != RouteState::Running)
                     || self.sources.values().any(|s| s.paused || !s.connected) =>
             {

@@ -7,8 +7,8 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{
-    BackpressureStatus, BreakerStatus, Condition, Identity, RouteStatus, RunStage, Snapshot,
-    SourceStatus, WriterStatus,
+    BackpressureStatus, BreakerStatus, Condition, EndpointStatus, Identity, RouteStatus, RunStage,
+    Snapshot, SourceStatus, WriterStatus,
 };
 use crate::record::UnixMs;
 
@@ -35,6 +35,8 @@ pub struct Health {
 pub struct Metrics {
     pub backpressure: Backpressure,
     pub breaker: Breaker,
+    /// The ClickHouse servers, in the order of the configuration.
+    pub endpoints: Vec<Endpoint>,
     pub writers: BTreeMap<String, Writer>,
     pub sources: BTreeMap<String, Source>,
     pub routes: BTreeMap<String, Route>,
@@ -71,6 +73,16 @@ pub struct Backpressure {
     pub peak_buffer: usize,
     pub paused_seconds: f64,
     pub paused_seconds_total: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Endpoint {
+    pub url: String,
+    pub healthy: bool,
+    /// Why it is not healthy; null while it is.
+    pub reason: Option<String>,
+    /// Inserts that wait for it, because it alone can tell whether they landed.
+    pub unclear_inserts: usize,
 }
 
 /// The circuit breaker around ClickHouse.
@@ -184,6 +196,7 @@ impl Snapshot {
         Metrics {
             backpressure: self.health_backpressure(),
             breaker: (&self.breaker).into(),
+            endpoints: self.endpoints.iter().map(Into::into).collect(),
             writers: self.writers.iter().map(|(name, w)| (name.clone(), w.into())).collect(),
             sources: self.sources.iter().map(|(name, s)| (name.clone(), s.into())).collect(),
             routes: self.routes.iter().map(|(name, r)| (name.clone(), r.into())).collect(),
@@ -237,6 +250,13 @@ impl Snapshot {
             paused_seconds: to_digits(*paused_seconds, 1_000.0),
             paused_seconds_total: to_digits(*paused_seconds_total, 1_000.0),
         }
+    }
+}
+
+impl From<&EndpointStatus> for Endpoint {
+    fn from(endpoint: &EndpointStatus) -> Self {
+        let EndpointStatus { url, healthy, reason, unclear_inserts } = endpoint.clone();
+        Self { url, healthy, reason, unclear_inserts }
     }
 }
 

@@ -131,7 +131,8 @@ fn config() -> Config {
             jetstream: None,
         }),
         clickhouse: ClickHouse {
-            url: "http://localhost:8123".into(),
+            urls: vec!["http://localhost:8123".into()],
+            endpoints: Endpoints::Independent,
             database: "market".into(),
             user: "default".into(),
             password: None,

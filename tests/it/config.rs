@@ -156,9 +156,9 @@ const MISTAKES: &[Mistake] = &[
         &["clickhouse.url = \"tcp://localhost:9000\"", "http://localhost:8123"],
     ),
     (
-        "several ClickHouse servers",
-        "[clickhouse]\nurl = ['http://a:8123', 'http://b:8123']",
-        &["clickhouse.url = [", "one url"],
+        "a ClickHouse server that is named twice",
+        "[clickhouse]\nurl = ['http://a:8123', 'http://b:8123', 'http://a:8123/']",
+        &["clickhouse.url[2] = \"http://a:8123\"", "twice"],
     ),
     (
         "an unknown compression",

@@ -8,7 +8,7 @@ mod load;
 mod one_bad_row;
 mod oracle;
 mod place;
-mod proxy;
+pub(crate) mod proxy;
 mod run;
 mod schedule;
 mod watch;

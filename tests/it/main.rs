@@ -10,6 +10,8 @@ mod bridge;
 mod check;
 mod config;
 mod deploy;
+mod endpoints;
+mod error_classes;
 mod faults;
 mod fuzzed;
 mod histories;

@@ -139,3 +139,23 @@ async fn tables_that_hang_keep_no_other_waiting() {
     rig.sink.table("signals", Mode::Accept);
     rig.drained().await;
 }
+
+/// A table with too many parts needs fewer and larger inserts.
+#[tokio::test(start_paused = true)]
+async fn what_comes_while_a_table_has_too_many_parts_makes_one_large_insert() {
+    let mut rig = Rig::nats_alone("");
+    let busy = InsertError::Retry(refusal(252, "too many parts"));
+    rig.sink.table("candles", Mode::Refuse(busy));
+    for _ in 0..60 {
+        rig.nats().push("market.x", 100).await;
+        rig.after(secs(1)).await;
+    }
+    let refused = rig.sink.attempts("candles");
+    assert!(refused.len() < 20 && refused.iter().all(|attempt| attempt.rows == 100), "{refused:?}");
+    rig.sink.table("candles", Mode::Accept);
+    rig.drained().await;
+    let attempts = rig.sink.attempts("candles").split_off(refused.len());
+    let mut rows: Vec<usize> = attempts.iter().map(|attempt| attempt.rows).collect();
+    rows.sort_unstable();
+    assert_eq!(rows, [100, 5_900], "what was refused, as it was, and all that came since");
+}

@@ -213,11 +213,11 @@ fn clickhouse(config: &Config, found: &Found, report: &mut Report) {
                 "{}, database {}, user {}",
                 warehouse.version, settings.database, settings.user
             );
-            report.server_answered("ClickHouse", settings.url.clone(), says);
+            report.server_answered("ClickHouse", settings.addresses(), says);
             tables::compare(config, &warehouse.tables, report);
         }
         Err(error) => {
-            let number = report.server_failed("ClickHouse", settings.url.clone(), error);
+            let number = report.server_failed("ClickHouse", settings.addresses(), error);
             for (index, route) in config.routes.iter().enumerate() {
                 if table_of(route).is_some() {
                     report.blame(index, Grade::Unknown, number);

@@ -58,7 +58,7 @@ async fn create(server: &ClickHouse, statement: &str) -> Result<&'static str, In
 
 /// What happened; the sink's messages say what to do about it.
 fn failure(config: &config::ClickHouse, error: &InsertError) -> Failure {
-    let url = &config.url;
+    let url = config.addresses();
     match error.refusal() {
         Refusal { code: None, message } => Failure::unavailable(format!(
             "{url}: {message}; is ClickHouse running, and is clickhouse.url its HTTP interface?"

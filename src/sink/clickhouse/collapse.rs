@@ -1,6 +1,7 @@
 //! What a table does with rows after it took them: whether it keeps each, or one of each key; and
 //! whether a row that is not there would be hidden behind another one anyway.
 
+use clickhouse::Client;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -83,10 +84,12 @@ impl ClickHouse {
         offset: &str,
     ) -> Result<Vec<i64>, InsertError> {
         let fields: Vec<String> = body.chunks(FIELD_BYTES).map(hex).collect();
-        let query = self.client.query_raw(&missing(schema, key, fields.len(), offset));
-        let query = query.with_setting("join_use_nulls", "1");
-        let numbered = fields.into_iter().enumerate();
-        let query = numbered.fold(query, |query, (n, field)| query.param(&format!("f{n}"), field));
+        let sql = missing(schema, key, fields.len(), offset);
+        let query = |client: &Client| {
+            let query = client.query_raw(&sql).with_setting("join_use_nulls", "1");
+            let numbered = fields.into_iter().enumerate();
+            numbered.fold(query, |query, (n, field)| query.param(&format!("f{n}"), field))
+        };
         let text = self.answer(query, "TabSeparated", WITHIN).await?;
         Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
     }

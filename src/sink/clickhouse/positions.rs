@@ -118,10 +118,10 @@ impl ClickHouse {
         &self,
         query: &str,
     ) -> Result<Vec<T>, InsertError> {
-        let text = self.answer(self.client.query_raw(query), "JSONEachRow", WITHIN).await?;
+        let text = self.answer(|client| client.query_raw(query), "JSONEachRow", WITHIN).await?;
         let lines: Result<Vec<T>, _> = text.lines().map(serde_json::from_str).collect();
         lines.map_err(|error| {
-            let message = format!("cannot read the answer of ClickHouse at {}: {error}", self.url);
+            let message = format!("cannot read the answer of ClickHouse: {error}");
             InsertError::AwaitFix(Refusal { code: None, message })
         })
     }

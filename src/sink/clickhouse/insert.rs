@@ -1,0 +1,157 @@
+//! One attempt at an insert: where it goes, how it is sent, whom it binds.
+//!
+//! Sends a body whole and believes an answer only after ClickHouse said that it is done
+//! (`wait_end_of_query`). Of what is refused it repeats at once, with the same token, only what
+//! would otherwise be blamed on rows: a body that may have been cut on its way, and one that holds
+//! rows of more partitions than ClickHouse takes by default.
+
+use std::fmt::Write as _;
+
+use clickhouse::insert_formatted::CompressedData;
+use tokio::time::Instant;
+
+use super::{ClickHouse, classify, quote, quoted};
+use crate::config::Compression;
+use crate::sink::{Insert, InsertError};
+
+/// What every insert says explicitly, because the bridge relies on it. Blocks are not cut or
+/// squashed, so that one insert is one block and its token identifies it.
+const INSERT_SETTINGS: [(&str, &str); 10] = [
+    ("async_insert", "0"),
+    ("wait_end_of_query", "1"),
+    ("insert_deduplicate", "1"),
+    ("deduplicate_blocks_in_dependent_materialized_views", "1"),
+    ("max_insert_block_size", "10000000"),
+    ("min_insert_block_size_rows", "0"),
+    ("min_insert_block_size_bytes", "0"),
+    ("max_insert_threads", "1"),
+    // A null for a column with a DEFAULT means: compute the default.
+    ("input_format_null_as_default", "1"),
+    // The client casts nothing; LowCardinality travels as its inner type.
+    ("input_format_native_allow_types_conversion", "1"),
+];
+
+/// Only for bodies that are passed through as JSON.
+const JSON_SETTINGS: [(&str, &str); 2] =
+    [("input_format_skip_unknown_fields", "1"), ("date_time_input_format", "best_effort")];
+
+/// For an insert that was refused because its rows are of more partitions than 100. Cut up by
+/// partition it would make exactly as many parts, in many inserts instead of one. Ten times the
+/// default, so that it stays a bound for what is wider still: that is bisected.
+const WIDE: (&str, &str) = ("max_partitions_per_insert_block", "1000");
+
+/// An attempt that was not acknowledged.
+struct Failed {
+    error: InsertError,
+    /// The connection was not even made.
+    unsent: bool,
+}
+
+impl ClickHouse {
+    pub(super) async fn insert_somewhere(&self, insert: &Insert) -> Result<(), InsertError> {
+        let endpoint = self.choose(Some(&insert.token)).await;
+        let result = self.insert_at(endpoint, insert).await;
+        match &result {
+            Ok(()) => self.known().settled(&insert.token),
+            Err(Failed { error, unsent }) if error.may_have_landed() && !unsent => {
+                self.known().unclear(&insert.token, endpoint, Instant::now());
+            }
+            // It tells only of itself: what an earlier one left unclear stays so.
+            Err(_) => {}
+        }
+        let result = result.map_err(|failed| failed.error);
+        self.note(endpoint, &result);
+        result
+    }
+
+    async fn insert_at(&self, endpoint: usize, insert: &Insert) -> Result<(), Failed> {
+        let first = self.send(endpoint, insert, None).await;
+        let Err(Failed { error, .. }) = &first else { return first };
+        if classify::may_be_a_cut_body(error) {
+            return self.send(endpoint, insert, None).await;
+        }
+        if matches!(error, InsertError::Reject(refusal) if classify::is_too_wide(&refusal.message))
+        {
+            return match self.send(endpoint, insert, Some(WIDE)).await {
+                // Our user may not set it: then it is what it was.
+                Err(Failed { error: InsertError::AwaitFix(refusal), .. })
+                    if refusal.code == Some(classify::SETTING_CONSTRAINT_VIOLATION) =>
+                {
+                    first
+                }
+                second => second,
+            };
+        }
+        first
+    }
+
+    async fn send(
+        &self,
+        endpoint: usize,
+        insert: &Insert,
+        more: Option<(&str, &str)>,
+    ) -> Result<(), Failed> {
+        let json = if insert.format == "JSONEachRow" { &JSON_SETTINGS[..] } else { &[] };
+        let client = INSERT_SETTINGS
+            .iter()
+            .chain(json)
+            .copied()
+            .chain(more)
+            .fold(self.clients[endpoint].clone(), |client, (name, value)| {
+                client.with_setting(name, value)
+            })
+            .with_setting("insert_deduplication_token", insert.token.clone());
+        let statement = statement(&insert.table, &insert.columns, insert.format);
+        let sending = async {
+            let mut request = client.insert_formatted_with(statement);
+            let body = insert.body.clone();
+            match self.compression {
+                Compression::None => request.send(body).await?,
+                Compression::Lz4 => request.send_compressed(compress(body).await?).await?,
+            }
+            request.end().await
+        };
+        // Dropping the request aborts it: a closed body would be a truncated, successful insert.
+        let sent = tokio::time::timeout(self.insert_timeout, sending).await;
+        let error = match sent {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => {
+                let unsent = classify::is_unsent(&error);
+                Failed { error: self.refused(endpoint, &error, Some(&insert.table)), unsent }
+            }
+            Err(_) => {
+                Failed { error: self.timed_out(endpoint, self.insert_timeout), unsent: false }
+            }
+        };
+        match error.error.refusal().code {
+            // The same token was accepted before: an earlier attempt had landed.
+            Some(classify::INSERT_WAS_DEDUPLICATED) => Ok(()),
+            _ => Err(error),
+        }
+    }
+}
+
+/// Compressing takes a millisecond a megabyte: not on the async threads.
+async fn compress(body: bytes::Bytes) -> clickhouse::error::Result<CompressedData> {
+    let compressing = tokio::task::spawn_blocking(move || {
+        CompressedData::new(&body, clickhouse::Compression::Lz4)
+    });
+    match compressing.await {
+        Ok(compressed) => compressed,
+        Err(error) => Err(clickhouse::error::Error::Other(Box::new(error))),
+    }
+}
+
+/// `INSERT INTO` with names from the schema and the configuration only.
+fn statement(table: &str, columns: &[String], format: &str) -> String {
+    let mut sql = format!("INSERT INTO {}", quoted(table));
+    for (index, column) in columns.iter().enumerate() {
+        sql.push_str(if index == 0 { " (" } else { ", " });
+        quote(column, &mut sql);
+    }
+    if !columns.is_empty() {
+        sql.push(')');
+    }
+    write!(sql, " FORMAT {format}").expect("a String takes everything");
+    sql
+}
