@@ -1,11 +1,11 @@
 //! What a table does with rows after it took them: whether it keeps each, or one of each key; and
 //! whether a row that is not there would be hidden behind another one anyway.
 
-use clickhouse::Client;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
+use clickhouse::Client;
 use serde::Deserialize;
 
 use super::probe::literal;
