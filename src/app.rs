@@ -40,7 +40,6 @@ use crate::pipeline::{Ending, Parts, Pipeline, Stop};
 use crate::retry;
 use crate::shutdown::Signals;
 use crate::sink::clickhouse::{ClickHouse, CreateIfMissing, quoted};
-use crate::source::kafka::ChunkLimits;
 use crate::source::{self, Delivery, SourceEvent, SourceHandle, SourceId, kafka, nats};
 use crate::status::{Identity, Snapshot};
 use crate::subject::SubjectPattern;
@@ -199,9 +198,10 @@ impl Sources {
             let id = SourceId(sources.handles.len());
             let (handle, port) = source::connect(id, "kafka", Delivery::Pulled, events.clone());
             sources.handles.push(handle);
-            let limits = ChunkLimits::default();
             let credits = Arc::clone(credits);
-            let running = kafka::start(kafka, &config.instance, &topics, port, credits, limits)?;
+            let exactly_once = config.routes.iter().any(Route::is_exactly_once);
+            let options = kafka::Options { exactly_once, ..kafka::Options::default() };
+            let running = kafka::start(kafka, &config.instance, &topics, port, credits, options)?;
             sources.running.kafka = Some(running);
         }
         if let Some(nats) = config.nats.as_ref().filter(|_| config.has_core_nats()) {

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::ledger::Ticket;
+use crate::ledger::{Slot, Ticket};
 use crate::record::{Chunk, Record, UnixMs};
 use crate::route::RouteId;
 
@@ -77,6 +77,18 @@ impl Batch {
     #[must_use]
     pub fn times(&self) -> Option<(UnixMs, UnixMs)> {
         self.oldest.zip(self.newest)
+    }
+
+    /// The offsets of its first and its last row; of one partition's rows they ascend.
+    #[must_use]
+    pub fn offsets(&self) -> Option<(i64, i64)> {
+        Some((self.rows.first()?.ticket.offset(), self.rows.last()?.ticket.offset()))
+    }
+
+    /// The slot of its rows, where all have the same.
+    #[must_use]
+    pub fn slot(&self) -> Option<Slot> {
+        self.rows.first().map(|row| row.ticket.slot())
     }
 
     /// Appends a row.

@@ -14,7 +14,6 @@ mod connection;
 mod env;
 mod jetstream;
 mod kafka_client;
-mod later;
 mod layers;
 mod letters;
 mod load;
@@ -312,6 +311,15 @@ pub struct JetStreamRoute {
     pub consumer: String,
 }
 
+impl Route {
+    /// It promises to insert no record twice.
+    #[must_use]
+    pub fn is_exactly_once(&self) -> bool {
+        let Action::Insert(insert) = &self.action else { return false };
+        matches!(insert.delivery, Delivery::ExactlyOnce { .. })
+    }
+}
+
 #[derive(Debug, Clone)]
 pub enum Action {
     Insert(InsertAction),
@@ -325,6 +333,23 @@ pub struct InsertAction {
     /// `table` or `database.table`.
     pub table: String,
     pub format: RouteFormat,
+    pub delivery: Delivery,
+}
+
+/// What is promised of a record that can come again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    AtLeastOnce,
+    ExactlyOnce { on_uncertain: OnUncertain },
+}
+
+/// What to do with a batch of which nobody can tell whether it landed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnUncertain {
+    #[default]
+    Halt,
+    AcceptDuplicates,
+    AcceptLoss,
 }
 
 #[derive(Debug, Clone, PartialEq)]

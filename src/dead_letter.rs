@@ -18,7 +18,7 @@ pub mod nats;
 
 use crate::config::{Config, DeadLetters};
 use crate::schema::TableSchema;
-use crate::sink::{Insert, InsertError, Sink};
+use crate::sink::{Insert, InsertError, Landed, LandedQuestion, Sink, Window};
 use crate::status::EndpointStatus;
 
 /// What keeps the letters, where ClickHouse does not.
@@ -139,5 +139,13 @@ impl<S: Sink> Sink for WithLetters<S> {
             }
             None => self.sink.schema(table).await,
         }
+    }
+
+    async fn window(&self, table: &str) -> Result<Window, InsertError> {
+        self.sink.window(table).await
+    }
+
+    async fn landed(&self, question: LandedQuestion) -> Result<Landed, InsertError> {
+        self.sink.landed(question).await
     }
 }

@@ -17,7 +17,7 @@ use crate::source::SourceId;
 
 /// One assignment of a partition, or a source without partitions. Never used again once released,
 /// so a ticket of an old assignment cannot be mistaken for one of a new.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Slot(u32);
 
 /// The claim of one admitted record; given back by [`Ledger::settle`].
@@ -32,6 +32,12 @@ impl Ticket {
     #[must_use]
     pub fn slot(self) -> Slot {
         self.slot
+    }
+
+    /// Of the record, in its partition; without one it means nothing.
+    #[must_use]
+    pub fn offset(self) -> i64 {
+        self.offset
     }
 }
 
@@ -201,7 +207,21 @@ impl Ledger {
     pub fn committable(&self, slot: Slot) -> Option<Position> {
         let state = self.state(slot)?;
         let offset = state.committable?;
-        Some(Position { partition: Arc::clone(state.partition.as_ref()?), offset })
+        Some(Position::new(Arc::clone(state.partition.as_ref()?), offset))
+    }
+
+    /// The offset to go on from if the partition were given up now: everything before it is
+    /// durable, or was so before this assignment. None while nothing was admitted.
+    #[must_use]
+    pub fn next_needed(&self, slot: Slot) -> Option<i64> {
+        let state = self.state(slot)?;
+        state.committable.or_else(|| state.open.front().map(|entry| entry.offset))
+    }
+
+    /// The partition of a slot that is open.
+    #[must_use]
+    pub fn partition(&self, slot: Slot) -> Option<&Arc<Partition>> {
+        self.state(slot)?.partition.as_ref()
     }
 
     /// Everything of a source that may be committed. What is returned counts as asked for.
@@ -210,7 +230,7 @@ impl Ledger {
         for state in self.slots.iter_mut().flatten().filter(|state| state.source == source) {
             if let (Some(offset), Some(partition)) = (state.committable, &state.partition) {
                 state.asked = Some((offset, state.prefix_records));
-                positions.push(Position { partition: Arc::clone(partition), offset });
+                positions.push(Position::new(Arc::clone(partition), offset));
             }
         }
         positions
@@ -267,182 +287,4 @@ impl Ledger {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const KAFKA: SourceId = SourceId(0);
-    const ROUTE: RouteId = RouteId(0);
-
-    fn partition(number: i32, epoch: u64) -> Arc<Partition> {
-        Arc::new(Partition { topic: "ticks".into(), number, epoch })
-    }
-
-    fn committable(ledger: &Ledger, slot: Slot) -> Option<i64> {
-        ledger.committable(slot).map(|position| position.offset)
-    }
-
-    #[test]
-    fn a_durable_tick_waits_for_the_candle_before_it() {
-        let mut ledger = Ledger::default();
-        let slot = ledger.open(KAFKA, Some(partition(0, 1)));
-        let candle = ledger.admit(slot, 10, ROUTE);
-        let tick = ledger.admit(slot, 11, ROUTE);
-        ledger.settle(tick);
-        assert_eq!(committable(&ledger, slot), None);
-        ledger.settle(candle);
-        assert_eq!(committable(&ledger, slot), Some(12));
-    }
-
-    #[test]
-    fn a_filtered_record_behind_a_held_one_waits_for_it() {
-        let mut ledger = Ledger::default();
-        let slot = ledger.open(KAFKA, Some(partition(0, 1)));
-        let candle = ledger.admit(slot, 5, ROUTE);
-        ledger.pass(slot, 9);
-        assert_eq!(committable(&ledger, slot), None);
-        ledger.settle(candle);
-        assert_eq!(committable(&ledger, slot), Some(10));
-    }
-
-    #[test]
-    fn a_record_that_stays_costs_nothing_for_all_that_pass_it() {
-        let mut ledger = Ledger::default();
-        let slot = ledger.open(KAFKA, Some(partition(0, 1)));
-        let bad = ledger.admit(slot, 0, ROUTE);
-        for offset in 1..1_000_000 {
-            ledger.pass(slot, offset);
-        }
-        let state = ledger.state(slot).unwrap();
-        assert!(state.open.len() <= 2 * FOLD_AT, "{} entries for one record", state.open.len());
-        assert_eq!((committable(&ledger, slot), ledger.uncommitted(KAFKA)), (None, 1_000_000));
-        ledger.settle(bad);
-        assert_eq!(committable(&ledger, slot), Some(1_000_000));
-    }
-
-    #[test]
-    fn a_late_insert_of_a_released_partition_commits_nothing() {
-        let mut ledger = Ledger::default();
-        let old = ledger.open(KAFKA, Some(partition(0, 1)));
-        let ticket = ledger.admit(old, 5, ROUTE);
-        assert_eq!(ledger.release(old).total(), 1);
-        let new = ledger.open(KAFKA, Some(partition(0, 2)));
-        assert!(!ledger.settle(ticket));
-        assert_eq!(committable(&ledger, new), None);
-        assert_eq!(ledger.held_of(KAFKA), 0);
-    }
-
-    #[test]
-    fn what_is_given_up_is_not_held_and_what_was_durable_stays_committable() {
-        let mut ledger = Ledger::default();
-        let slot = ledger.open(KAFKA, Some(partition(0, 1)));
-        let first = ledger.admit(slot, 5, ROUTE);
-        ledger.admit(slot, 6, ROUTE);
-        ledger.settle(first);
-        assert_eq!(ledger.give_up(KAFKA).total(), 1);
-        assert_eq!((ledger.held(slot), ledger.held_of(KAFKA)), (0, 0));
-        assert_eq!(committable(&ledger, slot), Some(6));
-        assert_eq!(ledger.give_up(KAFKA).total(), 0);
-    }
-
-    #[test]
-    fn what_is_held_is_known_by_route_until_it_is_settled_or_let_go() {
-        let mut ledger = Ledger::default();
-        let slot = ledger.open(KAFKA, Some(partition(0, 1)));
-        let first = ledger.admit(slot, 5, ROUTE);
-        ledger.admit(slot, 6, RouteId(2));
-        ledger.pass(slot, 7);
-        let held = |ledger: &Ledger| ledger.held_by_route().iter().collect::<Vec<_>>();
-        assert_eq!(held(&ledger), [(0, 1), (2, 1)]);
-        ledger.settle(first);
-        assert_eq!(held(&ledger), [(2, 1)]);
-        assert_eq!(ledger.release(slot).of(RouteId(2)), 1);
-    }
-
-    #[test]
-    fn without_a_partition_one_stuck_record_does_not_make_the_ledger_grow() {
-        let mut ledger = Ledger::default();
-        let slot = ledger.open(KAFKA, None);
-        ledger.admit(slot, 0, ROUTE);
-        for _ in 0..1_000 {
-            let ticket = ledger.admit(slot, 0, ROUTE);
-            assert!(ledger.settle(ticket));
-        }
-        assert_eq!(ledger.held(slot), 1);
-        let state = ledger.state(slot).expect("it is open");
-        assert!(state.open.is_empty());
-    }
-
-    #[test]
-    fn what_would_come_again_is_counted_until_the_commit_is_acknowledged() {
-        let mut ledger = Ledger::default();
-        let slot = ledger.open(KAFKA, Some(partition(0, 1)));
-        let tickets: Vec<_> = (0..5).map(|offset| ledger.admit(slot, offset, ROUTE)).collect();
-        assert_eq!(ledger.uncommitted(KAFKA), 5);
-        ledger.settle(tickets[0]);
-        ledger.settle(tickets[1]);
-        assert_eq!(ledger.uncommitted(KAFKA), 5);
-        let asked = ledger.take_committable(KAFKA);
-        ledger.settle(tickets[2]);
-        ledger.committed(&asked[0]);
-        assert_eq!(ledger.uncommitted(KAFKA), 3);
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(10_000))]
-
-        /// Random histories: what may be committed is always the contiguous settled prefix, and
-        /// never goes back.
-        #[test]
-        fn only_the_contiguous_durable_prefix_is_committable(
-            steps in prop::collection::vec((0u8..4, any::<prop::sample::Index>()), 1..120), folds in 0u8..2
-        ) {
-            let mut ledger = Ledger::default();
-            let slot = ledger.open(KAFKA, Some(partition(0, 1)));
-            // The reference: every offset ever admitted, and whether it is settled.
-            let mut reference: BTreeMap<i64, bool> = BTreeMap::new();
-            let mut tickets: Vec<(i64, Ticket)> = Vec::new();
-            let mut next = 0;
-            let mut before = None;
-            for (kind, index) in steps {
-                match kind {
-                    0 | 1 => {
-                        next += 1 + i64::from(kind) * 3;
-                        tickets.push((next, ledger.admit(slot, next, ROUTE)));
-                        reference.insert(next, false);
-                    }
-                    2 => {
-                        next += 1;
-                        ledger.pass(slot, next);
-                        reference.insert(next, true);
-                    }
-                    _ if !tickets.is_empty() => {
-                        let (offset, ticket) = tickets.swap_remove(index.index(tickets.len()));
-                        prop_assert!(ledger.settle(ticket));
-                        reference.insert(offset, true);
-                    }
-                    _ => {}
-                }
-                if folds == 1 {
-                    ledger.state_mut(slot).unwrap().fold();
-                }
-                // Behind the last record of the durable prefix, not behind the first that is open:
-                // there may be a gap between the two, in which there is nothing.
-                let prefix = reference.iter().take_while(|(_, settled)| **settled).last();
-                let first_open = reference.iter().find(|(_, settled)| !**settled);
-                let now = committable(&ledger, slot);
-                prop_assert_eq!(now.is_some(), prefix.is_some());
-                if let (Some(now), Some((last, _))) = (now, prefix) {
-                    prop_assert!(now > *last && now <= first_open.map_or(next + 1, |(o, _)| *o));
-                }
-                prop_assert!(committable(&ledger, slot) >= before);
-                before = committable(&ledger, slot);
-                let held = reference.values().filter(|settled| !**settled).count();
-                prop_assert_eq!(ledger.held(slot), held);
-            }
-        }
-    }
-}
+mod tests;

@@ -19,6 +19,7 @@ pub mod encode;
 pub mod writer;
 
 pub mod ledger;
+pub mod intent;
 pub mod backpressure;
 pub mod retry;
 pub mod breaker;

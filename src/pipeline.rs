@@ -7,7 +7,9 @@
 //! their batch until they give it back.
 
 mod admit;
+mod attempt;
 mod drain;
+mod exact;
 mod guard;
 mod insert;
 mod press;
@@ -16,6 +18,7 @@ mod slots;
 mod snapshot;
 mod table;
 mod tally;
+mod window;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -38,9 +41,11 @@ use crate::sink::Sink;
 use crate::source::{Delivery, SourceEvent, SourceHandle, SourceId};
 use crate::status::{Rates, RunStage, Snapshot};
 
+use attempt::Job;
 use drain::Phase;
 pub use drain::{Ending, Stop};
-use insert::{CutBatch, Job, UnderWay};
+use exact::Exact;
+use insert::{CutBatch, UnderWay};
 use settle::Revocation;
 use table::{Schemas, Table};
 use tally::{RouteTally, SourceTally, WriterTally};
@@ -114,13 +119,22 @@ pub struct Pipeline<S> {
     alerts: PauseAlerts,
     revocations: Vec<Revocation>,
 
+    /// The partitions of which exactly once is promised.
+    exact: HashMap<Slot, Exact>,
+    /// Encoded, and noted as soon as the source has committed the note.
+    announcing: Vec<CutBatch>,
+    /// Something was noted that an insert waits for.
+    commit_at_once: bool,
+    /// When to look at the deduplication windows again.
+    windows_due: Instant,
+
     /// Cut, to be inserted as soon as there is room.
     queue: VecDeque<CutBatch>,
     /// Refused, to be tried again at their time.
     waiting: Vec<CutBatch>,
     jobs: JoinSet<Job>,
-    /// The attempts under way.
-    inserting: Vec<UnderWay>,
+    /// Of `jobs`, those that have a batch.
+    under_way: Vec<UnderWay>,
     next_batch: u64,
     /// What this process calls its batches, so that tokens are never used twice.
     run_id: uuid::Uuid,
@@ -184,7 +198,11 @@ impl<S: Sink> Pipeline<S> {
             queue: VecDeque::new(),
             waiting: Vec::new(),
             jobs: JoinSet::new(),
-            inserting: Vec::new(),
+            under_way: Vec::new(),
+            exact: HashMap::new(),
+            announcing: Vec::new(),
+            commit_at_once: false,
+            windows_due: Instant::now(),
             next_batch: 0,
             run_id: uuid::Uuid::from_u128(rand::random()),
             held: 0,
@@ -260,7 +278,7 @@ impl<S: Sink> Pipeline<S> {
         match event {
             SourceEvent::Records(chunk) => self.take(source, chunk),
             SourceEvent::Poisoned { record, why } => self.take_poisoned(source, record, why),
-            SourceEvent::Assigned(partitions) => self.assigned(source, partitions),
+            SourceEvent::Assigned(all) => self.assigned(source, all),
             SourceEvent::Revoked { partitions, deadline, answer } => {
                 self.revoked(source, &partitions, deadline, Some(answer));
             }
@@ -287,6 +305,10 @@ impl<S: Sink> Pipeline<S> {
         self.cut_when_stuck();
         self.finish_revocations(now);
         self.start_inserts(now);
+        self.intend_waiting();
+        if self.commit_at_once {
+            self.publish_commits();
+        }
     }
 
     fn timer_due(&mut self, now: Instant) {

@@ -29,6 +29,16 @@ pub struct Position {
     pub partition: Arc<Partition>,
     /// The offset of a record; as something to commit, the offset of the next one to read.
     pub offset: i64,
+    /// What is committed beside the offset (`intent.rs`). None where nothing is said.
+    pub note: Option<Arc<str>>,
+}
+
+impl Position {
+    /// A position with nothing said beside it.
+    #[must_use]
+    pub fn new(partition: Arc<Partition>, offset: i64) -> Self {
+        Self { partition, offset, note: None }
+    }
 }
 
 /// A record to be put into a [`Chunk`]; everything is borrowed and copied once.

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -120,6 +121,41 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// How long a table recognises a token that it has seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Window {
+    /// So many parts later the token is forgotten.
+    pub entries: u64,
+    /// So much time later as well, where the engine has such a limit.
+    pub lasts: Option<Duration>,
+    /// The number of the newest part: what it grows by is what of `entries` was used.
+    pub block: u64,
+    /// Why no token can be relied on, with what to do about it; empty where one can.
+    pub problems: Vec<String>,
+}
+
+/// Records of which somebody wants to know whether they are there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LandedQuestion {
+    pub table: String,
+    pub topic: String,
+    pub partition: i32,
+    pub first: i64,
+    pub last: i64,
+    pub rows: usize,
+    /// Under which they would have been inserted.
+    pub token: String,
+}
+
+/// Whether they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Landed {
+    All,
+    None,
+    /// It cannot be told; why not.
+    Unclear(String),
+}
+
 /// Where rows become durable.
 pub trait Sink: Send + Sync + 'static {
     /// Returns `Ok` only when the sink has acknowledged every row.
@@ -147,4 +183,13 @@ pub trait Sink: Send + Sync + 'static {
     fn is_apart(&self, _table: &str) -> bool {
         false
     }
+
+    /// How far the table's tokens can be relied on.
+    fn window(&self, table: &str) -> impl Future<Output = Result<Window, InsertError>> + Send;
+
+    /// Whether these records are in the table, where tokens cannot tell any more.
+    fn landed(
+        &self,
+        question: LandedQuestion,
+    ) -> impl Future<Output = Result<Landed, InsertError>> + Send;
 }

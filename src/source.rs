@@ -8,6 +8,7 @@
 pub mod kafka;
 pub mod nats;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 
@@ -43,11 +44,13 @@ pub struct Wanted {
     /// The client itself shall be paused (Kafka: `pause()` on all assigned partitions; JetStream:
     /// nothing is asked for).
     pub native_pause: bool,
-    /// While the source as a whole is not paused: take nothing of these topics. Their table is
-    /// broken, and holds all that it may. What was taken already is handed over.
-    pub held_topics: Vec<String>,
+    /// While the source as a whole is not paused: take nothing of these partitions. What was taken
+    /// already is handed over.
+    pub held: Vec<Arc<Partition>>,
     /// For each assigned partition the position to commit: the durable prefix, never beyond it.
     pub commit: Vec<Position>,
+    /// An insert waits for what `commit` says: commit it now, not at the next interval.
+    pub commit_now: bool,
     pub stage: Stage,
 }
 
@@ -70,7 +73,7 @@ pub enum SourceEvent {
     /// Records, in order. For a pulled source their credits were reserved: one a record.
     Records(Chunk),
     /// These partitions are ours from here on, each under a new epoch.
-    Assigned(Vec<Arc<Partition>>),
+    Assigned(Vec<Assigned>),
     /// A record that was delivered so often that it seems to be what kills its readers: a dead
     /// letter, and why. Like a chunk of one: in order, its credit reserved.
     Poisoned { record: Chunk, why: String },
@@ -94,6 +97,20 @@ pub enum SourceEvent {
     Drained,
     /// The source has ended; nothing follows.
     Closed { error: Option<String> },
+}
+
+/// A partition that became ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assigned {
+    pub partition: Arc<Partition>,
+    /// What its last owner said beside the position that it committed, if a route wants to know.
+    pub note: Option<String>,
+}
+
+impl From<Arc<Partition>> for Assigned {
+    fn from(partition: Arc<Partition>) -> Self {
+        Self { partition, note: None }
+    }
 }
 
 /// What a source says of itself, read by the pipeline whenever it makes a snapshot.
@@ -160,11 +177,29 @@ impl SourceHandle {
             .send_if_modified(|wanted| std::mem::replace(&mut wanted.native_pause, pause) != pause);
     }
 
-    /// Wants nothing of these topics, and everything of the others.
-    pub fn want_held_topics(&self, topics: Vec<String>) {
+    /// Wants nothing of these partitions, and everything of the others.
+    pub fn want_held(&self, held: Vec<Arc<Partition>>) {
         self.wanted.send_if_modified(|wanted| {
-            let changed = wanted.held_topics != topics;
-            wanted.held_topics = topics;
+            let changed = wanted.held != held;
+            wanted.held = held;
+            changed
+        });
+    }
+
+    /// The topics of which something is held, each once.
+    #[must_use]
+    pub fn held_topics(&self) -> Vec<String> {
+        let wanted = self.wanted.borrow();
+        let topics: BTreeSet<&str> = wanted.held.iter().map(|held| held.topic.as_str()).collect();
+        topics.into_iter().map(str::to_owned).collect()
+    }
+
+    /// Wants this committed; `now`: at once, else at the next interval.
+    pub fn want_commit(&self, commit: Vec<Position>, now: bool) {
+        self.wanted.send_if_modified(|wanted| {
+            let changed = wanted.commit != commit || wanted.commit_now != now;
+            wanted.commit = commit;
+            wanted.commit_now = now;
             changed
         });
     }

@@ -214,6 +214,18 @@ pub struct RouteStatus {
     pub state: RouteState,
     /// Its table is broken while others work, and holds all that it may: the route takes nothing.
     pub held_back: bool,
+    /// Only where exactly once is promised, and once it was looked at.
+    pub window: Option<WindowStatus>,
+}
+
+/// What the table of a route that promises exactly once remembers of its inserts.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct WindowStatus {
+    /// Of the deduplication window; an insert takes one for each partition that it touches.
+    pub entries: u64,
+    pub entries_per_second: f64,
+    /// How long an outage it covers at that rate; None while nothing limits it.
+    pub covers_seconds: Option<f64>,
 }
 
 /// What a route is doing.

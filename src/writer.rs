@@ -1,4 +1,4 @@
-//! A writer's buffer: for each of its tables the open batch, and when it is cut.
+//! A writer's buffer: for each of its tables the open batches, and when they are cut.
 //!
 //! Pure. Linger is a deadline that the pipeline's timer watches: a batch is cut also when nothing
 //! arrives any more.
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::batch::{Batch, Letter, LooseRow};
 use crate::config;
-use crate::ledger::Ticket;
+use crate::ledger::{Slot, Ticket};
 use crate::record::Chunk;
 use crate::route::RouteId;
 
@@ -23,6 +23,10 @@ pub enum CutReason {
     Credits,
     /// A partition goes away, or the bridge stops.
     Drain,
+    /// It was noted before a restart, or lies before what was.
+    Restored,
+    /// The dead letters of one batch that is sent exactly once.
+    Letters,
 }
 
 impl CutReason {
@@ -35,11 +39,80 @@ impl CutReason {
             Self::Linger => "linger",
             Self::Credits => "credits",
             Self::Drain => "drain",
+            Self::Restored => "restored",
+            Self::Letters => "letters",
         }
     }
 }
 
-/// The open batch of one table in one writer.
+/// The open batches of one table in one writer: one for all of its rows, or one for each partition
+/// where a batch may not mix them.
+#[derive(Debug)]
+pub struct OpenBatches {
+    limits: config::Writer,
+    /// Few: as many as partitions are assigned.
+    of: Vec<(Option<Slot>, TableBuffer)>,
+}
+
+impl OpenBatches {
+    #[must_use]
+    pub fn new(limits: config::Writer) -> Self {
+        Self { limits, of: Vec::new() }
+    }
+
+    /// The batch of these rows; None: of all.
+    pub fn of(&mut self, slot: Option<Slot>) -> &mut TableBuffer {
+        let found = self.of.iter().position(|(of, _)| *of == slot);
+        let index = found.unwrap_or_else(|| {
+            self.of.push((slot, TableBuffer::new(self.limits)));
+            self.of.len() - 1
+        });
+        &mut self.of[index].1
+    }
+
+    /// Rows in all open batches.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.of.iter().map(|(_, buffer)| buffer.rows()).sum()
+    }
+
+    /// Rows in the largest.
+    #[must_use]
+    pub fn largest(&self) -> usize {
+        self.of.iter().map(|(_, buffer)| buffer.rows()).max().unwrap_or_default()
+    }
+
+    /// When linger cuts the first of them; None while all are empty.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.of.iter().filter_map(|(_, buffer)| buffer.deadline()).min()
+    }
+
+    /// Those whose linger is over.
+    pub fn cut_lingering(&mut self, now: Instant) -> Vec<Batch> {
+        let due = |buffer: &TableBuffer| buffer.deadline().is_some_and(|deadline| deadline <= now);
+        let due = self.of.iter_mut().filter(|(_, buffer)| due(buffer));
+        due.filter_map(|(_, buffer)| buffer.cut()).collect()
+    }
+
+    pub fn cut_all(&mut self) -> Vec<Batch> {
+        self.of.iter_mut().filter_map(|(_, buffer)| buffer.cut()).collect()
+    }
+
+    pub fn cut_largest(&mut self) -> Option<Batch> {
+        self.of.iter_mut().max_by_key(|(_, buffer)| buffer.rows())?.1.cut()
+    }
+
+    /// Drops the rows whose claim fulfils `gone`; says how many rows and bytes.
+    pub fn forget(&mut self, gone: impl Fn(Ticket) -> bool) -> (usize, usize) {
+        let forgotten = self.of.iter_mut().map(|(_, buffer)| buffer.forget(&gone));
+        let sum = forgotten.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+        self.of.retain(|(slot, buffer)| slot.is_none() || buffer.rows() > 0);
+        sum
+    }
+}
+
+/// One open batch.
 #[derive(Debug)]
 pub struct TableBuffer {
     limits: config::Writer,

@@ -55,3 +55,14 @@ fn column(key: &str, raw: &Column, problems: &mut Problems) -> Option<ColumnMapp
     };
     (from.len() == sources.len()).then_some(ColumnMapping { from, default: full.default, format })
 }
+
+/// A column that takes its value from this metadata.
+pub(super) fn taken_from<'a>(raw: &'a BTreeMap<String, Column>, metadata: &str) -> Option<&'a str> {
+    let takes = |column: &Column| match column {
+        Column::Source(from) => from == metadata,
+        Column::Full(full) => {
+            full.from.as_ref().is_some_and(|from| from.as_slice().iter().any(|f| f == metadata))
+        }
+    };
+    raw.iter().find(|(_, column)| takes(column)).map(|(name, _)| name.as_str())
+}

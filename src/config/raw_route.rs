@@ -42,8 +42,14 @@ pub(super) struct Route {
     /// `columns`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) format: Option<Format>,
+    /// `exactly_once` inserts no record twice, whatever breaks, where the source and the table
+    /// allow it (`data-bridge check` says so). Default: `at_least_once`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) delivery: Option<Delivery>,
+    /// With `exactly_once`: what to do with a batch of which nobody can tell any more whether it
+    /// landed, because ClickHouse's deduplication window has passed it. Default: `halt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) on_uncertain: Option<OnUncertain>,
     /// By column; only where a column's name is not the payload's key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) columns: BTreeMap<String, Column>,
@@ -74,6 +80,18 @@ pub(super) enum Format {
 #[serde(rename_all = "snake_case")]
 pub(super) enum Delivery {
     AtLeastOnce,
+    ExactlyOnce,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum OnUncertain {
+    /// Keep it, go on with nothing behind it, and call for a person.
+    Halt,
+    /// Insert it again: its rows may be there twice.
+    AcceptDuplicates,
+    /// Take it for inserted: its rows may be missing.
+    AcceptLoss,
 }
 
 /// Where a column's value comes from: a source, or a table that says more.

@@ -9,7 +9,9 @@ use super::jetstream;
 use super::problem::Problems;
 use super::raw_route::{self, Format};
 use super::suggest;
-use super::{Action, InsertAction, JetStreamRoute, Route, RouteFormat, Writer};
+use super::{
+    Action, Delivery, InsertAction, JetStreamRoute, OnUncertain, Route, RouteFormat, Writer,
+};
 use crate::subject::SubjectPattern;
 
 /// Kafka's limit on the name of a topic.
@@ -83,6 +85,10 @@ fn count(key: &str, raw: &raw_route::Route, problems: &mut Problems) {
             problems.text(&format!("{key}.{name}"), value, text);
         }
     }
+    if raw.delivery == Some(raw_route::Delivery::ExactlyOnce) || raw.on_uncertain.is_some() {
+        let text = "a route with action = \"count\" stores nothing; leave it out";
+        problems.bare(&format!("{key}.delivery"), text);
+    }
     if !raw.columns.is_empty() || raw.format.is_some() {
         let name = if raw.columns.is_empty() { "format" } else { "columns" };
         let text = "a route with action = \"count\" stores nothing; leave it out";
@@ -124,7 +130,41 @@ fn insert(
         return None;
     };
     self::table(&format!("{key}.table"), &table, problems);
-    Some(InsertAction { writer, table, format: format? })
+    let delivery = delivery(key, raw, problems);
+    Some(InsertAction { writer, table, format: format?, delivery })
+}
+
+/// Exactly once needs a source that gives the same records again, and columns that come out the
+/// same then.
+fn delivery(key: &str, raw: &raw_route::Route, problems: &mut Problems) -> Delivery {
+    if raw.delivery != Some(raw_route::Delivery::ExactlyOnce) {
+        if raw.on_uncertain.is_some() {
+            let text = "only says something with delivery = \"exactly_once\"; leave it out";
+            problems.bare(&format!("{key}.on_uncertain"), text);
+        }
+        return Delivery::AtLeastOnce;
+    }
+    if !raw.nats_subjects.is_empty() {
+        let text = "\"exactly_once\" is not possible with nats_subjects: core NATS gives no record \
+                    twice; move the subjects into a route of their own, or to JetStream";
+        problems.bare(&format!("{key}.delivery"), text);
+    }
+    if !raw.jetstream_subjects.is_empty() {
+        let text = "\"exactly_once\" is not available with jetstream_subjects in this version; \
+                    leave it out (at least once), or give the subjects a route of their own";
+        problems.bare(&format!("{key}.delivery"), text);
+    }
+    if let Some(column) = columns::taken_from(&raw.columns, "@received_at") {
+        let text = "@received_at is different when a record is read again, so \"exactly_once\" \
+                    could not recognise its batch; use @timestamp, or a DEFAULT in ClickHouse";
+        problems.bare(&format!("{key}.columns.{column}"), text);
+    }
+    let on_uncertain = match raw.on_uncertain {
+        None | Some(raw_route::OnUncertain::Halt) => OnUncertain::Halt,
+        Some(raw_route::OnUncertain::AcceptDuplicates) => OnUncertain::AcceptDuplicates,
+        Some(raw_route::OnUncertain::AcceptLoss) => OnUncertain::AcceptLoss,
+    };
+    Delivery::ExactlyOnce { on_uncertain }
 }
 
 /// A table's name goes into SQL as it is.

@@ -271,7 +271,22 @@ fn route_accounts(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
     out.gauges("route_accounting_gap", help, NONE, gaps)
 }
 
+/// Of routes that promise exactly once.
+fn windows(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
+    let of = |(name, route): (&'_ String, &RouteStatus)| Some((name.clone(), route.window?));
+    let windows: Vec<_> = snapshot.routes.iter().filter_map(of).collect();
+    let entries = windows.iter().map(|(name, w)| ([("route", name.as_str())], w.entries));
+    let help = "Inserts that the route's table recognises when they are repeated";
+    out.gauges("deduplication_window_entries", help, NONE, entries)?;
+    let covers = windows
+        .iter()
+        .filter_map(|(name, w)| Some(([("route", name.as_str())], w.covers_seconds?)));
+    let help = "How long an outage the deduplication window covers at the rate of now";
+    out.gauges("deduplication_window", help, SECONDS, covers)
+}
+
 fn routes(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
+    windows(out, snapshot)?;
     let rounded = snapshot.routes.iter().map(|(name, r)| ([("route", name.as_str())], r.rounded));
     let help = "Values rounded to the scale or precision of their column";
     out.counters("rounded_values", help, NONE, rounded)?;

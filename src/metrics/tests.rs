@@ -153,6 +153,8 @@ const PROMISED: &[(&str, &str)] = &[
     ("route_records_released_total", "counter"),
     ("route_held_records", "gauge"),
     ("route_accounting_gap", "gauge"),
+    ("deduplication_window_entries", "gauge"),
+    ("deduplication_window_seconds", "gauge"),
     ("rounded_values_total", "counter"),
     ("route_state", "gauge"),
     ("route_held_back", "gauge"),

@@ -226,8 +226,14 @@ impl<S: Sink> Pipeline<S> {
         rows: impl Iterator<Item = (usize, &'a Admitted)>,
     ) {
         let now = Instant::now();
+        let exactly_once = self.tables[table].exactly_once.is_some();
         for (index, row) in rows {
-            let full = self.tables[table].buffer.push(chunk, index, row.ticket, row.route, now);
+            if exactly_once && self.exact.contains_key(&row.ticket.slot()) {
+                self.push_exact(table, chunk, index, row.ticket, row.route, now);
+                continue;
+            }
+            let open = self.tables[table].buffer.of(None);
+            let full = open.push(chunk, index, row.ticket, row.route, now);
             if let Some((batch, reason)) = full {
                 self.cut(table, batch, reason);
             }

@@ -90,6 +90,7 @@ impl<S: Sink> Pipeline<S> {
         tracing::info!(held = self.held, ?grace, "stopping: draining");
         self.publish(RunStage::Draining);
         self.release_for_shutdown(now);
+        self.give_back_restoring(now);
         self.credits.set_open(false);
         // Whoever stops it wants what is held to be stored if that can be at all: a breaker that
         // stays open for longer than the grace period would throw it away. There is not much to
@@ -187,10 +188,12 @@ impl<S: Sink> Pipeline<S> {
     fn forget_everything(&mut self) {
         self.queue.clear();
         self.waiting.clear();
+        self.announcing.clear();
+        self.exact.clear();
         for table in &mut self.tables {
-            let rows = table.buffer.cut();
-            drop(rows);
+            drop(table.buffer.cut_all());
             table.in_flight = 0;
+            table.restoring = 0;
         }
         self.held = 0;
         self.bytes = 0;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::attempt::{Job, Outcome};
+use super::exact::Step;
 use super::insert::CutBatch;
-use super::insert::Job;
 use super::table::Table;
 use super::{Pipeline, wall_clock};
 use crate::breaker::{Change, Permit, Probe};
@@ -15,6 +16,24 @@ use crate::source::Delivery;
 use crate::status::BreakerStatus;
 
 impl<S: Sink> Pipeline<S> {
+    /// The circuit breaker hears how ClickHouse answered, if it was asked.
+    pub(super) fn tell_breaker_of(&mut self, cut: &CutBatch, outcome: &Outcome) {
+        let now = Instant::now();
+        let mut ended = self.under_way.extract_if(.., |one| one.is_of(cut));
+        let probe = ended.next().and_then(|one| one.probe);
+        drop(ended);
+        if self.tables[cut.table].apart {
+            return; // it was not asked either
+        }
+        let unsent = !cut.is_encoded() && cut.step() == Step::Encode;
+        match outcome {
+            Outcome::Encoded => self.breaker.unsent(probe, now),
+            _ if unsent => self.breaker.unsent(probe, now),
+            Outcome::Refused(error) => self.tell_breaker(probe, &Err(error.clone()), now),
+            _ => self.tell_breaker(probe, &Ok(()), now),
+        }
+    }
+
     /// Asks whether an insert may start. If not, each batch that is due is counted as rejected,
     /// once, and waits in the queue.
     pub(super) fn ask_breaker(&mut self, now: Instant) -> Result<Option<Probe>, ()> {
@@ -96,7 +115,7 @@ impl<S: Sink> Pipeline<S> {
     /// then the pause must not wait for one. The next batch that comes is the probe.
     pub(super) fn do_not_wait_for_a_probe(&mut self, now: Instant) {
         let due = self.breaker.probe_at().is_some_and(|probe_at| probe_at <= now);
-        if due && self.inserting.is_empty() {
+        if due && self.under_way.is_empty() {
             let mut cut = self.queue.iter().chain(&self.waiting);
             let could_be = |table: &Table| table.program.is_some() && !table.apart;
             if !cut.any(|cut| could_be(&self.tables[cut.table])) {

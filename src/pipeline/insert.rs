@@ -1,20 +1,20 @@
-//! Inserts: from a cut batch to an acknowledged insert, with as many attempts as it takes.
-//!
-//! A job owns its batch while it runs and gives it back with what became of it. The body is
-//! encoded once; every attempt sends the same bytes with the same token.
+//! Inserts: from a cut batch to an acknowledged insert, with as many attempts as it takes. What an
+//! attempt is made of is in `attempt.rs`. The body is encoded once; every attempt sends the same
+//! bytes with the same token.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::Pipeline;
+use super::attempt::{self, Attempt, Job, Outcome, Place};
+use super::exact::{ExactBatch, Step};
 use super::slots::{self, Claim};
 use crate::batch::{Batch, LooseRow, Refused};
 use crate::breaker::Probe;
-use crate::encode::{self, Program, Rounded};
+use crate::encode::{self, Rounded};
+use crate::ledger::Slot;
 use crate::retry;
-use crate::schema::TableSchema;
 use crate::sink::{Insert, InsertError, Refusal, Sink};
 use crate::status::{RouteState, WEDGED_AFTER};
 use crate::writer::CutReason;
@@ -32,7 +32,13 @@ pub(super) struct CutBatch {
     number: u64,
     pub(super) table: usize,
     pub(super) batch: Batch,
-    insert: Option<Insert>,
+    /// The same for every attempt at the same rows, different for any others.
+    pub(super) token: String,
+    /// Where all of it is of one partition, and goes with it.
+    pub(super) slot: Option<Slot>,
+    /// Where exactly once is promised.
+    pub(super) exact: Option<ExactBatch>,
+    pub(super) insert: Option<Insert>,
     /// Bytes of the body that are counted as held: once it waits for another attempt. Of those
     /// under way for the first time there are at most `max_in_flight`.
     pub(super) body_bytes: usize,
@@ -50,14 +56,10 @@ pub(super) struct CutBatch {
     pub(super) rejected: bool,
 }
 
-/// An attempt that is under way.
-#[derive(Debug)]
-pub(super) struct UnderWay {
-    number: u64,
-    table: usize,
-    began: Instant,
-    /// It is what the circuit breaker waits for.
-    probe: Option<Probe>,
+impl UnderWay {
+    pub(super) fn is_of(&self, cut: &CutBatch) -> bool {
+        self.number == cut.number
+    }
 }
 
 impl CutBatch {
@@ -71,29 +73,26 @@ impl CutBatch {
     pub(super) fn may_have_landed(&self) -> bool {
         self.uncertain || self.is_encoded()
     }
+
+    pub(super) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// The next job on it asks ClickHouse for something; else it is only encoded.
+    pub(super) fn sends(&self) -> bool {
+        self.exact.is_none() || self.step() != Step::Encode
+    }
 }
 
-/// What a job gives back.
+/// A job at work on a batch.
 #[derive(Debug)]
-pub(super) enum Job {
-    Inserted(Box<Attempt>),
-    Schema {
-        table: String,
-        result: Result<TableSchema, InsertError>,
-    },
-    /// Servers that had failed were asked; the sink keeps what they said.
-    AskedEndpoints,
-    /// It was stopped because the bridge gives up.
-    Aborted,
-}
-
-/// One attempt, finished.
-#[derive(Debug)]
-pub(super) struct Attempt {
-    cut: CutBatch,
-    rejected: Vec<(LooseRow, Refused)>,
-    result: Result<(), InsertError>,
-    took: Duration,
+pub(super) struct UnderWay {
+    number: u64,
+    table: usize,
+    began: Instant,
+    /// It is what the circuit breaker waits for.
+    pub(super) probe: Option<Probe>,
+    pub(super) slot: Option<Slot>,
 }
 
 impl<S: Sink> Pipeline<S> {
@@ -101,16 +100,20 @@ impl<S: Sink> Pipeline<S> {
     pub(super) fn cut(&mut self, table: usize, batch: Batch, reason: CutReason) {
         self.metrics.batch_cut(self.writer_name(table), reason, batch.len());
         self.tables[table].in_flight += batch.len();
-        let cut = self.new_cut(table, batch);
+        let mut cut = self.new_cut(table, batch);
+        self.make_exact(&mut cut);
         self.queue.push_back(cut);
     }
 
-    fn new_cut(&mut self, table: usize, batch: Batch) -> CutBatch {
+    pub(super) fn new_cut(&mut self, table: usize, batch: Batch) -> CutBatch {
         self.next_batch += 1;
         CutBatch {
             number: self.next_batch,
             table,
             batch,
+            token: format!("{}-{}", self.run_id, self.next_batch),
+            slot: None,
+            exact: None,
             insert: None,
             body_bytes: 0,
             rounded: Rounded::default(),
@@ -125,60 +128,69 @@ impl<S: Sink> Pipeline<S> {
 
     pub(super) fn cut_lingering(&mut self, now: Instant) {
         for table in 0..self.tables.len() {
-            if self.tables[table].linger_deadline().is_some_and(|deadline| deadline <= now) {
-                self.cut_table(table, CutReason::Linger);
+            for batch in self.tables[table].cut_lingering(now) {
+                self.cut(table, batch, CutReason::Linger);
             }
         }
     }
 
     pub(super) fn cut_everything(&mut self, reason: CutReason) {
         for table in 0..self.tables.len() {
-            self.cut_table(table, reason);
+            for batch in self.tables[table].buffer.cut_all() {
+                self.cut(table, batch, reason);
+            }
         }
     }
 
-    fn cut_table(&mut self, table: usize, reason: CutReason) {
-        if let Some(batch) = self.tables[table].buffer.cut() {
-            self.cut(table, batch, reason);
-        }
-    }
-
-    /// No credit is left and nothing is under way that would give one back: the largest open
-    /// batch goes now rather than at its linger.
+    /// No credit is left and there is room for an insert that would give some back: the largest
+    /// open batch goes now rather than at its linger.
     pub(super) fn cut_when_stuck(&mut self) {
-        let idle = self.inserting.is_empty() && self.queue.is_empty() && self.waiting.is_empty();
+        let room =
+            self.under_way.len() + self.announcing.len() < self.config.clickhouse.max_in_flight;
+        let idle = room && self.queue.is_empty() && self.waiting.is_empty();
         if idle && self.credits.used() >= self.config.backpressure.pull_limit {
-            let largest = (0..self.tables.len()).max_by_key(|&t| self.tables[t].buffer.rows());
-            if let Some(table) = largest {
-                self.cut_table(table, CutReason::Credits);
+            let largest = (0..self.tables.len()).max_by_key(|&t| self.tables[t].buffer.largest());
+            if let Some(table) = largest
+                && let Some(batch) = self.tables[table].buffer.cut_largest()
+            {
+                self.cut(table, batch, CutReason::Credits);
             }
         }
     }
 
     /// The position in the queue of the batch that goes next; None while there is none or no room.
-    /// `only_apart`: of those that the circuit breaker is not asked about.
-    pub(super) fn next_to_insert(&self, only_apart: bool) -> Option<usize> {
+    /// `unasked`: of those that the circuit breaker is not asked about.
+    pub(super) fn next_to_insert(&self, unasked: bool) -> Option<usize> {
         if self.queue.is_empty() {
             return None;
         }
         let claim = |table: &super::Table| Claim { under_way: 0, broken: table.is_broken() };
         let mut claims: Vec<Claim> = self.tables.iter().map(claim).collect();
-        for under_way in &self.inserting {
+        for under_way in &self.under_way {
             claims[under_way.table].under_way += 1;
         }
+        let may_encode = self.may_encode();
         let ready = |cut: &CutBatch| {
-            let table = &self.tables[cut.table];
-            (table.program.is_some() && (table.apart || !only_apart)).then_some(cut.table)
+            let known = self.tables[cut.table].program.is_some();
+            let asks = self.asks_the_sink(cut);
+            let may_go = (may_encode || cut.sends()) && !(unasked && asks);
+            (known && may_go).then_some(cut.table)
         };
         slots::next(self.queue.iter().map(ready), &claims, self.config.clickhouse.max_in_flight)
+    }
+
+    /// The next job on it asks the sink that the circuit breaker guards: it is neither only encoded,
+    /// nor kept by something else.
+    fn asks_the_sink(&self, cut: &CutBatch) -> bool {
+        cut.sends() && !self.tables[cut.table].apart
     }
 
     /// Starts inserts while there is room and the circuit breaker lets them.
     pub(super) fn start_inserts(&mut self, now: Instant) {
         let mut rejected = false;
         while let Some(position) = self.next_to_insert(rejected) {
-            let apart = self.tables[self.queue[position].table].apart;
-            let probe = match if apart { Ok(None) } else { self.ask_breaker(now) } {
+            let asks = self.asks_the_sink(&self.queue[position]);
+            let probe = match if asks { self.ask_breaker(now) } else { Ok(None) } {
                 Ok(probe) => probe,
                 Err(()) => {
                     rejected = true;
@@ -192,12 +204,17 @@ impl<S: Sink> Pipeline<S> {
             let naming = encode::Naming {
                 table: table.name.clone(),
                 instance: self.config.instance.clone(),
-                token: format!("{}-{}", self.run_id, cut.number),
+                token: cut.token.clone(),
                 routes: self.route_names(&cut.batch),
             };
-            let (number, table) = (cut.number, cut.table);
-            self.inserting.push(UnderWay { number, table, began: now, probe });
-            self.jobs.spawn(attempt(Arc::clone(&self.sink), program, cut, naming, now));
+            let place = cut.exact.as_ref().and_then(|batch| self.exact.get(&batch.slot));
+            let place = place.map(|exact| Place {
+                partition: Arc::clone(exact.intents.partition()),
+                on_uncertain: exact.on_uncertain,
+            });
+            let (number, table, slot) = (cut.number, cut.table, cut.slot);
+            self.under_way.push(UnderWay { number, table, began: now, probe, slot });
+            self.jobs.spawn(attempt::run(Arc::clone(&self.sink), program, cut, naming, place, now));
         }
     }
 
@@ -241,40 +258,50 @@ impl<S: Sink> Pipeline<S> {
             return;
         }
         match job {
-            Job::Inserted(attempt) => self.attempted(*attempt),
+            Job::Batch(attempt) => self.attempted(*attempt),
             Job::Schema { table, result } => self.schema_read(&table, result),
+            Job::Window { table, result } => self.window_seen(table, result),
             Job::AskedEndpoints | Job::Aborted => {}
         }
     }
 
     fn attempted(&mut self, attempt: Attempt) {
-        let Attempt { cut, rejected, result, took } = attempt;
-        let now = Instant::now();
-        let under_way = self.inserting.extract_if(.., |under_way| under_way.number == cut.number);
-        let probe = under_way.last().and_then(|under_way| under_way.probe);
-        if self.tables[cut.table].apart {
-            // It was not asked either.
-        } else if cut.is_encoded() {
-            self.tell_breaker(probe, &result, now);
+        let Attempt { mut cut, rejected, outcome, took } = attempt;
+        self.tell_breaker_of(&cut, &outcome);
+        if let Some(batch) = cut.exact.as_mut() {
+            batch.refuse(rejected);
         } else {
-            self.breaker.unsent(probe, now);
+            self.tables[cut.table].in_flight -= rejected.len();
+            self.report_rejected(cut.table, &rejected);
+            for (row, refused) in rejected {
+                self.dead_letter(row, refused);
+            }
+            if cut.batch.is_empty() {
+                return;
+            }
         }
-        self.tables[cut.table].in_flight -= rejected.len();
-        self.report_rejected(cut.table, &rejected);
-        for (row, refused) in rejected {
-            self.dead_letter(row, refused);
+        if self.has_left(&cut) && !matches!(outcome, Outcome::Durable) {
+            return self.release_cut(cut);
         }
-        if cut.batch.is_empty() {
-            return;
+        if let Outcome::Durable | Outcome::Refused(_) = &outcome {
+            let ok = matches!(outcome, Outcome::Durable);
+            self.metrics.insert_finished(self.writer_name(cut.table), took, ok);
         }
-        self.metrics.insert_finished(self.writer_name(cut.table), took, result.is_ok());
-        match result {
-            Ok(()) => self.durable(cut),
-            Err(error) => self.refused(cut, error),
+        match outcome {
+            Outcome::Durable if cut.exact.is_some() => self.exactly_durable(cut),
+            Outcome::Durable => self.durable(cut),
+            Outcome::Refused(error) => self.refused(cut, error),
+            Outcome::Encoded => self.encoded(cut),
+            Outcome::NeverLanded => self.never_landed(cut),
+            Outcome::GivenUp(why) => self.given_up(cut, &why),
+            Outcome::Uncertain(what) => {
+                cut.attempts = cut.attempts.saturating_add(1);
+                self.uncertain(cut, what);
+            }
         }
     }
 
-    fn report_rejected(&self, table: usize, rejected: &[(LooseRow, Refused)]) {
+    pub(super) fn report_rejected(&self, table: usize, rejected: &[(LooseRow, Refused)]) {
         if let Some((row, first)) = rejected.first() {
             let route = &self.routes[row.route.index()].name;
             let table = &self.tables[table].name;
@@ -290,7 +317,12 @@ impl<S: Sink> Pipeline<S> {
             self.writers[writer].failed_inserts += 1;
         }
         cut.attempts = cut.attempts.saturating_add(1);
-        cut.uncertain |= cut.is_encoded() && error.may_have_landed();
+        if cut.is_encoded() && error.may_have_landed() {
+            cut.uncertain = true;
+            if let Some(batch) = cut.exact.as_mut() {
+                batch.doubt();
+            }
+        }
         let text = error.refusal().to_string();
         self.tables[table].own_fault = error.is_about_the_table();
         self.tables[table].crowded = error.is_too_many_parts();
@@ -302,7 +334,7 @@ impl<S: Sink> Pipeline<S> {
         match error {
             InsertError::Retry(_) => self.wait(cut, RouteState::Retrying(text)),
             InsertError::AwaitFix(_) => {
-                let unfit = !cut.is_encoded();
+                let unfit = !cut.is_encoded() && cut.step() == Step::Encode;
                 self.wait(cut, RouteState::AwaitingFix(text));
                 if unfit {
                     self.forget_program(table);
@@ -317,6 +349,9 @@ impl<S: Sink> Pipeline<S> {
             InsertError::SchemaChanged(_) => {
                 cut.schema_refusals += 1;
                 cut.insert = None;
+                if let Some(batch) = cut.exact.as_mut() {
+                    batch.encode_again();
+                }
                 let state = if cut.schema_refusals > SCHEMA_REFUSALS_TOLERATED {
                     RouteState::AwaitingFix(text)
                 } else {
@@ -335,15 +370,25 @@ impl<S: Sink> Pipeline<S> {
         self.read_schema_again(&name);
     }
 
-    fn wait(&mut self, mut cut: CutBatch, state: RouteState) {
+    /// Its body waits, and takes memory: it counts.
+    pub(super) fn count_body(&mut self, cut: &mut CutBatch) {
         let body_bytes = cut.insert.as_ref().map_or(0, |insert| insert.body.len());
         self.bytes = self.bytes + body_bytes - cut.body_bytes;
         cut.body_bytes = body_bytes;
+    }
+
+    fn wait(&mut self, cut: CutBatch, state: RouteState) {
+        self.set_table_state(cut.table, state);
+        self.wait_on(cut);
+    }
+
+    /// Waits for the next attempt, without a word on the state of the table.
+    pub(super) fn wait_on(&mut self, mut cut: CutBatch) {
+        self.count_body(&mut cut);
         cut.due = Instant::now() + retry::delay(&self.config.retry, cut.attempts);
         if let Some(probe_at) = self.breaker.probe_at().filter(|_| cut.waits_for_the_sink) {
             cut.due = cut.due.min(probe_at);
         }
-        self.set_table_state(cut.table, state);
         self.waiting.push(cut);
     }
 
@@ -352,9 +397,12 @@ impl<S: Sink> Pipeline<S> {
     fn bisect(&mut self, mut cut: CutBatch, refusal: &Refusal) {
         self.bytes -= std::mem::take(&mut cut.body_bytes);
         if cut.batch.len() == 1 {
+            let refused = Refused { reason: "refused_by_clickhouse", error: refusal.to_string() };
+            if cut.exact.is_some() {
+                return self.all_refused(cut, refused);
+            }
             self.tables[cut.table].in_flight -= 1;
             let row = cut.batch.take(&[0]).pop().expect("it has one row");
-            let refused = Refused { reason: "refused_by_clickhouse", error: refusal.to_string() };
             let rejected = [(row, refused)];
             self.report_rejected(cut.table, &rejected);
             let [(row, refused)] = rejected;
@@ -362,10 +410,16 @@ impl<S: Sink> Pipeline<S> {
             return;
         }
         let (left, right) = cut.batch.halves();
-        for half in [right, left] {
-            let half = self.new_cut(cut.table, half);
-            self.queue.push_front(half);
+        let right_from = right.offsets().map_or(0, |(first, _)| first);
+        let parts = cut.exact.map(|whole| whole.halves(right_from));
+        let mut right = self.new_cut(cut.table, right);
+        let mut left = self.new_cut(cut.table, left);
+        if let Some((left_part, right_part)) = parts {
+            self.make_exact_part(&mut left, left_part);
+            self.make_exact_part(&mut right, right_part);
         }
+        self.queue.push_front(right);
+        self.queue.push_front(left);
     }
 
     /// What is overdue by so much that the pipeline counts as wedged. A refused attempt is
@@ -373,7 +427,7 @@ impl<S: Sink> Pipeline<S> {
     pub(super) fn overdue(&self) -> Option<String> {
         let now = Instant::now();
         let attempt_limit = self.config.clickhouse.insert_timeout + WEDGED_AFTER;
-        let stuck = self.inserting.iter().find(|attempt| attempt.began + attempt_limit < now);
+        let stuck = self.under_way.iter().find(|one| one.began + attempt_limit < now);
         if let Some(UnderWay { number, .. }) = stuck {
             return Some(format!("the insert of batch {number} neither ends nor times out"));
         }
@@ -383,57 +437,5 @@ impl<S: Sink> Pipeline<S> {
     /// The writer's name, for the metrics; dead letters have a name of their own.
     pub(super) fn writer_name(&self, table: usize) -> &str {
         self.tables[table].writer.map_or("dead_letters", |writer| &self.writers[writer].name)
-    }
-}
-
-/// Encodes the batch if that has not been done, and sends it once.
-async fn attempt<S: Sink>(
-    sink: Arc<S>,
-    program: Arc<Program>,
-    mut cut: CutBatch,
-    naming: encode::Naming,
-    started: Instant,
-) -> Job {
-    let mut rejected = Vec::new();
-    if cut.insert.is_none() {
-        // Encoding a large batch takes milliseconds of pure computing: not on the async threads.
-        let encoding = tokio::task::spawn_blocking(move || {
-            let encoded = encode::encode(&mut cut.batch, &program, naming);
-            (cut, encoded)
-        });
-        let (returned, encoded) = match encoding.await {
-            Ok(encoded) => encoded,
-            // The batch is gone with it: the process must end, see `job_result`.
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => return Job::Aborted,
-        };
-        cut = returned;
-        match encoded {
-            Ok(encoded) => {
-                cut.rounded = encoded.rounded;
-                cut.insert = encoded.insert;
-                rejected = encoded.rejected;
-            }
-            Err(message) => {
-                let refused = InsertError::AwaitFix(Refusal { code: None, message });
-                return Job::finished(cut, rejected, Err(refused), started);
-            }
-        }
-    }
-    let result = match &cut.insert {
-        Some(insert) => sink.insert(insert.clone()).await,
-        None => Ok(()),
-    };
-    Job::finished(cut, rejected, result, started)
-}
-
-impl Job {
-    fn finished(
-        cut: CutBatch,
-        rejected: Vec<(LooseRow, Refused)>,
-        result: Result<(), InsertError>,
-        started: Instant,
-    ) -> Self {
-        Self::Inserted(Box::new(Attempt { cut, rejected, result, took: started.elapsed() }))
     }
 }

@@ -127,6 +127,7 @@ impl<S: Sink> Pipeline<S> {
             }
         }
         self.ask_failed_endpoints();
+        self.look_at_windows(now);
         self.settled_at_heartbeat = self.settled;
         if let Some(alert) = self.alerts.look(self.backpressure.paused_for(now)) {
             alert.log();

@@ -13,7 +13,7 @@ use crate::batch::{Letter, LooseRow, Refused};
 use crate::ledger::Slot;
 use crate::record::{Partition, Position, UnixMs};
 use crate::sink::Sink;
-use crate::source::{Delivery, SourceId};
+use crate::source::{Assigned, Delivery, SourceId};
 use crate::status::RouteState;
 use crate::writer::CutReason;
 
@@ -96,26 +96,26 @@ impl<S: Sink> Pipeline<S> {
         let source = self.ledger.source(row.ticket.slot());
         let source = source.map_or("", |id| self.sources[id.0].handle.name);
         let letter = Letter { refused, time: wall_clock(), source };
-        if let Some((batch, reason)) =
-            self.tables[table].buffer.push_letter(row, letter, Instant::now())
-        {
+        let open = self.tables[table].buffer.of(None);
+        if let Some((batch, reason)) = open.push_letter(row, letter, Instant::now()) {
             self.cut(table, batch, reason);
         }
     }
 
     /// Records are not held any more.
-    fn let_go(&mut self, rows: usize, bytes: usize) {
+    pub(super) fn let_go(&mut self, rows: usize, bytes: usize) {
         self.held -= rows;
         self.bytes -= bytes;
         self.credits.release(rows);
     }
 
-    pub(super) fn assigned(&mut self, source: SourceId, partitions: Vec<Arc<Partition>>) {
-        for partition in partitions {
-            let slot = self.ledger.open(source, Some(Arc::clone(&partition)));
-            self.sources[source.0].assigned.insert(partition, slot);
+    pub(super) fn assigned(&mut self, source: SourceId, all: Vec<Assigned>) {
+        for assigned in all {
+            let slot = self.ledger.open(source, Some(Arc::clone(&assigned.partition)));
+            self.take_up(source, slot, &assigned);
+            self.sources[source.0].assigned.insert(assigned.partition, slot);
         }
-        self.want_held_topics();
+        self.want_held();
     }
 
     pub(super) fn revoked(
@@ -126,7 +126,10 @@ impl<S: Sink> Pipeline<S> {
         answer: Option<oneshot::Sender<Vec<Position>>>,
     ) {
         let assigned = &mut self.sources[source.0].assigned;
-        let partitions = partitions.iter().filter_map(|p| assigned.remove_entry(p)).collect();
+        let partitions: Vec<_> =
+            partitions.iter().filter_map(|p| assigned.remove_entry(p)).collect();
+        let slots: Vec<Slot> = partitions.iter().map(|(_, slot)| *slot).collect();
+        self.leave(&slots);
         if answer.is_some() {
             self.cut_everything(CutReason::Drain);
         }
@@ -135,12 +138,20 @@ impl<S: Sink> Pipeline<S> {
 
     /// Lets partitions go whose records are durable, or whose time is up.
     pub(super) fn finish_revocations(&mut self, now: Instant) {
-        let ledger = &self.ledger;
-        let finished = |revocation: &mut Revocation| {
-            let held = revocation.partitions.iter().any(|(_, slot)| ledger.held(*slot) > 0);
-            !held || revocation.deadline <= now
+        let mut revocations = std::mem::take(&mut self.revocations);
+        let at_rest = |slot: Slot| {
+            if self.exact.contains_key(&slot) {
+                self.is_at_rest(slot)
+            } else {
+                self.ledger.held(slot) == 0
+            }
         };
-        let finished: Vec<Revocation> = self.revocations.extract_if(.., finished).collect();
+        let finished = |revocation: &mut Revocation| {
+            let at_rest = revocation.partitions.iter().all(|(_, slot)| at_rest(*slot));
+            at_rest || revocation.deadline <= now
+        };
+        let finished: Vec<Revocation> = revocations.extract_if(.., finished).collect();
+        self.revocations = revocations;
         for revocation in finished {
             self.let_partitions_go(revocation);
         }
@@ -148,10 +159,16 @@ impl<S: Sink> Pipeline<S> {
 
     fn let_partitions_go(&mut self, revocation: Revocation) {
         let Revocation { source, partitions, answer, .. } = revocation;
-        let durable = partitions.iter().filter_map(|(_, slot)| self.ledger.committable(*slot));
-        let durable: Vec<Position> = durable.collect();
+        let mut durable = Vec::with_capacity(partitions.len());
+        for (_, slot) in &partitions {
+            durable.extend(match self.exact.contains_key(slot) {
+                true => self.commit_of(*slot),
+                false => self.ledger.committable(*slot),
+            });
+        }
         let mut released = 0;
         for (_, slot) in &partitions {
+            self.exact.remove(slot);
             let of_slot = self.ledger.release(*slot);
             released += of_slot.total();
             for (route, records) in of_slot.iter() {
@@ -201,14 +218,23 @@ impl<S: Sink> Pipeline<S> {
 
     /// Tells the sources how far they may commit.
     pub(super) fn publish_commits(&mut self) {
-        for (index, source) in self.sources.iter().enumerate() {
-            let positions = self.ledger.take_committable(SourceId(index));
-            source.handle.wanted.send_if_modified(|wanted| {
-                let changed = wanted.commit != positions;
-                wanted.commit = positions;
-                changed
-            });
+        let now = !self.announcing.is_empty();
+        let slots: Vec<(Slot, SourceId)> =
+            self.exact.iter().map(|(slot, exact)| (*slot, exact.source)).collect();
+        for index in 0..self.sources.len() {
+            let source = SourceId(index);
+            let mut positions = self.ledger.take_committable(source);
+            for (slot, _) in slots.iter().filter(|(_, of)| *of == source) {
+                let leaving = self.exact[slot].leaving;
+                let partition = Arc::clone(self.exact[slot].intents.partition());
+                positions.retain(|position| position.partition != partition);
+                if !leaving {
+                    positions.extend(self.commit_of(*slot));
+                }
+            }
+            self.sources[index].handle.want_commit(positions, now);
         }
+        self.commit_at_once = false;
     }
 
     pub(super) fn committed(
@@ -224,6 +250,7 @@ impl<S: Sink> Pipeline<S> {
         }
         for position in positions {
             self.ledger.committed(position);
+            self.note_committed(source, position);
         }
     }
 

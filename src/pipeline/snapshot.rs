@@ -79,7 +79,7 @@ impl<S: Sink> Pipeline<S> {
         let status = |(index, tally): (usize, &super::WriterTally)| {
             let tables = || self.tables.iter().filter(move |table| table.writer == Some(index));
             let status = WriterStatus {
-                buffered: tables().map(|table| table.buffer.rows()).sum(),
+                buffered: tables().map(|table| table.buffered()).sum(),
                 in_flight: tables().map(|table| table.in_flight).sum(),
                 inserted: tally.inserted,
                 inserts: tally.inserts,
@@ -112,7 +112,7 @@ impl<S: Sink> Pipeline<S> {
             released: tally.released,
             held: self.ledger.held_of(id),
             paused: self.backpressure.paused(id.0),
-            held_topics: source.handle.wanted.borrow().held_topics.clone(),
+            held_topics: source.handle.held_topics(),
             natively_paused: pulled.then(|| observed.natively_paused.load(Ordering::Relaxed)),
             uncommitted: self.ledger.uncommitted(id),
             assigned: pulled.then_some(source.assigned.len()),
@@ -129,7 +129,10 @@ impl<S: Sink> Pipeline<S> {
     fn route_statuses(&self) -> BTreeMap<String, RouteStatus> {
         let held = self.ledger.held_by_route();
         let status = |(index, tally): (u16, &super::RouteTally)| {
+            let trouble = tally.table.and_then(|table| self.exact_troubles(table).next());
+            let trouble = trouble.map(|what| RouteState::AwaitingFix(what.clone()));
             let table = tally.table.map(|table| &self.tables[table]);
+            let state = table.map_or(RouteState::Running, |table| table.state.clone());
             let status = RouteStatus {
                 received: tally.received,
                 inserted: tally.inserted,
@@ -139,8 +142,9 @@ impl<S: Sink> Pipeline<S> {
                 released: tally.released,
                 held: held.of(RouteId(index)),
                 rounded: tally.rounded,
-                state: table.map_or(RouteState::Running, |table| table.state.clone()),
+                state: trouble.unwrap_or(state),
                 held_back: table.is_some_and(|table| table.held_back),
+                window: table.and_then(|table| table.window).map(|window| window.status()),
             };
             (tally.name.clone(), status)
         };
@@ -159,7 +163,9 @@ impl<S: Sink> Pipeline<S> {
     /// What waits for a person, each once.
     fn needs_person(&self) -> Vec<String> {
         let mut needs: Vec<String> = Vec::new();
-        for table in &self.tables {
+        for (index, table) in self.tables.iter().enumerate() {
+            let troubles = self.exact_troubles(index);
+            needs.extend(troubles.map(|what| format!("table {}: {what}", table.name)));
             if let RouteState::AwaitingFix(what) = &table.state
                 && !needs.iter().any(|known| known.ends_with(what.as_str()))
             {

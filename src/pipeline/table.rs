@@ -1,21 +1,23 @@
 //! The tables that the routes write to, and the reading of their schemas.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::Pipeline;
-use super::insert::Job;
+use super::attempt::Job;
 use super::tally::RouteTally;
-use crate::config::{self, Action, Config, RouteFormat};
+use super::window::WindowSeen;
+use crate::batch::Batch;
+use crate::config::{self, Action, Config, OnUncertain, RouteFormat};
 use crate::encode::Program;
 use crate::retry;
 use crate::schema::TableSchema;
-use crate::sink::{InsertError, Sink};
+use crate::sink::{InsertError, Sink, Window};
 use crate::status::RouteState;
-use crate::writer::TableBuffer;
+use crate::writer::OpenBatches;
 
 /// Dead letters are few and each may matter: written soon, in small batches.
 const DEAD_LETTER_LIMITS: config::Writer = config::Writer {
@@ -39,7 +41,15 @@ pub(super) struct Table {
     /// The index of its writer; None for the dead letters.
     pub writer: Option<usize>,
     pub format: RouteFormat,
-    pub buffer: TableBuffer,
+    pub buffer: OpenBatches,
+    /// Exactly once is promised of its rows; and what to do where it cannot be kept.
+    pub exactly_once: Option<OnUncertain>,
+    /// The number of its newest part when it was last looked at.
+    pub block: u64,
+    /// How much it remembers, where exactly once is promised.
+    pub window: Option<WindowSeen>,
+    /// Rows of ranges that are on their way back from the source.
+    pub restoring: usize,
     /// How a batch becomes a body; None until the schema is known.
     pub program: Option<Arc<Program>>,
     pub state: RouteState,
@@ -75,12 +85,19 @@ pub(super) fn plan(config: &Config) -> (Vec<Table>, Vec<RouteTally>) {
 
 fn table_of(config: &Config, insert: &config::InsertAction, tables: &mut Vec<Table>) -> usize {
     let writer = config.writers.keys().position(|name| *name == insert.writer);
+    let exactly_once = match insert.delivery {
+        config::Delivery::AtLeastOnce => None,
+        config::Delivery::ExactlyOnce { on_uncertain } => Some(on_uncertain),
+    };
     let same = |table: &Table| {
-        table.writer == writer && table.name == insert.table && table.format == insert.format
+        (table.writer, table.exactly_once) == (writer, exactly_once)
+            && (&table.name, &table.format) == (&insert.table, &insert.format)
     };
     tables.iter().position(same).unwrap_or_else(|| {
         let limits = config.writers[&insert.writer];
-        tables.push(Table::new(&insert.table, writer, insert.format.clone(), limits));
+        let mut table = Table::new(&insert.table, writer, insert.format.clone(), limits);
+        table.exactly_once = exactly_once;
+        tables.push(table);
         tables.len() - 1
     })
 }
@@ -91,7 +108,11 @@ impl Table {
             name: name.to_owned(),
             writer,
             format,
-            buffer: TableBuffer::new(limits),
+            buffer: OpenBatches::new(limits),
+            exactly_once: None,
+            block: 0,
+            window: None,
+            restoring: 0,
             program: None,
             state: RouteState::Starting,
             in_flight: 0,
@@ -103,15 +124,32 @@ impl Table {
         }
     }
 
+    /// Tells its name, format and columns from any others.
+    pub(super) fn fingerprint(&self) -> u64 {
+        let text = format!("{} {:?}", self.name, self.format);
+        xxhash_rust::xxh3::xxh3_64(text.as_bytes())
+    }
+
     /// Rows that it holds.
     pub(super) fn rows(&self) -> usize {
-        self.buffer.rows() + self.in_flight
+        self.buffered() + self.in_flight
+    }
+
+    /// Rows that are not cut.
+    pub(super) fn buffered(&self) -> usize {
+        self.buffer.rows() + self.restoring
     }
 
     /// When its open batch is cut though it is not full. Not while it has too many parts: what comes
     /// meanwhile makes one larger insert rather than many small ones.
     pub(super) fn linger_deadline(&self) -> Option<Instant> {
         self.buffer.deadline().filter(|_| !(self.crowded && self.is_broken()))
+    }
+
+    /// The open batches whose linger is over.
+    pub(super) fn cut_lingering(&mut self, now: Instant) -> Vec<Batch> {
+        let due = self.linger_deadline().is_some_and(|deadline| deadline <= now);
+        if due { self.buffer.cut_lingering(now) } else { Vec::new() }
     }
 
     /// Its inserts, or the reading of its schema, are refused.
@@ -135,6 +173,20 @@ impl Table {
         let held_back = broken_alone && self.rows() >= limit;
         std::mem::replace(&mut self.held_back, held_back) != held_back
     }
+}
+
+/// What was read of a table.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub schema: TableSchema,
+    /// Only where exactly once is promised.
+    pub window: Option<Window>,
+}
+
+async fn known<S: Sink>(sink: &S, table: &str, window: bool) -> Result<Known, InsertError> {
+    let schema = sink.schema(table).await?;
+    let window = if window { Some(sink.window(table).await?) } else { None };
+    Ok(Known { schema, window })
 }
 
 /// What is known of the schemas, by the table's name.
@@ -183,22 +235,31 @@ impl<S: Sink> Pipeline<S> {
             }
         }
         if changed {
-            self.want_held_topics();
+            self.want_held();
         }
     }
 
-    /// Tells the sources which topics to leave alone.
-    pub(super) fn want_held_topics(&mut self) {
+    /// Tells the sources which partitions to leave alone: those whose table is broken and holds all
+    /// that it may, and those whose noted ranges must wait for others.
+    pub(super) fn want_held(&mut self) {
+        let mut credits = self.config.backpressure.pull_limit;
+        let mut all_held = Vec::with_capacity(self.sources.len());
         for source in &self.sources {
-            let topics = source.assigned.keys().map(|partition| partition.topic.as_str());
-            let topics: BTreeSet<&str> = topics.collect();
-            let held_back = |topic: &&str| {
-                let route = self.router.route_of_topic(topic);
+            let mut held = Vec::new();
+            let mut assigned: Vec<_> = source.assigned.iter().collect();
+            assigned.sort();
+            for (partition, slot) in assigned {
+                let route = self.router.route_of_topic(&partition.topic);
                 let table = route.and_then(|route| self.routes[route.index()].table);
-                table.is_some_and(|table| self.tables[table].held_back)
-            };
-            let held = topics.into_iter().filter(held_back).map(str::to_owned).collect();
-            source.handle.want_held_topics(held);
+                let held_back = table.is_some_and(|table| self.tables[table].held_back);
+                if self.must_wait(*slot, &mut credits) || held_back {
+                    held.push(Arc::clone(partition));
+                }
+            }
+            all_held.push(held);
+        }
+        for (source, held) in self.sources.iter().zip(all_held) {
+            source.handle.want_held(held);
         }
     }
 
@@ -209,10 +270,14 @@ impl<S: Sink> Pipeline<S> {
             if reading.due.is_some_and(|due| due <= now) {
                 reading.due = None;
                 reading.under_way = true;
-                let (sink, table) = (Arc::clone(&self.sink), table.clone());
+                let (sink, name) = (Arc::clone(&self.sink), table.clone());
+                let exactly_once = self
+                    .tables
+                    .iter()
+                    .any(|table| table.name == name && table.exactly_once.is_some());
                 self.jobs.spawn(async move {
-                    let result = sink.schema(&table).await;
-                    Job::Schema { table, result }
+                    let result = known(&*sink, &name, exactly_once).await;
+                    Job::Schema { table: name, result }
                 });
             }
         }
@@ -227,10 +292,13 @@ impl<S: Sink> Pipeline<S> {
         self.read_due_schemas();
     }
 
-    pub(super) fn schema_read(&mut self, table: &str, result: Result<TableSchema, InsertError>) {
+    pub(super) fn schema_read(&mut self, table: &str, result: Result<Known, InsertError>) {
         self.schemas.0.get_mut(table).expect("only known tables are read").under_way = false;
         match result {
-            Ok(schema) => self.schema_known(table, schema),
+            Ok(Known { schema, window }) => {
+                self.window_known(table, window.as_ref());
+                self.schema_known(table, schema, window);
+            }
             Err(error) => {
                 let (text, own_fault) = (error.refusal().to_string(), error.is_about_the_table());
                 let state = match error {
@@ -242,12 +310,27 @@ impl<S: Sink> Pipeline<S> {
         }
     }
 
-    fn schema_known(&mut self, name: &str, schema: TableSchema) {
+    fn window_known(&mut self, name: &str, window: Option<&Window>) {
+        let Some(window) = window else { return };
+        for table in self.tables.iter_mut().filter(|table| table.name == name) {
+            table.block = table.block.max(window.block);
+        }
+    }
+
+    fn schema_known(&mut self, name: &str, schema: TableSchema, window: Option<Window>) {
+        let lies = window.map(|window| window.problems).unwrap_or_default();
         let known = self.schemas.0[name].schema.as_ref();
         let unchanged = known == Some(&schema);
         let mut all_fit = true;
         for index in 0..self.tables.len() {
             if self.tables[index].name != name {
+                continue;
+            }
+            if self.tables[index].exactly_once.is_some() && !lies.is_empty() {
+                all_fit = false;
+                self.tables[index].own_fault = true;
+                let text = format!("exactly once would be a lie: {}", lies.join("; "));
+                self.set_table_state(index, RouteState::AwaitingFix(text));
                 continue;
             }
             match Program::new(&schema, &self.tables[index].format) {

@@ -15,7 +15,7 @@ use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::{Insert, InsertError, Refusal, Sink};
+use super::{Insert, InsertError, Landed, LandedQuestion, Refusal, Sink, Window};
 use crate::config::{self, Compression};
 use crate::schema::{ColumnDefault, ColumnSchema, TableSchema};
 use crate::status::EndpointStatus;
@@ -25,6 +25,7 @@ mod collapse;
 mod endpoints;
 mod facts;
 mod insert;
+mod landed;
 mod positions;
 mod probe;
 mod tls;
@@ -293,6 +294,14 @@ impl Sink for ClickHouse {
             }
             None => described,
         }
+    }
+
+    async fn window(&self, table: &str) -> Result<Window, InsertError> {
+        self.window_of(table).await
+    }
+
+    async fn landed(&self, question: LandedQuestion) -> Result<Landed, InsertError> {
+        self.look_for(&question).await
     }
 }
 

@@ -34,6 +34,7 @@ use tokio::sync::oneshot;
 
 use crate::config;
 use crate::credits::Credits;
+use crate::record::Partition;
 
 use super::{SourceEvent, SourcePort, Stage};
 use assignment::Assignment;
@@ -44,6 +45,10 @@ use trouble::Troubles;
 
 /// The longest wait inside the loop: how soon a change of what is wanted is seen.
 const LOOK: Duration = Duration::from_millis(100);
+/// The same while records were just taken of which exactly once is promised: each batch waits for
+/// a commit to begin, and for its result to be seen.
+const BRISK_LOOK: Duration = Duration::from_millis(5);
+const BRISK_FOR: Duration = Duration::from_secs(5);
 /// How often pause or resume is asserted again, to heal what drifted.
 const ASSERT_EVERY: Duration = Duration::from_secs(5);
 /// After a fatal error the consumer is made anew, this much later.
@@ -64,6 +69,14 @@ impl Default for ChunkLimits {
         // overshoot the byte limit of the buffer by.
         Self { records: 1_000, bytes: 4 * 1024 * 1024 }
     }
+}
+
+/// How the source is run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    pub limits: ChunkLimits,
+    /// Hand over with each assigned partition what its last owner noted.
+    pub exactly_once: bool,
 }
 
 /// A source that was started.
@@ -97,7 +110,7 @@ pub fn start(
     topics: &[String],
     port: SourcePort,
     credits: Arc<Credits>,
-    limits: ChunkLimits,
+    options: Options,
 ) -> anyhow::Result<Running> {
     settings::check_topics(topics)?;
     let client = settings::client_config(config, instance)?;
@@ -110,13 +123,15 @@ pub fn start(
         consumer: Arc::new(consumer),
         port,
         credits,
-        limits: ChunkLimits { records: limits.records.max(1), bytes: limits.bytes },
+        limits: options.limits,
+        exactly_once: options.exactly_once,
         assignment: Assignment::default(),
         stash: None,
         commits: Commits::new(config.commit_interval),
         troubles: Troubles::default(),
         paused: false,
-        held_topics: Vec::new(),
+        held: Vec::new(),
+        took_at: Instant::now(),
         assert_at: Instant::now(),
         ends_at: Instant::now(),
         last_chunk: (1, 1024),
@@ -157,9 +172,13 @@ struct Poller {
     stash: Option<Stash>,
     commits: Commits,
     troubles: Troubles,
-    /// What the consumer was last told: to pause everything, or these topics.
+    /// Some route wants to know what the last owner of a partition noted.
+    exactly_once: bool,
+    /// What the consumer was last told: to pause everything, or these partitions.
     paused: bool,
-    held_topics: Vec<String>,
+    held: Vec<Arc<Partition>>,
+    /// When records were last taken.
+    took_at: Instant,
     assert_at: Instant,
     /// When to ask the brokers for the ends of the partitions, while nothing is fetched.
     ends_at: Instant,
@@ -191,7 +210,7 @@ impl Poller {
             }
             let (native_pause, held, stage) = {
                 let wanted = self.port.wanted.borrow();
-                (wanted.native_pause, wanted.held_topics.clone(), wanted.stage)
+                (wanted.native_pause, wanted.held.clone(), wanted.stage)
             };
             if stage == Stage::Closing {
                 return self.commit_finally();
@@ -201,11 +220,17 @@ impl Poller {
             let resting = native_pause || stage == Stage::Draining;
             self.look_up_ends(resting);
             if resting {
-                self.poll_without_credit(LOOK);
+                self.poll_without_credit(self.look());
             } else {
                 self.take()?;
             }
         }
+    }
+
+    /// How long to wait at most for whatever comes next. Where inserts wait for commits, not long.
+    fn look(&self) -> Duration {
+        let brisk = self.exactly_once && self.took_at.elapsed() < BRISK_FOR;
+        if brisk { BRISK_LOOK } else { LOOK }
     }
 
     fn send(&self, event: SourceEvent) -> Result<(), Gone> {
@@ -244,14 +269,14 @@ impl Poller {
     }
 
     /// Brings the consumer to the wanted pause, and asserts it again now and then.
-    fn steer(&mut self, native_pause: bool, held_topics: Vec<String>) {
+    fn steer(&mut self, native_pause: bool, held: Vec<Arc<Partition>>) {
         let now = Instant::now();
-        let unchanged = native_pause == self.paused && held_topics == self.held_topics;
+        let unchanged = native_pause == self.paused && held == self.held;
         if unchanged && now < self.assert_at {
             return;
         }
         self.paused = native_pause;
-        self.held_topics = held_topics;
+        self.held = held;
         let all: Vec<_> = self.assignment.partitions().cloned().collect();
         let done = self.assert_wanted(all);
         self.port.observed.natively_paused.store(native_pause && done, Ordering::Release);

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     BackpressureStatus, BreakerStatus, Condition, EndpointStatus, Identity, RouteStatus, RunStage,
-    Snapshot, SourceStatus, WriterStatus,
+    Snapshot, SourceStatus, WindowStatus, WriterStatus,
 };
 use crate::record::UnixMs;
 
@@ -167,6 +167,9 @@ pub struct Route {
     /// Why it is in this state; absent when there is nothing to say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Only where exactly once is promised.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deduplication_window: Option<WindowStatus>,
 }
 
 impl Snapshot {
@@ -331,6 +334,7 @@ impl From<&RouteStatus> for Route {
             state: route.state.name(),
             held_back: route.held_back,
             reason: route.state.reason().map(str::to_owned),
+            deduplication_window: route.window,
         }
     }
 }

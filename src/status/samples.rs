@@ -59,6 +59,11 @@ pub(crate) fn busy() -> Snapshot {
                 rounded: 17,
                 state: RouteState::Running,
                 held_back: false,
+                window: Some(WindowStatus {
+                    entries: 10_000,
+                    entries_per_second: 2.5,
+                    covers_seconds: Some(4_000.0),
+                }),
             },
         )]),
         dead_letters: DeadLetterStatus {

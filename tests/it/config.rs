@@ -261,9 +261,20 @@ const MISTAKES: &[Mistake] = &[
         &["routes[1].kafka_topics[0] = \"aggregate_archive\"", "\"candles\"", "move this one up"],
     ),
     (
-        "exactly once, which is not there yet",
-        "[[routes]]\nname = 'x'\nkafka_topics = ['x']\ntable = 't'\ndelivery = 'exactly_once'",
-        &["routes[1].delivery = \"exactly_once\"", "not available", "at_least_once"],
+        "exactly once from core NATS",
+        "[[routes]]\nname = 'x'\nnats_subjects = ['x.>']\ntable = 't'\ndelivery = 'exactly_once'",
+        &["routes[1].delivery", "not possible with nats_subjects", "JetStream"],
+    ),
+    (
+        "exactly once of a column that is different each time",
+        "[[routes]]\nname = 'x'\nkafka_topics = ['x']\ntable = 't'\ndelivery = 'exactly_once'\n\
+         columns.seen = '@received_at'",
+        &["routes[1].columns.seen", "@received_at is different", "@timestamp"],
+    ),
+    (
+        "a policy for what cannot happen",
+        "[[routes]]\nname = 'x'\nkafka_topics = ['x']\ntable = 't'\non_uncertain = 'halt'",
+        &["routes[1].on_uncertain", "delivery = \"exactly_once\"", "leave it out"],
     ),
     (
         "a breaker that never closes the circuit",

@@ -112,3 +112,33 @@ async fn a_storm_of_rebalances_loses_nothing_and_leaves_no_partition_behind() {
     let plan = Plan { length, bridges: 3, ..plan(10, Duration::from_secs(3)) };
     trial(&[Fault::Members], plan).run().await.assert_clean();
 }
+
+fn exactly_once(trial: Trial) -> Trial {
+    Trial { delivery: Delivery::ExactlyOnce, ..trial }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exactly_once_kill_9_of_the_bridge_under_load_neither_loses_nor_repeats() {
+    let plan = plan(kills(), Duration::from_secs(4));
+    let outcome = exactly_once(trial(&[Fault::Bridge], plan)).run().await;
+    outcome.assert_clean();
+    assert_eq!(outcome.kills, kills());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exactly_once_kill_9_of_the_servers_neither_loses_nor_repeats() {
+    let mut faults = Server::ALL.map(Fault::Server).to_vec();
+    faults.extend([Fault::Servers, Fault::Everything]);
+    let plan = plan(5, Duration::from_secs(8));
+    exactly_once(trial(&faults, plan)).run().await.assert_clean();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exactly_once_a_storm_of_rebalances_neither_loses_nor_repeats() {
+    if !is_apache_kafka("members of one group, and how they share its partitions") {
+        return;
+    }
+    let length = Duration::from_secs(40 * scale().min(5));
+    let plan = Plan { length, bridges: 3, ..plan(10, Duration::from_secs(3)) };
+    exactly_once(trial(&[Fault::Members], plan)).run().await.assert_clean();
+}

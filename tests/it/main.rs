@@ -12,6 +12,7 @@ mod config;
 mod deploy;
 mod endpoints;
 mod error_classes;
+mod exactly_once;
 mod faults;
 mod fuzzed;
 mod histories;

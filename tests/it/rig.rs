@@ -142,6 +142,15 @@ impl Rig {
     }
 
     pub(crate) fn start_with(config: &Arc<Config>, manners: Manners, sink: TestSink) -> Self {
+        Self::start_before(config, manners, Arc::new(sink))
+    }
+
+    /// Before a sink that remembers what an earlier pipeline had inserted.
+    pub(crate) fn start_before(
+        config: &Arc<Config>,
+        manners: Manners,
+        sink: Arc<TestSink>,
+    ) -> Self {
         let limits = &config.backpressure;
         let credits = Arc::new(Credits::new(limits.pull_limit, limits.max_buffer_size));
         let (sender, events) = mpsc::channel(EVENTS);
@@ -155,7 +164,6 @@ impl Rig {
         };
         let kafka = config.kafka.as_ref().map(|_| end("kafka", Delivery::Pulled));
         let nats = config.nats.as_ref().map(|_| end("nats", Delivery::Pushed));
-        let sink = Arc::new(sink);
         let (status_sender, status) = watch::channel(Arc::new(Snapshot::starting(config)));
         let (stop, stop_receiver) = watch::channel(Stop::Run);
         let parts = Parts {
@@ -172,6 +180,12 @@ impl Rig {
         pipeline.spawn(Pipeline::new(parts).unwrap().run());
         let identity = Identity::new("rig");
         Self { sink, credits, kafka, nats, status, stop, pipeline, minders, identity }
+    }
+
+    /// As `kill -9` does: nothing is awaited, nothing is said.
+    pub(crate) async fn kill(&mut self) {
+        self.minders.shutdown().await;
+        self.pipeline.shutdown().await;
     }
 
     /// As if the threads and tasks of every source had panicked.

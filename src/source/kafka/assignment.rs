@@ -16,8 +16,10 @@ pub(super) struct Assigned {
     first: Option<i64>,
     /// The offset after the last record taken under this epoch.
     taken: Option<i64>,
-    /// The position last committed under this epoch.
+    /// The position last committed under this epoch, and the note beside it: the last owner's,
+    /// until there is one of ours.
     committed: Option<i64>,
+    note: Option<Arc<str>>,
     /// The consumer's position when the epoch began. librdkafka may still show the one of an
     /// earlier assignment, which says nothing about what is durable: never commit it.
     stale_position: Option<i64>,
@@ -36,7 +38,9 @@ impl Assigned {
     /// What to commit: the durable prefix, or the consumer's position when all records before it
     /// are durable. Offsets have gaps (control records, compaction), and without the second the
     /// lag would never reach zero.
-    fn due(&self, durable: Option<i64>, position: Option<i64>) -> Option<i64> {
+    fn due(&self, durable: Option<&Position>, position: Option<i64>) -> Option<i64> {
+        let says_more = durable.is_some_and(|d| d.note.is_some() && d.note != self.note);
+        let durable = durable.map(|durable| durable.offset);
         let position = position.filter(|_| position != self.stale_position);
         let offset = match (durable, self.taken) {
             (Some(durable), Some(taken)) if durable >= taken => {
@@ -47,7 +51,8 @@ impl Assigned {
             (_, None) => position?,
         };
         let news = self.committed.is_none_or(|committed| offset > committed);
-        news.then_some(offset)
+        let same = self.committed.is_none_or(|committed| offset == committed);
+        (news || same && says_more).then_some(offset)
     }
 }
 
@@ -85,6 +90,7 @@ impl Assignment {
         topic: &str,
         number: i32,
         position: Option<i64>,
+        note: Option<Arc<str>>,
     ) -> Arc<Partition> {
         self.last_epoch += 1;
         let epoch = self.last_epoch;
@@ -94,6 +100,7 @@ impl Assignment {
             first: None,
             taken: None,
             committed: None,
+            note,
             stale_position: position,
             group_committed: None,
             low: None,
@@ -150,8 +157,9 @@ impl Assignment {
         let due = self.assigned.iter().filter_map(|assigned| {
             let partition = &assigned.partition;
             let durable = durable.iter().find(|durable| durable.partition == *partition);
-            let offset = assigned.due(durable.map(|d| d.offset), position(partition))?;
-            Some(Position { partition: Arc::clone(partition), offset })
+            let offset = assigned.due(durable, position(partition))?;
+            let note = durable.and_then(|durable| durable.note.clone());
+            Some(Position { partition: Arc::clone(partition), offset, note })
         });
         due.collect()
     }
@@ -163,6 +171,7 @@ impl Assignment {
             let assigned = &mut self.assigned[index];
             if assigned.partition == position.partition {
                 assigned.committed = assigned.committed.max(Some(position.offset));
+                assigned.note = position.note.clone().or(assigned.note.take());
             }
         }
     }
@@ -204,8 +213,8 @@ mod tests {
         durable: Option<(&Arc<Partition>, i64)>,
         position: i64,
     ) -> Vec<i64> {
-        let durable = durable
-            .map(|(partition, offset)| Position { partition: Arc::clone(partition), offset });
+        let durable =
+            durable.map(|(partition, offset)| Position::new(Arc::clone(partition), offset));
         let durable: Vec<_> = durable.into_iter().collect();
         let due = assignment.due(&durable, |_| (position >= 0).then_some(position));
         due.into_iter().map(|position| position.offset).collect()
@@ -214,11 +223,11 @@ mod tests {
     #[test]
     fn the_durable_prefix_is_committed_once_and_never_backwards() {
         let mut assignment = Assignment::default();
-        let partition = assignment.add("t", 0, None);
+        let partition = assignment.add("t", 0, None, None);
         (10..20).for_each(|offset| assignment.take(0, offset));
         assert_eq!(due(&assignment, None, 20), [0; 0], "nothing is known to be durable");
         assert_eq!(due(&assignment, Some((&partition, 15)), 20), [15]);
-        assignment.committed(&Position { partition: Arc::clone(&partition), offset: 15 });
+        assignment.committed(&Position::new(Arc::clone(&partition), 15));
         assert_eq!(due(&assignment, Some((&partition, 15)), 20), [0; 0]);
         assert_eq!(due(&assignment, Some((&partition, 12)), 20), [0; 0]);
         assert_eq!(due(&assignment, Some((&partition, 99)), 20), [20], "not beyond what was taken");
@@ -227,7 +236,7 @@ mod tests {
     #[test]
     fn the_position_is_committed_when_all_before_it_is_durable() {
         let mut assignment = Assignment::default();
-        let partition = assignment.add("t", 0, Some(7));
+        let partition = assignment.add("t", 0, Some(7), None);
         assert_eq!(due(&assignment, None, 7), [0; 0], "left over from an earlier assignment");
         assert_eq!(due(&assignment, None, 9), [9], "control records alone");
         assignment.take(0, 9);
@@ -238,22 +247,22 @@ mod tests {
     #[test]
     fn an_epoch_that_is_over_is_not_committed() {
         let mut assignment = Assignment::default();
-        let before = assignment.add("t", 0, None);
+        let before = assignment.add("t", 0, None, None);
         assignment.take(0, 5);
         assert_eq!(assignment.remove([("t", 0)]), [Arc::clone(&before)]);
-        let now = assignment.add("t", 0, Some(6));
+        let now = assignment.add("t", 0, Some(6), None);
         assignment.take(0, 3);
         assert!(before.epoch < now.epoch && !assignment.contains(&before));
         assert_eq!(due(&assignment, Some((&before, 6)), 6), [0; 0]);
-        assignment.committed(&Position { partition: before, offset: 6 });
+        assignment.committed(&Position::new(before, 6));
         assert_eq!(due(&assignment, Some((&now, 4)), 6), [4]);
     }
 
     #[test]
     fn lag_counts_from_what_is_committed() {
         let mut assignment = Assignment::default();
-        let partition = assignment.add("b", 1, None);
-        assignment.add("a", 0, None);
+        let partition = assignment.add("b", 1, None, None);
+        assignment.add("a", 0, None, None);
         assert_eq!(assignment.lag(), -1);
         let end = |topic: &str, number, committed, end| End {
             topic: topic.to_owned(),
@@ -265,7 +274,7 @@ mod tests {
         assignment.note_end(&end("a", 0, None, 5));
         assignment.note_end(&end("b", 1, Some(40), 100));
         assert_eq!(assignment.lag(), 5 + 60);
-        assignment.committed(&Position { partition, offset: 100 });
+        assignment.committed(&Position::new(partition, 100));
         // Statistics of a paused partition stand still; they do not undo what is newer.
         assignment.note_end(&end("b", 1, Some(40), 90));
         assert_eq!(assignment.lag(), 5);
@@ -275,7 +284,7 @@ mod tests {
     #[test]
     fn offsets_that_go_back_are_noticed() {
         let mut assignment = Assignment::default();
-        assignment.add("t", 0, None);
+        assignment.add("t", 0, None, None);
         assignment.take(0, 5);
         assert!(assignment.is_rewound(0, 5) && !assignment.is_rewound(0, 6));
     }

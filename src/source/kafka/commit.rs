@@ -5,6 +5,7 @@
 //! application with rdkafka 0.39, which registers no commit callback. On a thread of its own it
 //! holds up nobody, and its result depends on no poll, so on no credit.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, RecvTimeoutError, TryRecvError};
@@ -12,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
-use rdkafka::topic_partition_list::Offset;
+use rdkafka::error::KafkaResult;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionListElem};
 
 use crate::record::{Partition, Position};
 use crate::source::SourceEvent;
@@ -23,6 +25,9 @@ use super::{Gone, Poller};
 
 /// How long to wait for a commit: at a revocation others wait, at the end the process.
 const COMMIT_WITHIN: Duration = Duration::from_secs(5);
+/// How soon after one commit the next may begin when inserts wait for it: so one request carries
+/// what several batches have to say, and a broker that refuses is not asked in a tight loop.
+const URGENT_EVERY: Duration = Duration::from_millis(2);
 /// How often the ends of the partitions are asked for while nothing is fetched.
 const ENDS_EVERY: Duration = Duration::from_secs(5);
 const ENDS_WITHIN: Duration = Duration::from_millis(500);
@@ -31,6 +36,7 @@ const ENDS_WITHIN: Duration = Duration::from_millis(500);
 pub(super) struct Commits {
     interval: Duration,
     next: Instant,
+    begun: Instant,
     in_flight: Option<Aside<CommitResult>>,
 }
 
@@ -44,7 +50,8 @@ struct CommitResult {
 
 impl Commits {
     pub(super) fn new(interval: Duration) -> Self {
-        Self { interval, next: Instant::now() + interval, in_flight: None }
+        let now = Instant::now();
+        Self { interval, next: now + interval, begun: now, in_flight: None }
     }
 
     /// The consumer is given up: what it still commits is nobody's any more.
@@ -52,10 +59,13 @@ impl Commits {
         self.in_flight = None;
     }
 
-    fn is_due(&mut self, now: Instant) -> bool {
-        if now < self.next || self.in_flight.is_some() {
+    /// `urgent`: an insert waits for it.
+    fn is_due(&mut self, now: Instant, urgent: bool) -> bool {
+        let next = if urgent { self.next.min(self.begun + URGENT_EVERY) } else { self.next };
+        if now < next || self.in_flight.is_some() {
             return false;
         }
+        self.begun = now;
         self.next = now + self.interval;
         true
     }
@@ -65,7 +75,8 @@ impl Poller {
     /// Looks after the commit on its way, and begins the next when it is time.
     pub(super) fn commit_due(&mut self) -> Result<(), Gone> {
         self.finish_commit(Duration::ZERO)?;
-        if self.commits.is_due(Instant::now()) {
+        let urgent = self.port.wanted.borrow().commit_now;
+        if self.commits.is_due(Instant::now(), urgent) {
             let durable = self.port.wanted.borrow().commit.clone();
             self.begin_commit(self.due(&durable));
         }
@@ -181,9 +192,12 @@ fn commit(consumer: &BaseConsumer<Context>, due: Vec<Position>) -> CommitResult 
     let Ok(group) = consumer.committed_offsets(list, COMMIT_WITHIN) else {
         return CommitResult { done: due, ..Default::default() }; // the commit was answered
     };
-    let took = |Position { partition, offset }: &Position| {
+    let took = |Position { partition, offset, note }: &Position| {
         let found = group.find_partition(&partition.topic, partition.number);
-        found.is_some_and(|found| found.offset() == Offset::Offset(*offset))
+        found.is_some_and(|found| {
+            found.offset() == Offset::Offset(*offset)
+                && note.as_ref().is_none_or(|note| note_of(&found).as_deref() == Some(note))
+        })
     };
     let (done, failed) = due.into_iter().partition(took);
     CommitResult { done, failed, why: Some("the broker did not take it".to_owned()) }
@@ -191,11 +205,49 @@ fn commit(consumer: &BaseConsumer<Context>, due: Vec<Position>) -> CommitResult 
 
 fn list_of(positions: &[Position]) -> TopicPartitionList {
     let mut list = TopicPartitionList::with_capacity(positions.len());
-    for Position { partition, offset } in positions {
+    for Position { partition, offset, note } in positions {
         let mut element = list.add_partition(&partition.topic, partition.number);
         element.set_offset(Offset::Offset(*offset)).expect("an offset is not negative");
+        // Once, on a list just made: setting it again would leak what was there.
+        if let Some(note) = note {
+            element.set_metadata(&**note);
+        }
     }
     list
+}
+
+/// The note beside a committed offset. rdkafka panics on one that is not UTF-8: somebody else's.
+fn note_of(element: &TopicPartitionListElem<'_>) -> Option<String> {
+    let note = catch_unwind(AssertUnwindSafe(|| element.metadata().to_owned())).ok()?;
+    (!note.is_empty()).then_some(note)
+}
+
+/// What the group has committed for a partition.
+pub(super) struct Committed {
+    pub(super) topic: String,
+    pub(super) number: i32,
+    /// None before the first commit.
+    pub(super) offset: Option<i64>,
+    pub(super) note: Option<String>,
+}
+
+/// What the group has committed for these partitions.
+pub(super) fn committed(
+    consumer: &BaseConsumer<Context>,
+    partitions: &TopicPartitionList,
+) -> KafkaResult<Vec<Committed>> {
+    let group = consumer.committed_offsets(partitions.clone(), COMMIT_WITHIN)?;
+    let mut committed = Vec::with_capacity(group.count());
+    for element in group.elements() {
+        element.error()?;
+        let offset = match element.offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        };
+        let (topic, number) = (element.topic().to_owned(), element.partition());
+        committed.push(Committed { topic, number, offset, note: note_of(&element) });
+    }
+    Ok(committed)
 }
 
 /// A call that may block for as long as a session, on a thread of its own. One that is given up

@@ -1,24 +1,37 @@
 //! Partitions come and go. Runs between two polls, so nothing is half taken when it does; the
 //! group waits for us until the consumer was told, by [`Poller::assign`] or [`Poller::revoke`].
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{Consumer as _, RebalanceProtocol};
+use rdkafka::error::KafkaResult;
 use rdkafka::topic_partition_list::Offset;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::record::{Partition, Position};
-use crate::source::SourceEvent;
+use crate::source::{Assigned, SourceEvent};
 
+use super::commit::{self, Committed};
 use super::{Gone, Poller};
+
+/// By topic and number.
+type Notes = HashMap<(String, i32), String>;
 
 impl Poller {
     pub(super) fn assign(&mut self, list: &TopicPartitionList) -> Result<(), Gone> {
+        let (list, mut notes) = match self.left_by_last_owner(list) {
+            Ok(left) => left,
+            Err(error) => {
+                self.fatal = Some(format!("reading what was committed with a note: {error}"));
+                return Ok(());
+            }
+        };
         let told = match self.consumer.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => self.consumer.incremental_assign(list),
-            _ => self.consumer.assign(list),
+            RebalanceProtocol::Cooperative => self.consumer.incremental_assign(&list),
+            _ => self.consumer.assign(&list),
         };
         if let Err(error) = told {
             self.fatal = Some(format!("taking an assignment: {error}"));
@@ -28,17 +41,44 @@ impl Poller {
         let mut assigned = Vec::with_capacity(list.count());
         for element in list.elements() {
             let (topic, number) = (element.topic(), element.partition());
-            assigned.push(self.assignment.add(topic, number, position_in(&stale, topic, number)));
+            let note = notes.remove(&(topic.to_owned(), number));
+            let stale = position_in(&stale, topic, number);
+            let shared = note.as_deref().map(Arc::from);
+            let partition = self.assignment.add(topic, number, stale, shared);
+            assigned.push(Assigned { partition, note });
             self.troubles.is_assigned(topic);
         }
         // New partitions are never paused, and ones that return may still be: say which it is,
         // before the first poll can bring a record of them.
-        if !self.assert_wanted(assigned.clone()) {
+        let partitions = assigned.iter().map(|assigned| Arc::clone(&assigned.partition)).collect();
+        if !self.assert_wanted(partitions) {
             self.assert_at = std::time::Instant::now();
         }
         tracing::info!(partitions = assigned.len(), "Kafka partitions assigned");
         self.report();
         if assigned.is_empty() { Ok(()) } else { self.send(SourceEvent::Assigned(assigned)) }
+    }
+
+    /// Where exactly once is promised: the list with the committed offsets, and the notes beside
+    /// them. Both are from one answer, so that what is read from there on fits what was noted.
+    /// The group waits meanwhile; without an answer not one record may be taken.
+    fn left_by_last_owner(
+        &self,
+        list: &TopicPartitionList,
+    ) -> KafkaResult<(TopicPartitionList, Notes)> {
+        let mut notes = Notes::new();
+        if !self.exactly_once || list.count() == 0 {
+            return Ok((list.clone(), notes));
+        }
+        let mut from = TopicPartitionList::with_capacity(list.count());
+        for Committed { topic, number, offset, note } in commit::committed(&self.consumer, list)? {
+            let mut element = from.add_partition(&topic, number);
+            if let Some(offset) = offset {
+                element.set_offset(Offset::Offset(offset))?;
+            }
+            notes.extend(note.map(|note| ((topic, number), note)));
+        }
+        Ok((from, notes))
     }
 
     /// A small shutdown for the partitions that go: the pipeline drains them, what it answers is
@@ -99,7 +139,7 @@ impl Poller {
 
     /// Pauses and resumes these partitions as it is wanted; says whether all of them obeyed.
     pub(super) fn assert_wanted(&self, partitions: Vec<Arc<Partition>>) -> bool {
-        let pause = |p: &Arc<Partition>| self.paused || self.held_topics.contains(&p.topic);
+        let pause = |p: &Arc<Partition>| self.paused || self.held.contains(p);
         let (paused, resumed): (Vec<_>, Vec<_>) = partitions.into_iter().partition(pause);
         let obeyed = self.assert_pause(&paused, true);
         self.assert_pause(&resumed, false) && obeyed

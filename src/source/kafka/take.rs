@@ -4,7 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::Message as _;
 use rdkafka::message::{BorrowedMessage, Headers as _};
@@ -13,7 +13,7 @@ use crate::record::{Chunk, NewRecord, Partition, UnixMs};
 use crate::source::SourceEvent;
 
 use super::assignment::Assignment;
-use super::{Gone, LOOK, Poller};
+use super::{Gone, Poller};
 
 /// A record that came without a credit, as a chunk of one.
 pub(super) struct Stash {
@@ -95,14 +95,14 @@ impl Poller {
     pub(super) fn take(&mut self) -> Result<(), Gone> {
         if self.credits.reserve(1) == 0 {
             self.port.observed.starved.store(true, Ordering::Release);
-            self.credits.wait(LOOK);
+            self.credits.wait(self.look());
             return Ok(());
         }
         if let Some(stash) = self.stash.take() {
             return self.send(SourceEvent::Records(stash.chunk));
         }
         let consumer = Arc::clone(&self.consumer);
-        let first = match consumer.poll(LOOK) {
+        let first = match consumer.poll(self.look()) {
             Some(Ok(message)) => message,
             other => {
                 self.credits.release(1);
@@ -154,6 +154,7 @@ impl Poller {
         if chunk.is_empty() {
             return Ok(());
         }
+        self.took_at = Instant::now();
         // The room for the next one follows what was filled, not what was reserved, or it would
         // only ever grow; an eighth more, as no two chunks are quite alike.
         let bytes = chunk.filled_bytes() + chunk.filled_bytes() / 8;
@@ -166,8 +167,8 @@ impl Poller {
         tracing::warn!(topic, number, "the offsets went back: the partition begins anew");
         let before = self.assignment.remove([(topic, number)]);
         self.send(SourceEvent::Lost(before))?;
-        let renewed = self.assignment.add(topic, number, None);
-        self.send(SourceEvent::Assigned(vec![renewed]))
+        let renewed = self.assignment.add(topic, number, None, None);
+        self.send(SourceEvent::Assigned(vec![renewed.into()]))
     }
 
     /// Polls for rebalances, results and statistics while no record may be taken. One that comes
@@ -191,7 +192,7 @@ impl Poller {
                 let partition = Arc::clone(self.assignment.get(assigned));
                 self.stash = Some(Stash { partition, chunk: filling.chunk });
                 // A paused consumer yields no records: somebody resumed it.
-                self.assert_at = std::time::Instant::now();
+                self.assert_at = Instant::now();
             }
         }
     }

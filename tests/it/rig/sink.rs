@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use data_bridge::schema::{ColumnDefault, ColumnSchema, TableSchema};
-use data_bridge::sink::{Insert, InsertError, Refusal, Sink};
+use data_bridge::sink::{Insert, InsertError, Landed, LandedQuestion, Refusal, Sink, Window};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -50,7 +50,7 @@ struct Stored {
     ids: HashMap<String, BTreeMap<String, u32>>,
     rows: HashMap<String, u64>,
     attempts: Vec<Attempt>,
-    landed: HashSet<String>,
+    landed: HashMap<String, u64>,
     /// For the next inserts of a table, before its mode counts.
     once: HashMap<String, VecDeque<Mode>>,
     columns: HashMap<String, Vec<ColumnSchema>>,
@@ -59,21 +59,67 @@ struct Stored {
     busy_until: Option<Instant>,
     only_counts: bool,
     letters_apart: bool,
+    /// How many of the last inserts of a table are recognised by their tokens.
+    window: u64,
+    /// Inserts that landed, by table: ClickHouse's block number.
+    blocks: HashMap<String, u64>,
+    /// Every token that ever landed, whether it is still recognised or not.
+    landed_ever: HashSet<String>,
+    questions: Vec<LandedQuestion>,
+    cannot_tell: Option<String>,
 }
 
-#[derive(Debug)]
+/// Looks at every insert before anything is done with it.
+type Inspector = Box<dyn Fn(&Insert) + Send>;
+
 pub(crate) struct TestSink {
     modes: watch::Sender<Modes>,
     stored: Mutex<Stored>,
+    inspector: Mutex<Option<Inspector>>,
+}
+
+impl std::fmt::Debug for TestSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TestSink").field("stored", &self.stored).finish_non_exhaustive()
+    }
 }
 
 impl TestSink {
     pub(crate) fn new() -> Self {
         let modes = Modes { all: Mode::Accept, tables: HashMap::new(), rows_per_second: None };
-        let stored = Stored::default();
-        let sink = Self { modes: watch::Sender::new(modes), stored: Mutex::new(stored) };
+        let stored = Stored { window: 10_000, ..Stored::default() };
+        let sink = Self {
+            modes: watch::Sender::new(modes),
+            stored: Mutex::new(stored),
+            inspector: Mutex::new(None),
+        };
         sink.set_columns(DEAD_LETTERS, &DEAD_LETTER_COLUMNS);
         sink
+    }
+
+    /// From here on every insert is looked at.
+    pub(crate) fn inspect(&self, inspector: impl Fn(&Insert) + Send + 'static) {
+        *self.inspector.lock().unwrap() = Some(Box::new(inspector));
+    }
+
+    /// How many of the last inserts of a table are recognised by their tokens.
+    pub(crate) fn set_window(&self, entries: u64) {
+        self.stored().window = entries;
+    }
+
+    /// As if so many other batches had been inserted into this table.
+    pub(crate) fn use_window(&self, table: &str, entries: u64) {
+        *self.stored().blocks.entry(table.to_owned()).or_default() += entries;
+    }
+
+    /// Whether a range landed can't be told from here on, and why; None: it can.
+    pub(crate) fn cannot_tell(&self, why: Option<&str>) {
+        self.stored().cannot_tell = why.map(str::to_owned);
+    }
+
+    /// What was asked about ranges that may have landed.
+    pub(crate) fn questions(&self) -> Vec<LandedQuestion> {
+        self.stored().questions.clone()
     }
 
     /// From here on, for every table that has no mode of its own.
@@ -187,7 +233,9 @@ impl TestSink {
 
     fn store(&self, insert: &Insert) {
         let mut stored = self.stored();
-        if !stored.landed.insert(format!("{}/{}", insert.table, insert.token)) {
+        let key = format!("{}/{}", insert.table, insert.token);
+        let block = stored.blocks.get(&insert.table).copied().unwrap_or_default();
+        if stored.landed.get(&key).is_some_and(|landed| block - landed < stored.window) {
             // ClickHouse drops silently what comes with the token of something that has landed.
             let landed = stored.ids.get(&insert.table);
             let is_there = |id: &String| landed.is_some_and(|landed| landed.contains_key(id));
@@ -196,6 +244,9 @@ impl TestSink {
             assert!(stored.only_counts || lost.is_empty(), "lost behind a used token: {lost:?}");
             return;
         }
+        stored.landed_ever.insert(key.clone());
+        stored.landed.insert(key, block + 1);
+        stored.blocks.insert(insert.table.clone(), block + 1);
         *stored.rows.entry(insert.table.clone()).or_default() += insert.rows as u64;
         if stored.only_counts {
             return;
@@ -210,6 +261,9 @@ impl TestSink {
 impl Sink for TestSink {
     async fn insert(&self, insert: Insert) -> Result<(), InsertError> {
         assert!(insert.rows > 0, "an insert without rows");
+        if let Some(inspect) = &*self.inspector.lock().unwrap() {
+            inspect(&insert);
+        }
         let mut changes = self.modes.subscribe();
         let mut mode = self.note_attempt(&insert).unwrap_or_else(|| self.mode_of(&insert.table));
         while matches!(mode, Mode::Hold) {
@@ -248,6 +302,24 @@ impl Sink for TestSink {
         }
         let columns = stored.columns.get(table).cloned().unwrap_or_default();
         Ok(TableSchema { table: table.to_owned(), columns })
+    }
+
+    async fn window(&self, table: &str) -> Result<Window, InsertError> {
+        tokio::task::yield_now().await;
+        let stored = self.stored();
+        let block = stored.blocks.get(table).copied().unwrap_or_default();
+        Ok(Window { entries: stored.window, lasts: None, block, problems: Vec::new() })
+    }
+
+    async fn landed(&self, question: LandedQuestion) -> Result<Landed, InsertError> {
+        tokio::task::yield_now().await;
+        let mut stored = self.stored();
+        stored.questions.push(question.clone());
+        if let Some(why) = &stored.cannot_tell {
+            return Ok(Landed::Unclear(why.clone()));
+        }
+        let landed = stored.landed_ever.contains(&format!("{}/{}", question.table, question.token));
+        Ok(if landed { Landed::All } else { Landed::None })
     }
 }
 

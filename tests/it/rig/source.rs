@@ -3,14 +3,14 @@
 //! What a client does by itself (go to the stage that is wanted, acknowledge a commit) a small
 //! task does for it, and writes down.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use data_bridge::credits::Credits;
 use data_bridge::record::{Chunk, NewRecord, Partition, Position};
-use data_bridge::source::{SourceEvent, SourcePort, Stage};
+use data_bridge::source::{Assigned, SourceEvent, SourcePort, Stage};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -83,9 +83,21 @@ impl End {
 
     /// A new assignment of a partition.
     pub(crate) async fn assign(&mut self, topic: &str, number: i32, epoch: u64) -> Arc<Partition> {
+        self.assign_with(topic, number, epoch, None).await
+    }
+
+    /// The same, with what its last owner had noted.
+    pub(crate) async fn assign_with(
+        &mut self,
+        topic: &str,
+        number: i32,
+        epoch: u64,
+        note: Option<String>,
+    ) -> Arc<Partition> {
         let partition = Arc::new(Partition { topic: topic.to_owned(), number, epoch });
         self.next.insert(Arc::clone(&partition), 0);
-        self.send(SourceEvent::Assigned(vec![Arc::clone(&partition)])).await;
+        let assigned = Assigned { partition: Arc::clone(&partition), note };
+        self.send(SourceEvent::Assigned(vec![assigned])).await;
         partition
     }
 
@@ -212,8 +224,15 @@ impl End {
         self.port.wanted.borrow().native_pause
     }
 
+    /// Nothing of this partition is wanted.
+    pub(crate) fn is_held(&self, partition: &Arc<Partition>) -> bool {
+        self.port.wanted.borrow().held.contains(partition)
+    }
+
     pub(crate) fn held_topics(&self) -> Vec<String> {
-        self.port.wanted.borrow().held_topics.clone()
+        let held = self.port.wanted.borrow().held.clone();
+        let topics: BTreeSet<String> = held.iter().map(|held| held.topic.clone()).collect();
+        topics.into_iter().collect()
     }
 
     pub(crate) fn stages(&self) -> Vec<Stage> {

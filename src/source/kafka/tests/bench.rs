@@ -13,7 +13,7 @@ use rdkafka::topic_partition_list::Offset;
 use rdkafka::{ClientConfig, TopicPartitionList};
 use tokio::sync::{mpsc, oneshot};
 
-use super::super::{ChunkLimits, Running, start};
+use super::super::{ChunkLimits, Options, Running, start};
 use crate::config;
 use crate::credits::Credits;
 use crate::record::{Partition, Position};
@@ -138,7 +138,9 @@ impl Bench {
                     });
                 }
             }
-            SourceEvent::Assigned(partitions) => self.assigned.extend(partitions),
+            SourceEvent::Assigned(assigned) => {
+                self.assigned.extend(assigned.into_iter().map(|assigned| assigned.partition));
+            }
             SourceEvent::Revoked { partitions, answer, .. } => {
                 self.assigned.retain(|assigned| !partitions.contains(assigned));
                 if self.answers {
@@ -195,12 +197,12 @@ impl Bench {
         for seen in &self.seen {
             all.insert(Arc::clone(&seen.partition), seen.offset + 1);
         }
-        all.into_iter().map(|(partition, offset)| Position { partition, offset }).collect()
+        all.into_iter().map(|(partition, offset)| Position::new(partition, offset)).collect()
     }
 
     pub(super) fn at(&self, topic: &str, offset: i64) -> Position {
         let partition = self.assigned.iter().find(|partition| partition.topic == topic).unwrap();
-        Position { partition: Arc::clone(partition), offset }
+        Position::new(Arc::clone(partition), offset)
     }
 
     pub(super) fn payloads(&self) -> Vec<String> {
@@ -228,7 +230,8 @@ pub(super) fn begin(
     limits: ChunkLimits,
 ) -> anyhow::Result<Running> {
     let topics: Vec<String> = topics.iter().map(|topic| (*topic).to_owned()).collect();
-    start(config, "test", &topics, port, Arc::clone(credits), limits)
+    let options = Options { limits, ..Options::default() };
+    start(config, "test", &topics, port, Arc::clone(credits), options)
 }
 
 /// Produces records with these payloads, and waits until the broker has them.

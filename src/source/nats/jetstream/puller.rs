@@ -180,8 +180,9 @@ impl Puller {
             Action::Answered((lane, answer)) => {
                 let (assigned, free) = self.lanes[lane].answered(answer, now);
                 self.credits.release(free);
-                self.events
-                    .extend(assigned.map(|partition| SourceEvent::Assigned(vec![partition])));
+                self.events.extend(
+                    assigned.map(|partition| SourceEvent::Assigned(vec![partition.into()])),
+                );
             }
             Action::Sent(Sent { acked, unconfirmed }) => {
                 unconfirmed.into_iter().for_each(|out| self.outbox.push(out));
@@ -269,8 +270,7 @@ impl Puller {
         self.turn = (self.turn + 1) % count;
         for step in 0..count {
             let lane = &mut self.lanes[(self.turn + step) % count];
-            let held = |topic: &String| self.wanted.held_topics.contains(topic);
-            if lane.partition().is_some_and(|partition| held(&partition.topic)) {
+            if lane.partition().is_some_and(|partition| self.wanted.held.contains(partition)) {
                 continue;
             }
             let wants = lane.wants();

@@ -1,0 +1,226 @@
+//! What a job does with a batch: encode it, send it, or find out whether it landed. A job owns its
+//! batch while it runs and gives it back with what became of it; it decides nothing that another
+//! batch could feel.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::exact::Step;
+use super::insert::CutBatch;
+use super::table::Known;
+use crate::batch::{LooseRow, Refused};
+use crate::config::OnUncertain;
+use crate::encode::{self, Program};
+use crate::intent::Range;
+use crate::record::Partition;
+use crate::sink::{InsertError, Landed, LandedQuestion, Refusal, Sink, Window};
+
+/// What a job gives back.
+#[derive(Debug)]
+pub(super) enum Job {
+    Batch(Box<Attempt>),
+    Schema {
+        table: String,
+        result: Result<Known, InsertError>,
+    },
+    /// Servers that had failed were asked; the sink keeps what they said.
+    AskedEndpoints,
+    Window {
+        table: usize,
+        result: Result<Window, InsertError>,
+    },
+    /// It was stopped because the bridge gives up.
+    Aborted,
+}
+
+/// One attempt, finished.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub(super) cut: CutBatch,
+    pub(super) rejected: Vec<(LooseRow, Refused)>,
+    pub(super) outcome: Outcome,
+    pub(super) took: Duration,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The insert was acknowledged, or it is certain that an earlier one landed.
+    Durable,
+    Refused(InsertError),
+    /// Ready to be announced, and only then to be sent.
+    Encoded,
+    /// It is certain that what was noted did not land; announce it as it is now.
+    NeverLanded,
+    /// Nobody can tell whether it landed, and the configuration takes it for inserted; why.
+    GivenUp(String),
+    /// Nobody can tell whether it landed, and somebody shall decide; why, and how.
+    Uncertain(String),
+}
+
+/// What the job needs to know of the partition of a batch that is sent exactly once.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) partition: Arc<Partition>,
+    pub(super) on_uncertain: OnUncertain,
+}
+
+/// Runs one step of a batch.
+pub(super) async fn run<S: Sink>(
+    sink: Arc<S>,
+    program: Arc<Program>,
+    cut: CutBatch,
+    naming: encode::Naming,
+    place: Option<Place>,
+    started: Instant,
+) -> Job {
+    let (cut, rejected, outcome) = match &place {
+        None => {
+            let Some((cut, rejected, encoded)) = encode(cut, program, naming).await else {
+                return Job::Aborted;
+            };
+            let outcome = match encoded {
+                Ok(()) => Outcome::of(send(&*sink, &cut).await),
+                Err(error) => Outcome::Refused(error),
+            };
+            (cut, rejected, outcome)
+        }
+        Some(place) => match cut.step() {
+            Step::Encode => {
+                let Some((cut, rejected, encoded)) = encode(cut, program, naming).await else {
+                    return Job::Aborted;
+                };
+                let outcome = encoded.map_or_else(Outcome::Refused, |()| Outcome::Encoded);
+                (cut, rejected, outcome)
+            }
+            Step::Send => {
+                let outcome = send_once(&*sink, &cut, place).await;
+                (cut, Vec::new(), outcome)
+            }
+            Step::Verify => {
+                let outcome = verify(&*sink, &cut, place).await;
+                (cut, Vec::new(), outcome)
+            }
+        },
+    };
+    let took = started.elapsed();
+    Job::Batch(Box::new(Attempt { cut, rejected, outcome, took }))
+}
+
+type Encoded = (CutBatch, Vec<(LooseRow, Refused)>, Result<(), InsertError>);
+
+/// Encodes the batch if that has not been done. None when the runtime is going down.
+async fn encode(
+    mut cut: CutBatch,
+    program: Arc<Program>,
+    naming: encode::Naming,
+) -> Option<Encoded> {
+    if cut.is_encoded() {
+        return Some((cut, Vec::new(), Ok(())));
+    }
+    // Encoding a large batch takes milliseconds of pure computing: not on the async threads.
+    let encoding = tokio::task::spawn_blocking(move || {
+        let encoded = encode::encode(&mut cut.batch, &program, naming);
+        (cut, encoded)
+    });
+    let (mut cut, encoded) = match encoding.await {
+        Ok(encoded) => encoded,
+        // The batch is gone with it: the process must end, see `job_result`.
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => return None,
+    };
+    Some(match encoded {
+        Ok(encoded) => {
+            cut.rounded = encoded.rounded;
+            cut.insert = encoded.insert;
+            (cut, encoded.rejected, Ok(()))
+        }
+        Err(message) => {
+            let refused = InsertError::AwaitFix(Refusal { code: None, message });
+            (cut, Vec::new(), Err(refused))
+        }
+    })
+}
+
+async fn send<S: Sink>(sink: &S, cut: &CutBatch) -> Result<(), InsertError> {
+    match &cut.insert {
+        Some(insert) => sink.insert(insert.clone()).await,
+        None => Ok(()),
+    }
+}
+
+/// Sends a batch that was announced. If an earlier attempt may have landed, only the table's
+/// window keeps this one from landing beside it: where that may have passed, the table is asked.
+async fn send_once<S: Sink>(sink: &S, cut: &CutBatch, place: &Place) -> Outcome {
+    let doubt = cut.noted().filter(|_| cut.is_doubtful());
+    if let Some(range) = doubt {
+        match sink.window(&range.table).await {
+            Ok(window) if window_covers(&window, range) => {}
+            Ok(_) => match verify(sink, cut, place).await {
+                Outcome::NeverLanded => {}
+                other => return other,
+            },
+            Err(error) => return Outcome::Refused(error),
+        }
+    }
+    Outcome::of(send(sink, cut).await)
+}
+
+/// Whether the table certainly still knows a token that was first sent when the range was listed.
+/// A fifth of the window is left for what other batches use between this look and the insert.
+fn window_covers(window: &Window, range: &Range) -> bool {
+    let used = window.block.saturating_sub(range.block);
+    let age = super::wall_clock() - range.listed_at;
+    let lasts = window
+        .lasts
+        .is_none_or(|lasts| u128::try_from(age).is_ok_and(|age| age * 5 < lasts.as_millis() * 4));
+    window.problems.is_empty() && lasts && used * 5 < window.entries * 4
+}
+
+/// Asks the table whether the noted range landed.
+async fn verify<S: Sink>(sink: &S, cut: &CutBatch, place: &Place) -> Outcome {
+    let Some(noted) = cut.noted() else { return Outcome::NeverLanded };
+    let question = LandedQuestion {
+        table: noted.table.clone(),
+        topic: place.partition.topic.clone(),
+        partition: place.partition.number,
+        first: noted.first,
+        last: noted.last,
+        rows: noted.rows,
+        token: cut.token().to_owned(),
+    };
+    let unclear = match sink.landed(question).await {
+        Ok(Landed::All) => return Outcome::Durable,
+        Ok(Landed::None) => return Outcome::NeverLanded,
+        Ok(Landed::Unclear(why)) => why,
+        Err(error) => return Outcome::Refused(error),
+    };
+    let Range { table, first, last, rows, .. } = noted;
+    let Partition { topic, number, .. } = &*place.partition;
+    let what = format!(
+        "whether the {rows} rows of {topic}/{number} {first}-{last} are in `{table}` already \
+         cannot be told: {unclear}"
+    );
+    match place.on_uncertain {
+        OnUncertain::AcceptDuplicates => {
+            tracing::warn!("{what}; inserted (again): on_uncertain = \"accept_duplicates\"");
+            Outcome::NeverLanded
+        }
+        OnUncertain::AcceptLoss => Outcome::GivenUp(what),
+        OnUncertain::Halt => Outcome::Uncertain(format!(
+            "{what}; look for them there, then set on_uncertain of the route to \
+             \"accept_duplicates\" (insert them) or \"accept_loss\" (leave them) and restart"
+        )),
+    }
+}
+
+impl Outcome {
+    fn of(result: Result<(), InsertError>) -> Self {
+        match result {
+            Ok(()) => Self::Durable,
+            Err(error) => Self::Refused(error),
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! What became of a batch that is sent exactly once: it landed, it certainly did not, or nobody can
+//! tell; and the dead letters of it.
+
+use super::{Step, batch_slot};
+use crate::batch::{Batch, Letter, LooseRow, Refused};
+use crate::ledger::Slot;
+use crate::pipeline::insert::CutBatch;
+use crate::pipeline::{Pipeline, wall_clock};
+use crate::sink::Sink;
+use crate::writer::CutReason;
+
+impl<S: Sink> Pipeline<S> {
+    /// The last row of it was refused too: all of it is dead letters.
+    pub(in crate::pipeline) fn all_refused(&mut self, mut cut: CutBatch, refused: Refused) {
+        let batch = cut.exact.as_mut().expect("such a batch");
+        let mut rejected = std::mem::take(&mut batch.rejected);
+        let row = cut.batch.take(&[0]).pop().expect("it has one row");
+        rejected.push((row, refused));
+        rejected.sort_by_key(|(row, _)| row.ticket.offset());
+        self.letters_of(&cut, rejected);
+    }
+
+    /// The dead letters of one batch are a batch of their own, under the same token in another
+    /// table: they are recognised with it.
+    pub(in crate::pipeline) fn letters_of(
+        &mut self,
+        cut: &CutBatch,
+        rejected: Vec<(LooseRow, Refused)>,
+    ) {
+        let table = self.tables.len() - 1;
+        self.tables[cut.table].in_flight -= rejected.len();
+        self.report_rejected(cut.table, &rejected);
+        let mut letters = Batch::default();
+        for (row, refused) in rejected {
+            let row = row.detached();
+            let source = self.ledger.source(row.ticket.slot());
+            let source = source.map_or("", |id| self.sources[id.0].handle.name);
+            letters.push_letter(row, Letter { refused, time: wall_clock(), source });
+        }
+        self.metrics.batch_cut(self.writer_name(table), CutReason::Letters, letters.len());
+        self.tables[table].in_flight += letters.len();
+        let mut letters = self.new_cut(table, letters);
+        cut.token().clone_into(&mut letters.token);
+        letters.slot = cut.slot;
+        self.queue.push_back(letters);
+    }
+
+    /// It landed: by the acknowledgement, or because the table has its rows.
+    pub(in crate::pipeline) fn exactly_durable(&mut self, mut cut: CutBatch) {
+        let batch = cut.exact.as_mut().expect("such a batch");
+        let rejected = std::mem::take(&mut batch.rejected);
+        let (slot, first) = (batch.slot, batch.first);
+        self.certain(slot);
+        let batch = cut.exact.as_ref().expect("such a batch");
+        let noted = batch.noted.as_ref().map_or(0, |range| range.rows);
+        let verified = batch.step == Step::Verify;
+        if verified {
+            self.resolved(slot, first);
+        }
+        if verified && cut.batch.len() + rejected.len() == noted {
+            // As it is now a row would be refused; as it was then, it landed with the others.
+            for (row, _) in rejected {
+                cut.batch.push(&row.chunk, row.index, row.ticket, row.route);
+            }
+        } else if !rejected.is_empty() {
+            self.letters_of(&cut, rejected);
+        }
+        self.durable(cut);
+    }
+
+    /// What was noted is certainly not in the table: it is announced as it is now.
+    pub(in crate::pipeline) fn never_landed(&mut self, cut: CutBatch) {
+        self.certain(batch_slot(&cut));
+        let batch = cut.exact.as_ref().expect("such a batch");
+        let Some(noted) = batch.noted.as_ref().filter(|_| cut.all_rows() == 0) else {
+            return self.announce(cut);
+        };
+        let table = &self.tables[cut.table].name;
+        let (rows, first, last) = (noted.rows, noted.first, noted.last);
+        tracing::error!(
+            table,
+            rows,
+            first,
+            last,
+            "the topic lost these records before they were inserted"
+        );
+        self.resolved(batch.slot, first);
+    }
+
+    /// Nobody can tell whether it landed, and that is accepted.
+    pub(in crate::pipeline) fn given_up(&mut self, mut cut: CutBatch, why: &str) {
+        tracing::error!("{why}; left as it is: on_uncertain = \"accept_loss\"");
+        let batch = cut.exact.as_mut().expect("such a batch");
+        let rejected = std::mem::take(&mut batch.rejected);
+        let (slot, first) = (batch.slot, batch.first);
+        for (row, _) in rejected {
+            cut.batch.push(&row.chunk, row.index, row.ticket, row.route);
+        }
+        self.certain(slot);
+        let source = self.exact.get(&slot).map(|exact| exact.source);
+        for (ticket, route) in cut.batch.tickets() {
+            if self.ledger.settle(ticket)
+                && let Some(source) = source
+            {
+                let route = &mut self.routes[route.index()];
+                route.dropped += 1;
+                self.sources[source.0].tally.drop_records(&route.class, "uncertain", 1);
+            }
+        }
+        self.resolved(slot, first);
+        self.release_cut(cut);
+    }
+
+    /// Nobody can tell whether it landed: it waits until somebody can, and what lies behind it in
+    /// its partition is not committed.
+    pub(in crate::pipeline) fn uncertain(&mut self, cut: CutBatch, what: String) {
+        if let Some(exact) = self.exact.get_mut(&batch_slot(&cut)) {
+            if exact.uncertain.as_ref() != Some(&what) {
+                tracing::error!("needs a person: {what}");
+            }
+            exact.uncertain = Some(what);
+        }
+        self.wait_on(cut);
+    }
+
+    pub(super) fn certain(&mut self, slot: Slot) {
+        if let Some(exact) = self.exact.get_mut(&slot) {
+            exact.uncertain = None;
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Taking up what the last owner of a partition had noted: its ranges are collected exactly as they
+//! were, whatever the settings are now, before anything new is mixed with them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{Exact, ExactBatch, Restoring, Step};
+use crate::batch::Batch;
+use crate::intent::{Intents, Note, Range};
+use crate::ledger::{Slot, Ticket};
+use crate::pipeline::Pipeline;
+use crate::record::Chunk;
+use crate::route::RouteId;
+use crate::sink::Sink;
+use crate::source::{Assigned, SourceId};
+use crate::writer::CutReason;
+
+impl<S: Sink> Pipeline<S> {
+    /// A partition became ours: if its table promises exactly once, take up what was noted.
+    pub(in crate::pipeline) fn take_up(
+        &mut self,
+        source: SourceId,
+        slot: Slot,
+        assigned: &Assigned,
+    ) {
+        let partition = &assigned.partition;
+        let route = self.router.route_of_topic(&partition.topic);
+        let table = route.and_then(|route| self.routes[route.index()].table);
+        let Some((table, on_uncertain)) =
+            table.and_then(|table| Some((table, self.tables[table].exactly_once?)))
+        else {
+            return;
+        };
+        let config = self.tables[table].fingerprint();
+        let (topic, number) = (&partition.topic, partition.number);
+        let note = assigned.note.as_deref().map_or(Ok(None), Note::parse);
+        let limit = self.config.backpressure.pull_limit;
+        let stuck = match &note {
+            Err(error) => Some(format!(
+                "what the last owner of {topic}/{number} committed beside its offset cannot be \
+                 read: {error:#}; run the version that wrote it until it has stopped cleanly"
+            )),
+            Ok(note) => note.as_ref().and_then(|note| oversized(note, limit)),
+        };
+        if let Some(what) = &stuck {
+            tracing::error!(topic, number, "needs a person: {what}");
+        }
+        let partition = Arc::clone(partition);
+        let mut restoring = VecDeque::new();
+        let intents = match note.ok().flatten() {
+            Some(note) => {
+                tracing::debug!(
+                    topic,
+                    number,
+                    ranges = note.ranges.len(),
+                    "taking up what was noted"
+                );
+                let again =
+                    |noted: &Range| Restoring { noted: noted.clone(), batch: Batch::default() };
+                restoring.extend(note.ranges.iter().map(again));
+                Intents::restore(partition, note, config)
+            }
+            None => Intents::new(partition, incarnation(), config),
+        };
+        let (leaving, uncertain) = (false, None);
+        let exact =
+            Exact { source, table, on_uncertain, intents, restoring, leaving, stuck, uncertain };
+        self.exact.insert(slot, exact);
+    }
+
+    /// A row of a partition of which exactly once is promised: into the range that it was noted
+    /// in, or else into the partition's open batch.
+    pub(in crate::pipeline) fn push_exact(
+        &mut self,
+        table: usize,
+        chunk: &Arc<Chunk>,
+        index: usize,
+        ticket: Ticket,
+        route: RouteId,
+        now: Instant,
+    ) {
+        let (slot, offset) = (ticket.slot(), ticket.offset());
+        while let Some(front) = self.restoring(slot) {
+            if offset < front.noted.first {
+                break;
+            }
+            if offset > front.noted.last {
+                self.restored(table, slot);
+                continue;
+            }
+            let ends = offset == front.noted.last;
+            let begins = front.batch.is_empty();
+            front.batch.push(chunk, index, ticket, route);
+            self.tables[table].restoring += 1;
+            if begins {
+                self.cut_open_of(table, slot);
+            }
+            if ends {
+                self.restored(table, slot);
+            }
+            return;
+        }
+        let full = self.tables[table].buffer.of(Some(slot)).push(chunk, index, ticket, route, now);
+        if let Some((batch, reason)) = full {
+            self.cut(table, batch, reason);
+        }
+    }
+
+    pub(super) fn restoring(&mut self, slot: Slot) -> Option<&mut Restoring> {
+        self.exact.get_mut(&slot)?.restoring.front_mut()
+    }
+
+    /// What lies before a noted range must not be mixed with what lies behind it.
+    pub(super) fn cut_open_of(&mut self, table: usize, slot: Slot) {
+        if let Some(batch) = self.tables[table].buffer.of(Some(slot)).cut() {
+            self.cut(table, batch, CutReason::Restored);
+        }
+    }
+
+    /// All of a noted range was read again: it is encoded, and compared with what was noted.
+    pub(super) fn restored(&mut self, table: usize, slot: Slot) {
+        let exact = self.exact.get_mut(&slot).expect("it is being restored");
+        let Restoring { noted, batch } = exact.restoring.pop_front().expect("it is being restored");
+        let (first, last) = (noted.first, noted.last);
+        if batch.is_empty() {
+            exact.intents.miss(first);
+        }
+        if exact.restoring.is_empty() {
+            self.want_held();
+        }
+        let writer = self.writer_name(table);
+        self.metrics.batch_cut(writer, CutReason::Restored, batch.len());
+        self.tables[table].restoring -= batch.len();
+        self.tables[table].in_flight += batch.len();
+        let missing = batch.is_empty();
+        let mut cut = self.new_cut(table, batch);
+        let mut again = ExactBatch::new(slot, first, last);
+        again.noted = Some(noted);
+        again.doubtful = true;
+        again.step = if missing { Step::Verify } else { Step::Encode };
+        self.make_exact_part(&mut cut, again);
+        self.queue.push_back(cut);
+    }
+
+    /// Records stop coming: what was noted and is not whole yet can't become so any more. It is
+    /// still noted, so its partitions are let go as they were found.
+    pub(in crate::pipeline) fn give_back_restoring(&mut self, now: Instant) {
+        let unfinished = self.exact.values().filter(|exact| !exact.restoring.is_empty());
+        let unfinished: Vec<_> =
+            unfinished.map(|exact| (exact.source, Arc::clone(exact.intents.partition()))).collect();
+        for (source, partition) in unfinished {
+            self.revoked(source, &[partition], now, None);
+        }
+    }
+
+    /// Partitions whose noted ranges must wait until those of others are through: together they
+    /// could hold every credit, and none would ever be whole. Also those that can't be read.
+    pub(in crate::pipeline) fn must_wait(&self, slot: Slot, credits: &mut usize) -> bool {
+        let Some(exact) = self.exact.get(&slot) else { return false };
+        let largest = exact.restoring.iter().map(|restoring| restoring.noted.rows).max();
+        let needed = largest.unwrap_or_default();
+        let fits = needed <= *credits;
+        if fits {
+            *credits -= needed;
+        }
+        exact.stuck.is_some() || !fits
+    }
+}
+
+/// A noted range is larger than all credits there are: it can never be read as a whole.
+fn oversized(note: &Note, limit: usize) -> Option<String> {
+    let largest = note.ranges.iter().max_by_key(|range| range.rows)?;
+    let Range { first, last, rows, .. } = largest;
+    (*rows > limit).then(|| {
+        format!(
+            "a batch of {rows} rows ({first}-{last}) was noted before the restart, and pull_limit \
+             is {limit} now: run once with backpressure.pull_limit above {rows}"
+        )
+    })
+}
+
+/// Never used before: 64 random bits, as a partition has few lives.
+fn incarnation() -> String {
+    format!("{:016x}", rand::random::<u64>())
+}

@@ -1,0 +1,170 @@
+//! Whether an insert is there already: how far a table's memory of tokens reaches, and where it
+//! does not, what its rows and ClickHouse's log of queries tell.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::probe::literal;
+use super::{ClickHouse, quoted};
+use crate::schema::exactly_once::{Problem, exactly_once_problems};
+use crate::schema::facts::TableFacts;
+use crate::sink::{InsertError, Landed, LandedQuestion, Refusal, Window};
+
+/// ClickHouse's code for a table that does not exist: the log of queries may be off.
+const UNKNOWN_TABLE: u32 = 60;
+
+impl ClickHouse {
+    /// What the table and all that stands behind it remember: the shortest window, and the sum of
+    /// the block numbers. The sum grows at least as fast as each of them, so that what was used of
+    /// a window is never taken for less than it is.
+    pub(super) async fn window_of(&self, table: &str) -> Result<Window, InsertError> {
+        let facts = self.facts(table).await?;
+        let problems = exactly_once_problems(&facts).into_iter().map(in_words).collect();
+        let windows = || facts.reached().into_iter().filter_map(|reached| reached.window);
+        let entries = windows().map(|window| window.entries).min().unwrap_or_default();
+        let seconds = windows().filter_map(|window| window.seconds).min();
+        let mut block = 0;
+        for reached in facts.reached() {
+            let name = format!("{}.{}", reached.place.database, reached.place.name);
+            block += self.block_number(&name).await?.unwrap_or_default();
+        }
+        Ok(Window { entries, lasts: seconds.map(Duration::from_secs), block, problems })
+    }
+
+    /// Asks the table's own rows, then the log of queries.
+    pub(super) async fn look_for(&self, asked: &LandedQuestion) -> Result<Landed, InsertError> {
+        let facts = self.facts(&asked.table).await?;
+        let of_rows = if facts.positions.locate_kafka() {
+            told_by_rows(&facts, asked, self.count_rows(asked).await?)
+        } else {
+            Err("it has no columns _topic, _partition and _offset".to_owned())
+        };
+        let why = match of_rows {
+            Ok(landed) => return Ok(landed),
+            Err(why) => why,
+        };
+        match self.logged(&asked.token).await? {
+            Some(true) => Ok(Landed::All),
+            Some(false) => {
+                Ok(Landed::Unclear(format!("{why}, and system.query_log knows no such insert")))
+            }
+            None => Ok(Landed::Unclear(format!("{why}, and there is no system.query_log"))),
+        }
+    }
+
+    /// Different offsets of the range that are in the table.
+    async fn count_rows(&self, asked: &LandedQuestion) -> Result<usize, InsertError> {
+        let LandedQuestion { table, topic, partition, first, last, .. } = asked;
+        let query = format!(
+            "SELECT uniqExact(_offset) AS offsets FROM {} WHERE _topic = {} \
+             AND _partition = {partition} AND _offset BETWEEN {first} AND {last}",
+            quoted(table),
+            literal(topic),
+        );
+        let answer = self.text(&query, "JSONEachRow").await?;
+        let counted = answer.lines().next().map(serde_json::from_str::<Counted>);
+        match counted {
+            Some(Ok(Counted { offsets })) => Ok(offsets),
+            _ => Err(unreadable(&answer)),
+        }
+    }
+
+    /// Whether an insert under this token ended well, as far as the log reaches back. None: there
+    /// is no log, or we may not read it.
+    async fn logged(&self, token: &str) -> Result<Option<bool>, InsertError> {
+        let query = format!(
+            "SELECT count() AS offsets FROM system.query_log WHERE type = 'QueryFinish' \
+             AND Settings['insert_deduplication_token'] = {}",
+            literal(token),
+        );
+        match self.text(&query, "JSONEachRow").await {
+            Ok(answer) => {
+                let counted = answer.lines().next().map(serde_json::from_str::<Counted>);
+                Ok(counted.and_then(Result::ok).map(|counted| counted.offsets > 0))
+            }
+            Err(InsertError::Retry(refusal)) if refusal.code != Some(UNKNOWN_TABLE) => {
+                Err(InsertError::Retry(refusal))
+            }
+            Err(_) => Ok(None),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Counted {
+    /// 64-bit numbers are numbers in JSONEachRow by default.
+    offsets: usize,
+}
+
+/// What the number of offsets that are there says of the whole range.
+fn told_by_rows(
+    facts: &TableFacts,
+    asked: &LandedQuestion,
+    there: usize,
+) -> Result<Landed, String> {
+    let collapses = facts.engine != "MergeTree" && facts.engine != "ReplicatedMergeTree";
+    match there {
+        _ if there >= asked.rows => Ok(Landed::All),
+        0 if !collapses && facts.ttl.is_none() => Ok(Landed::None),
+        0 if facts.ttl.is_some() => Err("it has none of them, and a TTL deletes rows".to_owned()),
+        _ if collapses => Err(format!(
+            "it has {there} of them, and a {} may have merged the others away",
+            facts.engine
+        )),
+        _ => Err(format!("it has {there} of them")),
+    }
+}
+
+fn in_words(problem: Problem) -> String {
+    match problem.remedy_sql {
+        Some(sql) => format!("{}; {sql}", problem.what),
+        None => problem.what,
+    }
+}
+
+fn unreadable(answer: &str) -> InsertError {
+    let message = format!("cannot read the answer {answer:?}");
+    InsertError::Retry(Refusal { code: None, message })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::facts::{Place, PositionColumns};
+
+    fn facts(engine: &str) -> TableFacts {
+        TableFacts {
+            place: Place { database: "m".to_owned(), name: "t".to_owned() },
+            engine: engine.to_owned(),
+            window: None,
+            partition_key: String::new(),
+            sorting_key: String::new(),
+            ttl: None,
+            views: Vec::new(),
+            positions: PositionColumns::default(),
+        }
+    }
+
+    fn asked() -> LandedQuestion {
+        let (table, topic, token) = ("t".to_owned(), "p".to_owned(), "x".to_owned());
+        LandedQuestion { table, topic, partition: 0, first: 0, last: 9, rows: 10, token }
+    }
+
+    #[test]
+    fn none_of_them_is_proof_only_where_rows_stay() {
+        assert_eq!(told_by_rows(&facts("MergeTree"), &asked(), 0), Ok(Landed::None));
+        assert!(told_by_rows(&facts("ReplacingMergeTree"), &asked(), 0).is_err());
+        let mut ageing = facts("MergeTree");
+        ageing.ttl = Some("time + toIntervalDay(1)".to_owned());
+        assert!(told_by_rows(&ageing, &asked(), 0).is_err());
+    }
+
+    #[test]
+    fn all_of_them_is_proof_everywhere_and_some_of_them_nowhere() {
+        for engine in ["MergeTree", "ReplacingMergeTree"] {
+            assert_eq!(told_by_rows(&facts(engine), &asked(), 10), Ok(Landed::All));
+            assert!(told_by_rows(&facts(engine), &asked(), 4).is_err());
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! One process ends at the worst moment, and the next one finds its notes.
+
+use std::time::Duration;
+
+use super::{World, once};
+use crate::rig::sink::{Mode, down};
+use crate::rig::source::Kind;
+
+const SMALLER: &str = "[writers.aggregate]\nbatch_rows = 7\n";
+
+#[tokio::test(start_paused = true)]
+async fn what_landed_without_an_answer_is_recognised_after_the_restart() {
+    let config = once("");
+    let mut world = World::begin(&config, 1).await;
+    world.rig.sink.table("once", Mode::FailAfterWrite);
+    world.poll(0, 100).await;
+    world.rig.after(Duration::from_millis(1_200)).await;
+    assert_eq!(world.number_of_rows(), 100);
+    world.rig.sink.table("once", Mode::Accept);
+    world.restart(&config).await;
+    world.poll(0, 400).await;
+    world.catch_up().await;
+    world.everything_is_there_once();
+    assert!(world.rig.sink.questions().is_empty(), "the window tells");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_boundaries_are_those_that_were_noted_whatever_the_settings_are_now() {
+    let config = once("");
+    let mut world = World::begin(&config, 1).await;
+    world.rig.sink.table("once", Mode::FailAfterWrite);
+    world.poll(0, 100).await;
+    world.rig.after(Duration::from_millis(1_200)).await;
+    world.rig.sink.table("once", Mode::Accept);
+    world.restart(&once(SMALLER)).await;
+    for _ in 0..30 {
+        world.poll(0, 9).await; // in other portions than before
+        world.rig.moment().await;
+    }
+    world.catch_up().await;
+    world.everything_is_there_once();
+    let sizes: Vec<usize> = world.rig.sink.attempts("once").iter().map(|a| a.rows).collect();
+    assert!(sizes.iter().skip(1).any(|rows| *rows == 100), "{sizes:?}");
+    assert!(sizes.contains(&7), "{sizes:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_that_may_have_passed_is_not_relied_on() {
+    let config = once("");
+    let mut world = World::begin(&config, 1).await;
+    world.rig.sink.set_window(100);
+    world.rig.sink.table("once", Mode::FailAfterWrite);
+    world.poll(0, 100).await;
+    world.rig.after(Duration::from_millis(1_200)).await;
+    world.rig.sink.table("once", Mode::Accept);
+    world.rig.sink.use_window("once", 100);
+    world.restart(&config).await;
+    world.catch_up().await;
+    world.everything_is_there_once();
+    let questions = world.rig.sink.questions();
+    assert_eq!((questions[0].first, questions[0].last, questions[0].rows), (0, 99, 100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_window_may_pass_while_the_process_lives() {
+    let config = once("");
+    let mut world = World::begin(&config, 1).await;
+    world.rig.sink.set_window(100);
+    world.rig.sink.once("once", Mode::FailAfterWrite);
+    world.rig.sink.once("once", down());
+    world.rig.sink.once("once", down());
+    world.poll(0, 100).await;
+    world.rig.after(Duration::from_millis(1_050)).await;
+    world.rig.sink.use_window("once", 90);
+    world.rig.drained().await;
+    world.everything_is_there_once();
+    assert!(!world.rig.sink.questions().is_empty());
+}
+
+/// After the restart a record of the noted range is gone: compaction, retention.
+async fn with_a_record_gone(more: &str, landed: bool) -> World {
+    let config = once(more);
+    let mut world = World::begin(&config, 1).await;
+    let mode = if landed { Mode::FailAfterWrite } else { down() };
+    world.rig.sink.table("once", mode);
+    world.poll(0, 100).await;
+    world.rig.after(Duration::from_millis(1_200)).await;
+    world.kind_at = |offset| if offset == 5 { Kind::Tombstone } else { Kind::Good };
+    world.rig.sink.table("once", Mode::Accept);
+    world.restart(&config).await;
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_is_not_what_was_noted_is_looked_for_and_left_if_it_landed() {
+    let mut world = with_a_record_gone("", true).await;
+    let attempts = world.rig.sink.attempts("once").len();
+    world.catch_up().await;
+    assert_eq!(world.rig.sink.attempts("once").len(), attempts, "not sent blindly");
+    assert_eq!(world.number_of_rows(), 100);
+    assert!(world.rig.sink.ids("once").values().all(|times| *times == 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_is_not_what_was_noted_is_sent_as_it_is_now_if_it_never_landed() {
+    let mut world = with_a_record_gone("", false).await;
+    world.catch_up().await;
+    world.everything_is_there_once();
+    assert_eq!(world.number_of_rows(), 99);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_can_tell_halts_its_partition_and_calls_for_a_person() {
+    let mut world = World::begin(&once(""), 2).await;
+    world.rig.sink.table("once", Mode::FailAfterWrite);
+    world.poll(0, 100).await;
+    world.rig.after(Duration::from_millis(1_200)).await;
+    world.kind_at = |offset| if offset == 5 { Kind::Tombstone } else { Kind::Good };
+    world.rig.sink.table("once", Mode::Accept);
+    world.rig.sink.cannot_tell(Some("the table has no _offset"));
+    world.restart(&once("")).await;
+    world.poll(0, 150).await;
+    world.poll(1, 20).await;
+    world.rig.after(Duration::from_secs(20)).await;
+    let said = world.rig.now().needs_person.join("\n");
+    for word in ["0-99", "on_uncertain", "accept_duplicates", "the table has no _offset"] {
+        assert!(said.contains(word), "{word} is missing: {said}");
+    }
+    world.group.lock().unwrap().look(&world.rig.kafka().story);
+    assert_eq!(world.group.lock().unwrap().committed[&0].0, 0);
+    // Somebody makes it possible to tell: work goes on by itself.
+    world.rig.sink.cannot_tell(None);
+    world.rig.after(Duration::from_secs(40)).await;
+    world.rig.drained().await;
+    assert!(world.rig.sink.ids("once").values().all(|times| *times == 1));
+    // 5 of the second partition was a tombstone from the beginning.
+    assert_eq!(world.number_of_rows(), 100 + 50 + 19);
+}
+
+#[tokio::test(start_paused = true)]
+async fn duplicates_and_loss_are_accepted_only_when_the_route_says_so() {
+    let mut rows = Vec::new();
+    for policy in ["accept_duplicates", "accept_loss"] {
+        let route = format!("on_uncertain = \"{policy}\"");
+        let config =
+            crate::rig::config(crate::rig::Sources::Kafka, &format!("{}\n{route}", super::ONCE));
+        let mut world = World::begin(&config, 1).await;
+        world.rig.sink.set_window(10);
+        world.rig.sink.table("once", down());
+        world.poll(0, 100).await;
+        world.rig.after(Duration::from_millis(1_200)).await;
+        world.rig.sink.table("once", Mode::Accept);
+        world.rig.sink.use_window("once", 100);
+        world.rig.sink.cannot_tell(Some("no"));
+        world.restart(&config).await;
+        world.catch_up().await;
+        let source = world.rig.accounts_close();
+        rows.push((world.number_of_rows(), source.sources["kafka"].dropped_total()));
+    }
+    assert_eq!(rows, [(100, 0), (0, 100)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_that_the_topic_lost_are_looked_for_and_their_range_is_closed() {
+    let config = once("");
+    let mut world = World::begin(&config, 1).await;
+    world.rig.sink.table("once", Mode::FailAfterWrite);
+    world.poll(0, 100).await;
+    world.rig.after(Duration::from_millis(1_200)).await;
+    world.rig.sink.table("once", Mode::Accept);
+    world.restart(&config).await;
+    // Retention took the whole range: the first record that comes lies behind it.
+    let partition = std::sync::Arc::clone(&world.assigned[&0]);
+    world.rig.kafka().seek(&partition, 300);
+    world.poll(0, 10).await;
+    world.rig.drained().await;
+    world.rig.after(Duration::from_secs(2)).await;
+    assert_eq!(world.number_of_rows(), 110);
+    world.group.lock().unwrap().look(&world.rig.kafka().story);
+    let (offset, note) = world.group.lock().unwrap().committed[&0].clone();
+    assert_eq!((offset, note.unwrap().split(' ').count()), (310, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn noted_ranges_that_together_exceed_the_credits_are_taken_up_one_after_the_other() {
+    let small = "[backpressure]\nmax_buffer_size = 60\npause_threshold = 50\nresume_threshold = 20\n\
+                 [writers.aggregate]\nbatch_rows = 30\n[writers.external]\nbatch_rows = 30\n";
+    let large = "[backpressure]\nmax_buffer_size = 400\npause_threshold = 300\n\
+                 resume_threshold = 20\n[writers.aggregate]\nbatch_rows = 30\n[writers.external]\nbatch_rows = 30\n";
+    let mut world = World::begin(&once(large), 6).await;
+    world.rig.sink.table("once", Mode::FailAfterWrite);
+    for partition in 0..6 {
+        world.poll(partition, 30).await;
+        world.rig.moment().await;
+    }
+    world.rig.sink.table("once", Mode::Accept);
+    world.restart(&once(small)).await;
+    for _ in 0..40 {
+        for partition in 0..6 {
+            world.poll(partition, 4).await;
+        }
+        world.rig.moment().await;
+    }
+    world.catch_up().await;
+    world.everything_is_there_once();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_noted_range_larger_than_all_credits_says_what_to_do() {
+    let mut world = World::begin(&once(""), 1).await;
+    world.rig.sink.table("once", Mode::FailAfterWrite);
+    world.poll(0, 100).await;
+    world.rig.after(Duration::from_millis(1_200)).await;
+    world.rig.sink.table("once", Mode::Accept);
+    let tiny = "[backpressure]\nmax_buffer_size = 60\npause_threshold = 50\nresume_threshold = 20\n\
+                [writers.aggregate]\nbatch_rows = 30\n[writers.external]\nbatch_rows = 30\n";
+    world.restart(&once(tiny)).await;
+    world.rig.after(Duration::from_secs(6)).await;
+    assert_eq!(world.poll(0, 10).await, 0, "nothing of it is taken");
+    let said = world.rig.now().needs_person.join("\n");
+    assert!(said.contains("pull_limit above 100"), "{said}");
+    world.restart(&once("")).await;
+    world.catch_up().await;
+    world.everything_is_there_once();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_note_of_a_later_version_is_not_passed_over() {
+    let config = once("");
+    let mut world = World::begin(&config, 1).await;
+    world.rig.kill().await;
+    let later = (0, Some("db7 what is this".to_owned()));
+    world.group.lock().unwrap().committed.insert(0, later);
+    world.restart(&config).await;
+    world.rig.after(Duration::from_secs(6)).await;
+    assert_eq!(world.poll(0, 10).await, 0, "nothing of it is taken");
+    let said = world.rig.now().needs_person.join("\n");
+    assert!(said.contains("version db7"), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_in_the_middle_of_taking_up_what_was_noted_is_clean() {
+    let config = once("");
+    let mut world = World::begin(&config, 1).await;
+    world.rig.sink.table("once", Mode::FailAfterWrite);
+    world.poll(0, 100).await;
+    world.rig.after(Duration::from_millis(1_200)).await;
+    world.rig.sink.table("once", Mode::Accept);
+    world.restart(&config).await;
+    world.poll(0, 40).await; // the range is not whole
+    world.rig.moment().await;
+    let ending = world.rig.stop().await;
+    assert_eq!((ending.abandoned, ending.closed), (0, true));
+    world.restart(&config).await;
+    world.catch_up().await;
+    world.everything_is_there_once();
+}
