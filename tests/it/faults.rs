@@ -4,6 +4,7 @@
 //! Here are the bounded forms, a fault at a time. `scripts/chaos` runs all of them together, long.
 
 mod chaos;
+mod judge;
 mod load;
 mod one_bad_row;
 mod oracle;

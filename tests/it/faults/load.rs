@@ -1,6 +1,8 @@
 //! Producers: each writes its numbers in sequence, at a steady rate, until it is told to stop, and
 //! outlives whatever happens to the server. What it says it sent is there, once.
 
+use async_nats::HeaderMap;
+use async_nats::jetstream::{self, Context};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -12,6 +14,9 @@ use crate::lab::{KafkaSender, Paced};
 
 /// Of each source.
 pub(crate) const PRODUCERS: usize = 2;
+
+/// Records that wait for the stream's acknowledgement together.
+const AT_ONCE: u64 = 50;
 
 pub(crate) struct Load {
     stop: watch::Sender<bool>,
@@ -34,6 +39,10 @@ impl Load {
                     Source::Kafka => {
                         let sender = place.lab.lasting_kafka();
                         producers.spawn(to_kafka(sender, address, producer, rate, stop));
+                    }
+                    Source::JetStream => {
+                        let context = jetstream::new(place.lab.nats().await);
+                        producers.spawn(to_jetstream(context, address, producer, rate, stop));
                     }
                     Source::Nats => {
                         let client = place.lab.nats().await;
@@ -85,6 +94,45 @@ async fn to_kafka(
     (Source::Kafka, producer, n)
 }
 
+/// Publishes again whatever was not acknowledged; the stream knows each by its id.
+async fn to_jetstream(
+    context: Context,
+    subject: String,
+    producer: usize,
+    rate: u64,
+    stop: watch::Receiver<bool>,
+) -> (Source, usize, u64) {
+    let mut pace = Paced::new(rate);
+    let mut next = 0;
+    while !*stop.borrow() {
+        let mut open: Vec<u64> = (next..next + AT_ONCE).collect();
+        next += AT_ONCE;
+        while !open.is_empty() {
+            let mut acks = Vec::with_capacity(open.len());
+            for n in open.drain(..) {
+                let mut headers = HeaderMap::new();
+                headers.insert("Nats-Msg-Id", format!("{producer}-{n}"));
+                let subject = format!("{subject}.{}", partition(n));
+                let payload = payload(producer, n).into();
+                acks.push((n, context.publish_with_headers(subject, headers, payload).await));
+            }
+            for (n, sent) in acks {
+                let acknowledged = match sent {
+                    Ok(ack) => ack.await.is_ok(),
+                    Err(_) => false,
+                };
+                if !acknowledged {
+                    open.push(n);
+                }
+            }
+        }
+        for _ in 0..AT_ONCE {
+            pace.next().await;
+        }
+    }
+    (Source::JetStream, producer, next)
+}
+
 /// Best effort, as core NATS is.
 async fn to_nats(
     client: async_nats::Client,
@@ -120,6 +168,13 @@ pub(crate) async fn held_by_kafka(place: &Place) -> Vec<i64> {
         (0..PARTITIONS).map(of).collect()
     });
     asking.await.unwrap()
+}
+
+/// How many records the stream holds.
+pub(crate) async fn held_by_jetstream(place: &Place) -> u64 {
+    let context = jetstream::new(place.lab.nats().await);
+    let stream = context.get_stream(place.stream()).await.unwrap();
+    stream.cached_info().state.messages
 }
 
 /// How many a partition must hold.

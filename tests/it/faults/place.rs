@@ -5,6 +5,8 @@ use std::fmt::{self, Write as _};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use async_nats::jetstream::{self, stream};
+
 use crate::bridge::Bridge;
 use crate::lab::Lab;
 use crate::stack::{Addresses, Stack};
@@ -41,6 +43,15 @@ impl FromStr for Delivery {
     }
 }
 
+/// Where records come from. Each has a route, a table and a view of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    Kafka,
+    JetStream,
+    /// Core NATS: at most once.
+    Nats,
+}
+
 impl FromStr for Source {
     type Err = String;
 
@@ -50,19 +61,13 @@ impl FromStr for Source {
     }
 }
 
-/// Where records come from. Each has a route, a table and a view of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Source {
-    Kafka,
-    Nats,
-}
-
 impl Source {
-    pub(crate) const ALL: [Self; 2] = [Self::Kafka, Self::Nats];
+    pub(crate) const ALL: [Self; 3] = [Self::Kafka, Self::JetStream, Self::Nats];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Kafka => "kafka",
+            Self::JetStream => "jetstream",
             Self::Nats => "nats",
         }
     }
@@ -98,7 +103,11 @@ pub(crate) struct Place {
     stacks: Vec<Arc<Stack>>,
 }
 
-/// Each name and what the sessions are like: a member that was killed is missed after two seconds.
+/// What a bridge that was killed held comes again after five seconds; and nobody's fault is it that
+/// it comes often.
+const JETSTREAM: &str = "[nats.jetstream]\nack_wait = \"5s\"\nmax_deliver = 1000\n";
+
+/// A member that was killed is missed after two seconds.
 const KAFKA_CLIENT: &str = "kafka.client.\"session.timeout.ms\" = 2000\n\
      kafka.client.\"heartbeat.interval.ms\" = 300\n\
      kafka.client.\"reconnect.backoff.max.ms\" = 1000\n";
@@ -134,6 +143,9 @@ impl Place {
             let partitions = i32::try_from(oracle::PARTITIONS).unwrap();
             place.lab.create_topics(&[place.address(Source::Kafka)], partitions).await;
         }
+        if place.wanted.sources.contains(&Source::JetStream) {
+            place.make_stream().await;
+        }
         place
     }
 
@@ -154,6 +166,19 @@ impl Place {
         let kept = sql.replace("ReplacingMergeTree(replayed)", "MergeTree");
         assert_ne!(kept, sql, "the engine is spelt otherwise");
         self.lab.clickhouse.query(&kept).await;
+    }
+
+    async fn make_stream(&self) {
+        let config = stream::Config {
+            name: self.stream(),
+            subjects: vec![format!("{}.>", self.address(Source::JetStream))],
+            ..stream::Config::default()
+        };
+        jetstream::new(self.lab.nats().await).create_stream(config).await.unwrap();
+    }
+
+    pub(crate) fn stream(&self) -> String {
+        self.lab.name.to_uppercase()
     }
 
     /// The topic of a source, or how its subjects begin.
@@ -177,10 +202,14 @@ impl Place {
     fn config(&self) -> String {
         let sources = if self.wanted.sources == [Source::Kafka] { "kafka" } else { "kafka nats" };
         let mut text = self.lab.sections(sources);
+        if self.wanted.sources.contains(&Source::JetStream) {
+            text.push_str(JETSTREAM);
+        }
         for &source in &self.wanted.sources {
             let address = self.address(source);
             let from = match source {
                 Source::Kafka => format!("kafka_topics = [\"{address}\"]"),
+                Source::JetStream => format!("jetstream_subjects = [\"{address}.>\"]"),
                 Source::Nats => format!("nats_subjects = [\"{address}.>\"]"),
             };
             let delivery =

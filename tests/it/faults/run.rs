@@ -9,11 +9,10 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::load::{self, Load, Sent};
-use super::oracle::{Verdict, Which};
+use super::load::{Load, Sent};
 use super::place::{Delivery, Place, Source, Wanted};
 use super::proxy::Wire;
-use super::schedule::{Fault, Plan, Server, Step};
+use super::schedule::{Plan, Server, Step};
 use super::watch::{Trend, Watch, Watched};
 use crate::bridge::{Bridge, PATIENCE};
 
@@ -53,12 +52,12 @@ impl Outcome {
     }
 
     #[expect(clippy::print_stdout, reason = "scripts/chaos shows it while it runs")]
-    fn say(&mut self, line: &str) {
+    pub(super) fn say(&mut self, line: &str) {
         println!("{line}");
         writeln!(self.story, "{line}").unwrap();
     }
 
-    fn violation(&mut self, what: String) {
+    pub(super) fn violation(&mut self, what: String) {
         self.say(&format!("VIOLATION: {what}"));
         self.violations.push(what);
     }
@@ -71,13 +70,14 @@ const STALLED_AFTER: Duration = Duration::from_secs(60);
 /// The end of a trial may wait so long for what a stop still owes.
 const LEAVES_WITHIN: Duration = PATIENCE;
 
-struct Running {
-    place: Place,
+/// A trial under way.
+pub(super) struct Running {
+    pub(super) place: Place,
     bridges: Vec<Option<Bridge>>,
     leaving: Vec<Bridge>,
     /// Servers that are being started again.
     starting: Vec<(Server, JoinHandle<()>)>,
-    outcome: Outcome,
+    pub(super) outcome: Outcome,
     began: Instant,
     rows_at_kill: u64,
 }
@@ -288,82 +288,5 @@ impl Running {
                 self.outcome.violation(format!("bridge {which} left with code {code}:\n{tail}"));
             }
         }
-    }
-
-    async fn judge(&mut self, trial: &Trial, sent: &Sent) {
-        for (source, sent) in sent {
-            if *source == Source::Kafka {
-                self.kafka_is_as_sent_and_committed(sent).await;
-            }
-            let [rows, copy] = Place::tables(*source);
-            let letters = format!("dead letters of {source}");
-            let places = [(rows, Which::Good), (copy, Which::Good), (letters, Which::Bad)];
-            for (name, which) in places {
-                let found = self.place.found(*source, which, &name).await;
-                let verdict = Verdict::of(&name, which, sent, &found);
-                self.outcome.say(&verdict.to_string());
-                self.hold(trial, *source, &verdict);
-            }
-        }
-        if let Some(proxy) = &self.place.proxy {
-            let counts = proxy.counts();
-            let line = format!("on the wire: {} inserts, {:?}", counts.inserts, counts.injected);
-            self.outcome.say(&line);
-            self.outcome.injected = counts.injected;
-        }
-        let (kills, under_work) = (self.outcome.kills, self.outcome.kills_under_work);
-        let line = format!("{kills} kills of a bridge, {under_work} of them after new rows");
-        self.outcome.say(&line);
-        if !self.outcome.violations.is_empty() {
-            let kept = self.place.lab.keep_files();
-            self.outcome.say(&format!("logs and configurations: {}", kept.display()));
-        }
-    }
-
-    fn hold(&mut self, trial: &Trial, source: Source, verdict: &Verdict) {
-        let total = verdict.total();
-        let broken = [
-            ("missing", total.missing, source.is_lossless()),
-            ("unexpected", total.unexpected, true),
-            ("stored again", total.duplicate, !trial.may_repeat(source)),
-        ];
-        for (what, count, is_forbidden) in broken {
-            if count > 0 && is_forbidden {
-                let (place, troubles) = (&verdict.place, verdict.troubles());
-                self.outcome.violation(format!("{place}: {count} {what}\n{troubles}"));
-            }
-        }
-    }
-
-    /// The producers' own account, and that nothing is left to commit after the stop.
-    async fn kafka_is_as_sent_and_committed(&mut self, sent: &[u64]) {
-        let held = load::held_by_kafka(&self.place).await;
-        let expected: Vec<i64> = (0..).map(|to| load::sent_to(sent, to)).take(held.len()).collect();
-        if held != expected {
-            let what = format!("the test's own fault: sent {expected:?}, Kafka holds {held:?}");
-            self.outcome.violation(what);
-        }
-        let committed = self.place.lab.committed(&self.place.address(Source::Kafka)).await;
-        let committed: Vec<i64> = committed.into_iter().map(Option::unwrap_or_default).collect();
-        if committed != held {
-            let what = format!("committed {committed:?}, Kafka holds {held:?}");
-            self.outcome.violation(what);
-        }
-    }
-}
-
-impl Trial {
-    /// Whether a record may be stored twice: after a crash, or when its partition moved, what was
-    /// not committed comes again. Nothing else may repeat it, not even an unknown outcome.
-    fn may_repeat(&self, source: Source) -> bool {
-        let comes_again = |fault: &Fault| match fault {
-            Fault::Bridge | Fault::Everything | Fault::Servers | Fault::Members => true,
-            Fault::Stop => self.plan.bridges > 1 || self.plan.faults.len() > 1,
-            Fault::Server(server) => *server == Server::Kafka,
-            Fault::Wire | Fault::Cut => false,
-        };
-        source.is_lossless()
-            && self.delivery == Delivery::AtLeastOnce
-            && self.plan.faults.iter().any(comes_again)
     }
 }
