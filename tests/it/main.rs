@@ -6,6 +6,7 @@ mod audit;
 mod backpressure;
 mod bad_input;
 mod breaker;
+mod batching;
 mod bridge;
 mod check;
 mod config;
