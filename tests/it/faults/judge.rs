@@ -41,6 +41,7 @@ impl Running {
 
     fn hold(&mut self, trial: &Trial, source: Source, verdict: &Verdict) {
         let total = verdict.total();
+        self.outcome.repeated += total.duplicate;
         let broken = [
             ("missing", total.missing, source.is_lossless()),
             ("unexpected", total.unexpected, true),
@@ -55,11 +56,14 @@ impl Running {
     }
 
     async fn the_stream_is_as_sent(&mut self, sent: &[u64]) {
-        let held = load::held_by_jetstream(&self.place).await;
+        let (held, owed) = load::held_by_jetstream(&self.place).await;
         let expected: u64 = sent.iter().sum();
         if held != expected {
             let what = format!("the test's own fault: sent {expected}, the stream holds {held}");
             self.outcome.violation(what);
+        }
+        if owed > 0 {
+            self.outcome.violation(format!("the stream's consumer still owes {owed} records"));
         }
     }
 

@@ -2,6 +2,7 @@
 //! outlives whatever happens to the server. What it says it sent is there, once.
 
 use async_nats::HeaderMap;
+use async_nats::jetstream::consumer::{Consumer, pull};
 use async_nats::jetstream::{self, Context};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use tokio::sync::watch;
@@ -170,11 +171,14 @@ pub(crate) async fn held_by_kafka(place: &Place) -> Vec<i64> {
     asking.await.unwrap()
 }
 
-/// How many records the stream holds.
-pub(crate) async fn held_by_jetstream(place: &Place) -> u64 {
+/// How many records the stream holds, and how many of them the consumer still owes somebody.
+pub(crate) async fn held_by_jetstream(place: &Place) -> (u64, u64) {
     let context = jetstream::new(place.lab.nats().await);
     let stream = context.get_stream(place.stream()).await.unwrap();
-    stream.cached_info().state.messages
+    let name = format!("{}-{}", place.lab.name, Source::JetStream);
+    let consumer: Consumer<pull::Config> = stream.get_consumer(&name).await.unwrap();
+    let info = consumer.cached_info();
+    (stream.cached_info().state.messages, info.num_pending + info.num_ack_pending as u64)
 }
 
 /// How many a partition must hold.

@@ -42,6 +42,8 @@ pub(crate) struct Outcome {
     /// landed since.
     pub(crate) kills: usize,
     pub(crate) kills_under_work: usize,
+    /// Numbers beyond the first of each, in all places.
+    pub(crate) repeated: u64,
     /// What really happened on the wire.
     pub(crate) injected: BTreeMap<Wire, u64>,
 }
