@@ -12,6 +12,7 @@ mod place;
 pub(crate) mod proxy;
 mod run;
 mod schedule;
+mod unanswered;
 mod watch;
 
 use std::time::Duration;

@@ -141,8 +141,9 @@ class Stack:
 
     def _start(self, server, dist, options):
         ports = self.ports(server)
+        was_ours = server.name in self._state["servers"]
         for use, port in ports.items():
-            if not probes.is_free(port):
+            if not self._becomes_free(port, STOP_WITHIN_S if was_ours else 0):
                 raise Problem(
                     f"{server.name}: {use} {port} is in use by another program; "
                     f"choose others with --port-base N"
@@ -161,6 +162,17 @@ class Stack:
             "started": process.started,
         }
         self._save()
+
+    @staticmethod
+    def _becomes_free(port, within_s):
+        """The last threads of a killed process hold its sockets a little longer than the process
+        seems to be there."""
+        give_up_at = time.monotonic() + within_s
+        while not probes.is_free(port):
+            if time.monotonic() >= give_up_at:
+                return False
+            time.sleep(POLL_S)
+        return True
 
     def _wait_until_ready(self, started):
         waiting = dict(started)

@@ -4,6 +4,7 @@
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{Consumer, pull};
 use async_nats::jetstream::{self, Context};
+use futures_util::future::join_all;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -109,29 +110,28 @@ async fn to_jetstream(
         let mut open: Vec<u64> = (next..next + AT_ONCE).collect();
         next += AT_ONCE;
         while !open.is_empty() {
-            let mut acks = Vec::with_capacity(open.len());
-            for n in open.drain(..) {
-                let mut headers = HeaderMap::new();
-                headers.insert("Nats-Msg-Id", format!("{producer}-{n}"));
-                let subject = format!("{subject}.{}", partition(n));
-                let payload = payload(producer, n).into();
-                acks.push((n, context.publish_with_headers(subject, headers, payload).await));
-            }
-            for (n, sent) in acks {
-                let acknowledged = match sent {
-                    Ok(ack) => ack.await.is_ok(),
-                    Err(_) => false,
-                };
-                if !acknowledged {
-                    open.push(n);
-                }
-            }
+            let sending = open.iter().map(|&n| publish(&context, &subject, producer, n));
+            let landed = join_all(sending).await;
+            let mut landed = landed.into_iter();
+            open.retain(|_| !landed.next().expect("one for each"));
         }
         for _ in 0..AT_ONCE {
             pace.next().await;
         }
     }
     (Source::JetStream, producer, next)
+}
+
+/// Whether the stream says that it has it.
+async fn publish(context: &Context, subject: &str, producer: usize, n: u64) -> bool {
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-Msg-Id", format!("{producer}-{n}"));
+    let subject = format!("{subject}.{}", partition(n));
+    let payload = payload(producer, n).into();
+    match context.publish_with_headers(subject, headers, payload).await {
+        Ok(acknowledgement) => acknowledgement.await.is_ok(),
+        Err(_) => false,
+    }
 }
 
 /// Best effort, as core NATS is.

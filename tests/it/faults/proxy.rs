@@ -66,6 +66,8 @@ impl Wire {
 /// What a script has seen and done so far.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Counts {
+    /// Connections of clients, now.
+    pub(crate) open: usize,
     pub(crate) inserts: u64,
     pub(crate) injected: BTreeMap<Wire, u64>,
 }
@@ -136,10 +138,12 @@ async fn accept(listener: TcpListener, target: String, script: Arc<Mutex<Script>
         let (client, _) = listener.accept().await.unwrap();
         while connections.try_join_next().is_some() {}
         let (target, script) = (target.clone(), Arc::clone(&script));
+        locked(&script).counts.open += 1;
         connections.spawn(async move {
             let mut client = client;
             // An error of either side ends both, as the loss of a connection does.
             let end = serve(&mut client, &target, &script).await.unwrap_or(End::Reset);
+            locked(&script).counts.open -= 1;
             if end == End::Reset {
                 client.set_zero_linger().unwrap();
             }
