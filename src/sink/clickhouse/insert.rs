@@ -7,6 +7,7 @@
 
 use std::fmt::Write as _;
 
+use clickhouse::error::Error;
 use clickhouse::insert_formatted::CompressedData;
 use tokio::time::Instant;
 
@@ -102,6 +103,7 @@ impl ClickHouse {
             })
             .with_setting("insert_deduplication_token", insert.token.clone());
         let statement = statement(&insert.table, &insert.columns, insert.format);
+        let give_up_at = Instant::now() + self.insert_timeout;
         let sending = async {
             let mut request = client.insert_formatted_with(statement);
             let body = insert.body.clone();
@@ -109,18 +111,27 @@ impl ClickHouse {
                 Compression::None => request.send(body).await?,
                 Compression::Lz4 => request.send_compressed(compress(body).await?).await?,
             }
-            request.end().await
+            Ok(request)
         };
         // Dropping the request aborts it: a closed body would be a truncated, successful insert.
-        let sent = tokio::time::timeout(self.insert_timeout, sending).await;
+        let sent = match tokio::time::timeout_at(give_up_at, sending).await {
+            // The answer is waited for in a task of the crate's own, which only the crate's own
+            // time limit ends: given up from here, it would keep its connection for ever.
+            Ok(Ok(request)) => {
+                let left = give_up_at.saturating_duration_since(Instant::now());
+                request.with_timeouts(None, Some(left)).end().await
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(Error::TimedOut),
+        };
         let error = match sent {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => {
+            Ok(()) => return Ok(()),
+            Err(Error::TimedOut) => {
+                Failed { error: self.timed_out(endpoint, self.insert_timeout), unsent: false }
+            }
+            Err(error) => {
                 let unsent = classify::is_unsent(&error);
                 Failed { error: self.refused(endpoint, &error, Some(&insert.table)), unsent }
-            }
-            Err(_) => {
-                Failed { error: self.timed_out(endpoint, self.insert_timeout), unsent: false }
             }
         };
         match error.error.refusal().code {
@@ -138,7 +149,7 @@ async fn compress(body: bytes::Bytes) -> clickhouse::error::Result<CompressedDat
     });
     match compressing.await {
         Ok(compressed) => compressed,
-        Err(error) => Err(clickhouse::error::Error::Other(Box::new(error))),
+        Err(error) => Err(Error::Other(Box::new(error))),
     }
 }
 
