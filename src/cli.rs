@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::config::ConfigError;
+use crate::source::ProbeError;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -153,6 +154,15 @@ pub(crate) fn block_on<T>(command: impl Future<Output = anyhow::Result<T>>) -> R
     // given up and logged.
     runtime.shutdown_background();
     result.map_err(|error| Failure::other(format!("{error:#}")))
+}
+
+/// A server that could not be asked.
+impl From<ProbeError> for Failure {
+    fn from(error: ProbeError) -> Self {
+        match error {
+            ProbeError::Unreachable(text) | ProbeError::Refused(text) => Self::unavailable(text),
+        }
+    }
 }
 
 impl From<ConfigError> for Failure {

@@ -12,6 +12,7 @@ mod ranges;
 mod render;
 mod report;
 mod reread;
+mod sequences;
 #[cfg(test)]
 mod tests;
 
@@ -22,7 +23,6 @@ use std::process::ExitCode;
 use super::Failure;
 use crate::config;
 use crate::record::UnixMs;
-use crate::source::ProbeError;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -39,7 +39,7 @@ not committed yet was not delivered yet, and is not missing. A bridge may run me
 
 Exit codes: 0 complete; 1 records are missing, or repeated where exactly once is promised; 2 nothing
 is known to be missing, but not all can be proved; 64 wrong usage or configuration; 69 a server
-cannot be reached.")]
+cannot be reached, or refuses us.")]
 pub(super) struct Args {
     /// Only this topic; may be given several times
     #[arg(long, value_name = "TOPIC")]
@@ -92,10 +92,7 @@ pub(super) fn run(args: Args, files: &[PathBuf]) -> Result<ExitCode, Failure> {
     let config = config::load(files)?;
     let options = Options { topics: topic, partition, offsets, since, read_topic };
     let audit = async { Ok(Box::pin(ask::audit(&config, &options)).await) };
-    let report = super::block_on(audit)?.map_err(|error| match error {
-        ProbeError::Unreachable(text) => Failure::unavailable(text),
-        ProbeError::Refused(text) => Failure::other(text),
-    })?;
+    let report = super::block_on(audit)??;
     if json {
         let text = serde_json::to_string_pretty(&report).expect("plain data");
         super::print(&(text + "\n"))?;

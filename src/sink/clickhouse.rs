@@ -32,7 +32,7 @@ mod tls;
 
 pub use self::collapse::{Keeps, Key};
 use self::endpoints::{Change, Choice, Endpoints};
-pub use self::positions::{Held, OriginColumns, Wanted};
+pub use self::positions::{DeadLetters, Held, LettersOf, Origin, OriginColumns, Wanted};
 pub use self::probe::TableKind;
 
 /// Long enough for a loaded server on a slow network, short enough to notice a dead one.

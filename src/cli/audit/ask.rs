@@ -3,14 +3,15 @@
 
 use std::collections::BTreeMap;
 
+use super::super::Failure;
 use super::judge::{self, Asked, Case, Read};
 use super::plan::{Plan, Target};
 use super::report::{NotProvable, Partition, Promise, Report, Route};
 use super::reread::{self, Table};
-use super::{Options, ReadTopic, plan};
+use super::{Options, ReadTopic, plan, sequences};
 use crate::config::{Config, Kafka};
 use crate::schema::TableSchema;
-use crate::sink::clickhouse::{ClickHouse, Held, Keeps, Wanted};
+use crate::sink::clickhouse::{ClickHouse, DeadLetters, Held, Keeps, LettersOf, Origin, Wanted};
 use crate::sink::{InsertError, Sink as _};
 use crate::source::ProbeError;
 use crate::source::kafka::places::{Place, places};
@@ -37,20 +38,24 @@ struct Auditor<'a> {
     budget: u64,
 }
 
-pub(super) async fn audit(config: &Config, options: &Options) -> Result<Report, ProbeError> {
+pub(super) async fn audit(config: &Config, options: &Options) -> Result<Report, Failure> {
     let mut report = Report::default();
+    let clickhouse = ClickHouse::new(&config.clickhouse, None);
+    let clickhouse = clickhouse.map_err(|error| Failure::usage(format!("{error:#}")))?;
+    clickhouse.answers().await.map_err(|error| clickhouse_error(&error))?;
+    if options.topics.is_empty() {
+        let sequences = sequences::sequences(config, &clickhouse).await;
+        report.at_most_once = sequences.map_err(|error| clickhouse_error(&error))?;
+    }
     let Some(kafka) = &config.kafka else {
         report.notes.push("no Kafka is configured".to_owned());
         return Ok(report.settled());
     };
-    let refused = |error: anyhow::Error| ProbeError::Refused(format!("{error:#}"));
-    let clickhouse = ClickHouse::new(&config.clickhouse, None).map_err(refused)?;
-    clickhouse.answers().await.map_err(|error| clickhouse_error(&error))?;
     let named = config.routes.iter().flat_map(|route| route.kafka_topics.clone());
     let named: Vec<String> = named.collect();
     let cluster = probe::probe(kafka, &config.instance, &named).await.map_err(in_kafka)?;
     let Plan { targets, absent } =
-        plan::plan(config, &cluster, &options.topics).map_err(refused)?;
+        plan::plan(config, &cluster, &options.topics).map_err(Failure::usage)?;
     report.notes.extend(notes(&absent, &cluster));
     let dead_letters = dead_letters(config, &clickhouse).await?;
     let mut auditor =
@@ -199,9 +204,18 @@ impl Auditor<'_> {
             return Ok(Ok(BTreeMap::new()));
         }
         let columns = target.columns.clone().expect("only what can be proved gets here");
-        let dead_letters = self.dead_letters.clone();
-        let wanted =
-            Wanted { topic: target.topic.clone(), bounds, tables: vec![columns], dead_letters };
+        let letters = |table| DeadLetters {
+            table,
+            source: "kafka",
+            of: LettersOf::Topic(target.topic.clone()),
+        };
+        let dead_letters = self.dead_letters.clone().map(letters);
+        let wanted = Wanted {
+            rows: columns,
+            origin: Origin::Topic(target.topic.clone()),
+            bounds,
+            dead_letters,
+        };
         match self.clickhouse.positions(&wanted).await {
             Ok(Some(held)) => Ok(Ok(held.into_iter().collect())),
             Ok(None) => {

@@ -30,8 +30,8 @@ pub(super) struct Plan {
 }
 
 /// Every topic that a route takes, or those of `only`.
-pub(super) fn plan(config: &Config, cluster: &Cluster, only: &[String]) -> anyhow::Result<Plan> {
-    let mut router = Router::new(&config.routes)?;
+pub(super) fn plan(config: &Config, cluster: &Cluster, only: &[String]) -> Result<Plan, String> {
+    let mut router = Router::new(&config.routes).map_err(|error| format!("{error:#}"))?;
     let mut plan = Plan::default();
     let mut seen = BTreeSet::new();
     for entry in config.routes.iter().flat_map(|route| &route.kafka_topics) {
@@ -62,6 +62,12 @@ pub(super) fn plan(config: &Config, cluster: &Cluster, only: &[String]) -> anyho
                 HOW
             ));
         }
+    }
+    let known = |topic: &&String| {
+        plan.targets.iter().any(|target| target.topic == **topic) || plan.absent.contains(topic)
+    };
+    if let Some(topic) = only.iter().find(|topic| !known(topic)) {
+        return Err(format!("no route takes topic {topic} (--topic)"));
     }
     plan.targets.retain(|target| only.is_empty() || only.contains(&target.topic));
     plan.absent.retain(|topic| only.is_empty() || only.contains(topic));
@@ -103,7 +109,7 @@ fn columns(route: &Route, insert: &InsertAction) -> Result<OriginColumns, String
     Ok(OriginColumns {
         table: insert.table.clone(),
         topic: column(&Metadata::Topic),
-        partition: column(&Metadata::Partition).ok_or_else(|| missing("@partition"))?,
+        partition: Some(column(&Metadata::Partition).ok_or_else(|| missing("@partition"))?),
         offset: column(&Metadata::Offset).ok_or_else(|| missing("@offset"))?,
     })
 }

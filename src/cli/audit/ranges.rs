@@ -29,6 +29,11 @@ impl Ranges {
         self.0.first().map(|range| range.start)
     }
 
+    /// From the first to the last; None if there are none.
+    pub(super) fn bounds(&self) -> Option<Range<i64>> {
+        Some(self.0.first()?.start..self.0.last()?.end)
+    }
+
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = Range<i64>> {
         self.0.iter().cloned()
     }
@@ -178,6 +183,8 @@ mod tests {
             prop_assert_eq!(&offsets(&left), &plain);
             prop_assert_eq!(left.count(), plain.len() as u64);
             prop_assert_eq!(left.first(), plain.first().copied());
+            let bounds = plain.first().zip(plain.last()).map(|(first, last)| *first..*last + 1);
+            prop_assert_eq!(left.bounds(), bounds);
             prop_assert!((0..80).all(|offset| left.contains(offset) == plain.contains(&offset)));
             let without = left.without(&right);
             prop_assert!(is_tidy(&without));

@@ -3,7 +3,7 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
-use super::report::{Partition, Promise, Report, Route, Verdict};
+use super::report::{AtMostOnce, Partition, Promise, Report, Route, Sequence, Verdict};
 use crate::thousands::thousands;
 
 const COLUMNS: u16 = 100;
@@ -14,12 +14,42 @@ pub(super) fn render(report: &Report) -> String {
         text.push_str(&self::route(route));
         text.push('\n');
     }
+    if !report.at_most_once.is_empty() {
+        text.push_str(AT_MOST_ONCE);
+        text.push_str(&listed(report.at_most_once.iter().map(sequence)));
+        text.push('\n');
+    }
     if !report.notes.is_empty() {
         text.push_str("Notes\n");
         text.push_str(&listed(report.notes.iter().map(|note| ("-".to_owned(), note.clone()))));
         text.push('\n');
     }
     text + &summary(report)
+}
+
+const AT_MOST_ONCE: &str = "\
+core NATS (at most once: without positions nothing can be proved; losses are counted)
+";
+
+/// An absent number may be lost, a dead letter, in another table, or replaced: it proves nothing.
+fn sequence(of: &AtMostOnce) -> (String, String) {
+    let route = format!("{} → {}", of.route, of.table);
+    let Some(Sequence { first, last, rows, different, absent }) = &of.sequence else {
+        return (route, "no producer's numbers (_seq) in its rows".to_owned());
+    };
+    let (from, to) = (thousands(*first), thousands(*last));
+    let mut text = format!("_seq {from}-{to}: {} there", thousands(*different));
+    if !absent.is_empty() {
+        let count = thousands(absent.count());
+        text.push_str(&format!(
+            ", {count} not (lost, refused, in another table, or replaced by a row of their key): \
+             {absent}"
+        ));
+    }
+    if rows > different {
+        text.push_str(&format!(", {} too many", many(rows - different, "row")));
+    }
+    (route, text)
 }
 
 fn route(route: &Route) -> String {

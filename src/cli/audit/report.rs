@@ -8,6 +8,8 @@ use super::ranges::Ranges;
 pub(super) struct Report {
     pub(super) verdict: Verdict,
     pub(super) routes: Vec<Route>,
+    /// Routes that take records from core NATS, which promises nothing.
+    pub(super) at_most_once: Vec<AtMostOnce>,
     /// Good to know; nothing is wrong.
     pub(super) notes: Vec<String>,
 }
@@ -24,6 +26,26 @@ pub(super) struct Route {
     pub(super) partitions: Vec<Partition>,
     /// Topics of which nothing can be proved, and why.
     pub(super) not_provable: Vec<NotProvable>,
+}
+
+/// A route whose records of core NATS cannot be proved.
+#[derive(Debug, Serialize)]
+pub(super) struct AtMostOnce {
+    pub(super) route: String,
+    pub(super) table: String,
+    /// None: its table keeps no numbers of its producers.
+    pub(super) sequence: Option<Sequence>,
+}
+
+/// The numbers that producers gave their records.
+#[derive(Debug, Serialize)]
+pub(super) struct Sequence {
+    pub(super) first: i64,
+    pub(super) last: i64,
+    pub(super) rows: u64,
+    pub(super) different: u64,
+    /// Lost, a dead letter, in another table, or replaced by a row of its key.
+    pub(super) absent: Ranges,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -117,7 +139,9 @@ impl Report {
         let of_partitions =
             self.routes.iter().flat_map(|route| &route.partitions).map(|p| p.verdict);
         let unprovable = self.routes.iter().any(|route| !route.not_provable.is_empty());
-        let of_topics = unprovable.then_some(Verdict::NotProven);
+        // With nothing to prove by, nothing is proved.
+        let nothing = self.routes.is_empty() && !self.at_most_once.is_empty();
+        let of_topics = (unprovable || nothing).then_some(Verdict::NotProven);
         self.verdict = of_partitions.chain(of_topics).max().unwrap_or_default();
         self
     }

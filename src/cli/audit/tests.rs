@@ -178,12 +178,14 @@ fn the_columns_are_found_by_what_they_hold_and_not_by_their_names() {
     let of =
         |topic: &str| &plan.targets.iter().find(|target| target.topic == topic).unwrap().columns;
     let a = of("a").as_ref().unwrap();
-    let found = (a.topic.as_deref(), a.partition.as_str(), a.offset.as_str());
-    assert_eq!(found, (Some("t"), "p", "o"));
+    let found = (a.topic.as_deref(), a.partition.as_deref(), a.offset.as_str());
+    assert_eq!(found, (Some("t"), Some("p"), "o"));
     // Without its topic a row of u could be of either; v has one topic only.
     assert!(of("b").as_ref().unwrap_err().contains("no column from @topic, and takes b, c"));
     assert_eq!(of("d1").as_ref().unwrap().topic, None);
     assert!(of("e").as_ref().unwrap_err().contains("counts its records"));
+    let wrong = super::plan::plan(&config, &cluster(&["a"]), &["z".to_owned()]).unwrap_err();
+    assert_eq!(wrong, "no route takes topic z (--topic)");
 }
 
 #[test]

@@ -29,21 +29,44 @@ const BUCKET: i64 = 65_536;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OriginColumns {
     pub table: String,
-    /// None: every row is of the topic in question.
+    /// None: the table does not tell the rows of one origin from those of another.
     pub topic: Option<String>,
-    pub partition: String,
+    /// None: all is one partition.
+    pub partition: Option<String>,
     pub offset: String,
+}
+
+/// Which rows are meant, by the column for the topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    Topic(String),
+    /// Those that came on a subject.
+    NoTopic,
 }
 
 /// What to look for.
 #[derive(Debug, Clone)]
 pub struct Wanted {
-    pub topic: String,
+    pub rows: OriginColumns,
+    pub origin: Origin,
     /// For each partition the offsets in question.
     pub bounds: Vec<(i32, Range<i64>)>,
-    pub tables: Vec<OriginColumns>,
-    /// The table of the dead letters, if there is one.
-    pub dead_letters: Option<String>,
+    pub dead_letters: Option<DeadLetters>,
+}
+
+/// Which dead letters are meant.
+#[derive(Debug, Clone)]
+pub struct DeadLetters {
+    pub table: String,
+    /// The source's name.
+    pub source: &'static str,
+    pub of: LettersOf,
+}
+
+#[derive(Debug, Clone)]
+pub enum LettersOf {
+    Topic(String),
+    Route(String),
 }
 
 /// What is held of one partition.
@@ -205,37 +228,42 @@ fn one_of(places: &[(i32, i64)]) -> String {
 /// Every position within the bounds, as often as it is there: its `partition`, the `number` of its
 /// bucket, its place there (`at`), and its `kind`: 0 a row, 1 a dead letter, 2 one that was replayed.
 fn positions(wanted: &Wanted) -> String {
-    let topic = literal(&wanted.topic);
-    let mut selects = Vec::new();
-    for columns in &wanted.tables {
-        let name = |name: &str| {
-            let mut sql = String::new();
-            quote(name, &mut sql);
-            sql
+    let OriginColumns { table, topic, partition, offset } = &wanted.rows;
+    let of_origin = match (topic, &wanted.origin) {
+        (None, _) => "1".to_owned(),
+        (Some(column), Origin::Topic(topic)) => format!("{} = {}", name(column), literal(topic)),
+        (Some(column), Origin::NoTopic) => format!("isNull({})", name(column)),
+    };
+    let partition = partition.as_ref().map_or_else(|| "0".to_owned(), |column| name(column));
+    let mut sql = select(wanted, table, (&partition, &name(offset)), &of_origin, "0");
+    if let Some(DeadLetters { table, source, of }) = &wanted.dead_letters {
+        let of = match of {
+            LettersOf::Topic(topic) => format!("topic_or_subject = {}", literal(topic)),
+            LettersOf::Route(route) => format!("route = {}", literal(route)),
         };
-        let of_topic = columns.topic.as_ref().map(|column| format!("{} = {topic}", name(column)));
-        let of_topic = of_topic.unwrap_or_else(|| "1".to_owned());
-        let (partition, offset) = (name(&columns.partition), name(&columns.offset));
-        selects.push(select(wanted, &columns.table, (&partition, &offset), &of_topic, "0"));
-    }
-    if let Some(table) = &wanted.dead_letters {
-        let of_topic = format!("source = 'kafka' AND topic_or_subject = {topic}");
+        let of_origin = format!("source = {} AND {of}", literal(source));
         let kind = "if(isNull(replayed_at), 1, 2)";
-        selects.push(select(wanted, table, ("partition", "offset"), &of_topic, kind));
+        let letters = select(wanted, table, ("partition", "offset"), &of_origin, kind);
+        sql = format!("{sql} UNION ALL {letters}");
     }
     // Renamed outside: a table may have columns of these names.
     format!(
         "SELECT audit_p AS partition, intDiv(audit_o, {BUCKET}) AS number, \
-         toUInt32(audit_o % {BUCKET}) AS at, audit_k AS kind FROM ({})",
-        selects.join(" UNION ALL ")
+         toUInt32(audit_o % {BUCKET}) AS at, audit_k AS kind FROM ({sql})"
     )
+}
+
+fn name(column: &str) -> String {
+    let mut sql = String::new();
+    quote(column, &mut sql);
+    sql
 }
 
 fn select(
     wanted: &Wanted,
     table: &str,
     (partition, offset): (&str, &str),
-    of_topic: &str,
+    of_origin: &str,
     kind: &str,
 ) -> String {
     let list = |of: fn(&(i32, Range<i64>)) -> i64| {
@@ -247,7 +275,7 @@ fn select(
     format!(
         "SELECT toInt32(assumeNotNull({partition})) AS audit_p, \
          toInt64(assumeNotNull({offset})) AS audit_o, toUInt8({kind}) AS audit_k FROM {} \
-         WHERE {of_topic} AND {partition} IS NOT NULL AND {offset} IS NOT NULL \
+         WHERE {of_origin} AND {partition} IS NOT NULL AND {offset} IS NOT NULL \
          AND audit_o >= {} AND audit_o < {}",
         quoted(table),
         bound(|b| b.1.start),
