@@ -28,7 +28,7 @@ Examples:
   DATA_BRIDGE__KAFKA__BROKERS=a:9092,b:9092 data-bridge config
   data-bridge schema --apply                     create the tables of the profile
   data-bridge check                              do the servers, topics and tables fit?
-  data-bridge audit                              is everything there that Kafka delivered?
+  data-bridge audit                              is everything there that was delivered?
 
 Without --config, ./config/data-bridge.toml is read. Any key can be set by a variable:
 DATA_BRIDGE__BACKPRESSURE__PAUSE_THRESHOLD=24000
@@ -66,7 +66,7 @@ enum Command {
     Health(health::Args),
     /// Compare the configuration with the servers; joins no group, subscribes to nothing
     Check(check::Args),
-    /// Prove that what Kafka delivered is in ClickHouse, offset by offset
+    /// Prove that what Kafka and JetStream delivered is in ClickHouse, offset by offset
     Audit(Box<audit::Args>),
     /// Print the effective configuration, or a JSON Schema for editors
     Config(config::Args),

@@ -29,6 +29,23 @@ pub enum ProbeError {
     Refused(String),
 }
 
+/// How far a partition reaches, or a consumer's stream, as its server knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extent {
+    /// As [`crate::record::Partition`] has them.
+    pub topic: String,
+    pub number: i32,
+    /// The first offset that is still there.
+    pub low: i64,
+    /// The offset that the next record gets.
+    pub end: i64,
+    /// The first offset that the group, or the consumer, has not done with; None where it is done
+    /// with none.
+    pub committed: Option<i64>,
+    /// The first offset from the asked time on.
+    pub since: Option<i64>,
+}
+
 /// How records get here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {

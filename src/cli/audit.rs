@@ -1,11 +1,13 @@
-//! `data-bridge audit`: proves that what Kafka delivered is in ClickHouse, offset by offset.
+//! `data-bridge audit`: proves that what Kafka and JetStream delivered is in ClickHouse, offset by
+//! offset.
 //!
 //! For each partition, every offset below the group's committed one must be a row, a dead letter, or
 //! something that is rightly neither. Reads only: joins no group, commits nothing, changes nothing.
-//! `plan` says what can be proved by which columns (pure), `ask` and `reread` talk to the servers,
+//! `plan` says what can be proved by which columns (pure), `ask`, `feed`, `reread` and `sequences` ask,
 //! `judge` judges (pure, on `ranges`), `render` shows (pure).
 
 mod ask;
+mod feed;
 mod judge;
 mod plan;
 mod ranges;
@@ -35,13 +37,14 @@ Examples:
 An offset below the group's committed one must be a row or a dead letter. Where it is neither, the
 topic itself is read again at that place: no record there (a transaction's marker, or compacted
 away), a tombstone, or a row that the table replaced by a newer one of its key are all well. What is
-not committed yet was not delivered yet, and is not missing. A bridge may run meanwhile.
+not committed yet was not delivered yet, and is not missing. A bridge may run meanwhile. For
+JetStream read sequence for offset, and what its consumer has acknowledged for what is committed.
 
 Exit codes: 0 complete; 1 records are missing, or repeated where exactly once is promised; 2 nothing
 is known to be missing, but not all can be proved; 64 wrong usage or configuration; 69 a server
 cannot be reached, or refuses us.")]
 pub(super) struct Args {
-    /// Only this topic; may be given several times
+    /// Only this topic, or consumer of JetStream; may be given several times
     #[arg(long, value_name = "TOPIC")]
     topic: Vec<String>,
 

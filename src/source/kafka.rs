@@ -11,8 +11,8 @@
 mod assignment;
 mod commit;
 mod context;
+pub mod extents;
 mod lag;
-pub mod places;
 pub mod probe;
 mod rebalance;
 pub mod reread;

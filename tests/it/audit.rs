@@ -1,6 +1,8 @@
 //! `data-bridge audit` as a user meets it: the real program against real servers, after (and
 //! during) real deliveries, with faults put in by hand.
 
+mod streams;
+
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};

@@ -4,18 +4,19 @@
 use std::collections::BTreeMap;
 
 use super::super::Failure;
+use super::feed::{Feed, said_by};
 use super::judge::{self, Asked, Case, Read};
-use super::plan::{Plan, Target};
+use super::plan::{From, Plan, Target};
 use super::report::{NotProvable, Partition, Promise, Report, Route};
 use super::reread::{self, Table};
 use super::{Options, ReadTopic, plan, sequences};
-use crate::config::{Config, Kafka};
+use crate::config::Config;
 use crate::schema::TableSchema;
-use crate::sink::clickhouse::{ClickHouse, DeadLetters, Held, Keeps, LettersOf, Origin, Wanted};
+use crate::sink::clickhouse::{ClickHouse, Held, Keeps, Wanted};
 use crate::sink::{InsertError, Sink as _};
-use crate::source::ProbeError;
-use crate::source::kafka::places::{Place, places};
 use crate::source::kafka::probe::{self, Cluster};
+use crate::source::nats::jetstream::streams::Streams;
+use crate::source::{Extent, ProbeError};
 
 /// ClickHouse's code for what is not there.
 const UNKNOWN_TABLE: u32 = 60;
@@ -30,7 +31,7 @@ struct Known {
 
 struct Auditor<'a> {
     config: &'a Config,
-    kafka: &'a Kafka,
+    streams: Option<Streams>,
     options: &'a Options,
     clickhouse: ClickHouse,
     dead_letters: Option<String>,
@@ -47,19 +48,18 @@ pub(super) async fn audit(config: &Config, options: &Options) -> Result<Report, 
         let sequences = sequences::sequences(config, &clickhouse).await;
         report.at_most_once = sequences.map_err(|error| clickhouse_error(&error))?;
     }
-    let Some(kafka) = &config.kafka else {
-        report.notes.push("no Kafka is configured".to_owned());
-        return Ok(report.settled());
-    };
-    let named = config.routes.iter().flat_map(|route| route.kafka_topics.clone());
-    let named: Vec<String> = named.collect();
-    let cluster = probe::probe(kafka, &config.instance, &named).await.map_err(in_kafka)?;
+    let cluster = cluster(config).await?;
     let Plan { targets, absent } =
-        plan::plan(config, &cluster, &options.topics).map_err(Failure::usage)?;
-    report.notes.extend(notes(&absent, &cluster));
+        plan::plan(config, cluster.as_ref(), &options.topics).map_err(Failure::usage)?;
+    report.notes.extend(notes(&absent, cluster.as_ref()));
+    let streams = if targets.iter().any(|target| target.from == From::Stream) {
+        streams(config).await?
+    } else {
+        None
+    };
     let dead_letters = dead_letters(config, &clickhouse).await?;
     let mut auditor =
-        Auditor { config, kafka, options, clickhouse, dead_letters, budget: READ_UNASKED };
+        Auditor { config, streams, options, clickhouse, dead_letters, budget: READ_UNASKED };
     for index in 0..config.routes.len() {
         let of_route: Vec<&Target> = targets.iter().filter(|t| t.route == index).collect();
         if !of_route.is_empty() {
@@ -69,8 +69,22 @@ pub(super) async fn audit(config: &Config, options: &Options) -> Result<Report, 
     Ok(report.settled())
 }
 
+async fn cluster(config: &Config) -> Result<Option<Cluster>, ProbeError> {
+    let Some(kafka) = &config.kafka else { return Ok(None) };
+    let named = config.routes.iter().flat_map(|route| route.kafka_topics.clone());
+    let named: Vec<String> = named.collect();
+    said_by("Kafka", probe::probe(kafka, &config.instance, &named).await).map(Some)
+}
+
+async fn streams(config: &Config) -> Result<Option<Streams>, ProbeError> {
+    let Some(nats) = &config.nats else { return Ok(None) };
+    let Some(settings) = &nats.jetstream else { return Ok(None) };
+    said_by("NATS", Streams::connect(nats, settings, &config.instance).await).map(Some)
+}
+
 /// On topics that are not there.
-fn notes(absent: &[String], cluster: &Cluster) -> Vec<String> {
+fn notes(absent: &[String], cluster: Option<&Cluster>) -> Vec<String> {
+    let Some(cluster) = cluster else { return Vec::new() };
     let (refused, absent): (Vec<_>, Vec<_>) =
         absent.iter().partition(|topic| cluster.refused.contains_key(topic.as_str()));
     let why = |topic: &&String| {
@@ -151,41 +165,42 @@ impl Auditor<'_> {
         }
     }
 
-    async fn places(&self, target: &Target) -> Result<Vec<Place>, ProbeError> {
-        let topics = vec![(target.topic.clone(), target.partitions)];
-        let instance = &self.config.instance;
-        let places = places(self.kafka, instance, topics, self.options.since).await;
-        let mut places = places.map_err(in_kafka)?;
-        places.retain(|place| self.options.partition.is_none_or(|only| only == place.number));
-        Ok(places)
-    }
-
     /// The inner error is why nothing can be proved of the topic.
     async fn topic(
         &mut self,
         target: &Target,
         known: &Known,
     ) -> Result<Result<Vec<Partition>, String>, ProbeError> {
+        let streams = self.streams.clone();
+        let feed = match Feed::of(self.config, streams.as_ref(), target).await? {
+            Ok(feed) => feed,
+            Err(why) => return Ok(Err(why)),
+        };
         let asked = Asked {
             offsets: self.options.offsets.clone(),
-            from_the_beginning: self.kafka.auto_offset_reset == "earliest",
+            from_the_beginning: feed.begins_at_the_beginning(),
             exactly_once: false,
         };
-        let places = self.places(target).await?;
-        let mut held = match self.held(target, &places, &asked).await? {
+        let extents = match feed.extents(self.options).await? {
+            Ok(extents) => extents,
+            Err(why) => return Ok(Err(why)),
+        };
+        let mut held = match self.held(target, &feed, &extents, &asked).await? {
             Ok(held) => held,
             Err(why) => return Ok(Err(why)),
         };
-        let case = |place: Place| {
-            let held = held.remove(&place.number).unwrap_or_default();
-            Case::new(place, held, &asked)
+        let case = |extent: Extent| {
+            let held = held.remove(&extent.number).unwrap_or_default();
+            Case::new(extent, held, &asked)
         };
-        let cases: Vec<Case> = places.into_iter().map(case).collect();
-        let mut read = self.read(target, known, &cases).await?;
-        let now: BTreeMap<i32, Place> =
-            self.places(target).await?.into_iter().map(|place| (place.number, place)).collect();
+        let cases: Vec<Case> = extents.into_iter().map(case).collect();
+        let mut read = self.read(target, &feed, known, &cases).await?;
+        let now = feed.extents(self.options).await?.unwrap_or_default();
+        let now: BTreeMap<i32, Extent> =
+            now.into_iter().map(|extent| (extent.number, extent)).collect();
         let judged = |case: Case| {
-            let now = now.get(&case.place.number).cloned().unwrap_or_else(|| case.place.clone());
+            let now = now.get(&case.extent.number).cloned();
+            let now = now.unwrap_or_else(|| case.extent.clone());
             let read = read.as_mut().map(|all| all.remove(&now.number).unwrap_or_default());
             case.judged(read, &now, &asked)
         };
@@ -195,27 +210,18 @@ impl Auditor<'_> {
     async fn held(
         &self,
         target: &Target,
-        places: &[Place],
+        feed: &Feed<'_>,
+        extents: &[Extent],
         asked: &Asked,
     ) -> Result<Result<BTreeMap<i32, Held>, String>, ProbeError> {
-        let bounds = places.iter().map(|place| (place.number, judge::bounds(place, asked)));
+        let bounds = extents.iter().map(|extent| (extent.number, judge::bounds(extent, asked)));
         let bounds: Vec<_> = bounds.filter(|(_, range)| !range.is_empty()).collect();
         if bounds.is_empty() {
             return Ok(Ok(BTreeMap::new()));
         }
         let columns = target.columns.clone().expect("only what can be proved gets here");
-        let letters = |table| DeadLetters {
-            table,
-            source: "kafka",
-            of: LettersOf::Topic(target.topic.clone()),
-        };
-        let dead_letters = self.dead_letters.clone().map(letters);
-        let wanted = Wanted {
-            rows: columns,
-            origin: Origin::Topic(target.topic.clone()),
-            bounds,
-            dead_letters,
-        };
+        let dead_letters = self.dead_letters.clone().map(|table| feed.letters(table));
+        let wanted = Wanted { rows: columns, origin: feed.origin(), bounds, dead_letters };
         match self.clickhouse.positions(&wanted).await {
             Ok(Some(held)) => Ok(Ok(held.into_iter().collect())),
             Ok(None) => {
@@ -232,6 +238,7 @@ impl Auditor<'_> {
     async fn read(
         &mut self,
         target: &Target,
+        feed: &Feed<'_>,
         known: &Known,
         cases: &[Case],
     ) -> Result<Option<BTreeMap<i32, Read>>, ProbeError> {
@@ -251,8 +258,7 @@ impl Auditor<'_> {
         }
         let Known { schema, keeps } = known;
         let table = Table { clickhouse: &self.clickhouse, schema, keeps };
-        let read = reread::look(self.config, target, table, cases).await;
-        read.map(Some).map_err(in_kafka)
+        reread::look(self.config, target, feed, table, cases).await.map(Some)
     }
 }
 
@@ -267,15 +273,6 @@ fn in_words(keeps: &Keeps) -> String {
         Keeps::OneOfEachKey(_) => "one row of each key".to_owned(),
         Keeps::Sums => "sums".to_owned(),
         Keeps::Other(engine) => format!("engine {engine}"),
-    }
-}
-
-fn in_kafka(error: ProbeError) -> ProbeError {
-    let kafka =
-        |text: String| if text.contains("ClickHouse") { text } else { format!("Kafka: {text}") };
-    match error {
-        ProbeError::Unreachable(text) => ProbeError::Unreachable(kafka(text)),
-        ProbeError::Refused(text) => ProbeError::Refused(kafka(text)),
     }
 }
 

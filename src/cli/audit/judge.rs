@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::ranges::Ranges;
 use super::report::{Partition, Repeated, Unknown, Verdict, WithoutRow};
 use crate::sink::clickhouse::Held;
-use crate::source::kafka::places::Place;
+use crate::source::Extent;
 
 /// What was asked for, beside what is so.
 #[derive(Debug, Clone, Default)]
@@ -21,7 +21,7 @@ pub(super) struct Asked {
 /// A partition on the way to its verdict.
 #[derive(Debug, Clone)]
 pub(super) struct Case {
-    pub(super) place: Place,
+    pub(super) extent: Extent,
     held: Held,
     /// What must be held: from the first offset on to the first that is not delivered.
     expected: Range<i64>,
@@ -47,39 +47,39 @@ pub(super) struct Read {
 
 /// Which offsets to ask ClickHouse for. From 0 on by default: what retention took is proved by its
 /// own rows.
-pub(super) fn bounds(place: &Place, asked: &Asked) -> Range<i64> {
-    let end = place.committed.unwrap_or(place.end);
+pub(super) fn bounds(extent: &Extent, asked: &Asked) -> Range<i64> {
+    let end = extent.committed.unwrap_or(extent.end);
     match &asked.offsets {
         Some(offsets) => offsets.start..offsets.end.min(end),
-        None => place.since.unwrap_or(0)..end,
+        None => extent.since.unwrap_or(0)..end,
     }
 }
 
 impl Case {
-    pub(super) fn new(place: Place, held: Held, asked: &Asked) -> Self {
-        let bounds = bounds(&place, asked);
+    pub(super) fn new(extent: Extent, held: Held, asked: &Asked) -> Self {
+        let bounds = bounds(&extent, asked);
         let present: Ranges = held.stretches.iter().cloned().collect();
-        let limited = asked.offsets.is_some() || place.since.is_some();
+        let limited = asked.offsets.is_some() || extent.since.is_some();
         let start = match present.first() {
             _ if limited => bounds.start,
-            Some(first) if asked.from_the_beginning => first.min(place.low),
-            None if asked.from_the_beginning => place.low,
+            Some(first) if asked.from_the_beginning => first.min(extent.low),
+            None if asked.from_the_beginning => extent.low,
             Some(first) => first,
             None => bounds.end,
         };
         // Without a commit nothing was promised.
-        let end = if place.committed.is_some() || limited { bounds.end } else { start };
+        let end = if extent.committed.is_some() || limited { bounds.end } else { start };
         let expected = start..end.max(start);
         let gaps = Ranges::one(expected.clone()).without(&present);
-        let gone = gaps.within(i64::MIN..place.low);
-        let open = gaps.within(place.low..i64::MAX);
-        Self { place, held, expected, gone, open }
+        let gone = gaps.within(i64::MIN..extent.low);
+        let open = gaps.within(extent.low..i64::MAX);
+        Self { extent, held, expected, gone, open }
     }
 
     /// The verdict. `read`: None while the topic was not read; `now`: the partition as it is after
     /// that, as retention goes on meanwhile.
-    pub(super) fn judged(self, read: Option<Read>, now: &Place, asked: &Asked) -> Partition {
-        let Self { place, held, expected, mut gone, mut open } = self;
+    pub(super) fn judged(self, read: Option<Read>, now: &Extent, asked: &Asked) -> Partition {
+        let Self { extent, held, expected, mut gone, mut open } = self;
         let mut unknown = Vec::new();
         let mut without_row = WithoutRow::default();
         let mut missing = Ranges::default();
@@ -103,7 +103,7 @@ impl Case {
                        --read-topic";
             unknown.push(Unknown { why: why.to_owned(), offsets: open });
         }
-        if let Some(why) = unanchored(&place, &held, asked) {
+        if let Some(why) = unanchored(&extent, &held, asked) {
             unknown.push(Unknown { why, offsets: Ranges::default() });
         }
         let repeated =
@@ -117,11 +117,11 @@ impl Case {
         } else {
             Verdict::NotProven
         };
-        let committed = place.committed;
+        let committed = extent.committed;
         Partition {
             verdict,
-            topic: place.topic,
-            partition: place.number,
+            topic: extent.topic,
+            partition: extent.number,
             low: now.low,
             end: now.end,
             committed,
@@ -139,15 +139,15 @@ impl Case {
 }
 
 /// What is wrong with the numbers themselves.
-fn unanchored(place: &Place, held: &Held, asked: &Asked) -> Option<String> {
-    match place.committed {
-        Some(committed) if committed > place.end => Some(format!(
+fn unanchored(extent: &Extent, held: &Held, asked: &Asked) -> Option<String> {
+    match extent.committed {
+        Some(committed) if committed > extent.end => Some(format!(
             "the group has committed {committed}, beyond the end of the partition ({}): the topic \
              was made anew, or lost records; rows of the old one cannot be told from those of the \
              new one",
-            place.end
+            extent.end
         )),
-        None if asked.offsets.is_none() && place.since.is_none() && held.rows > 0 => {
+        None if asked.offsets.is_none() && extent.since.is_none() && held.rows > 0 => {
             let count = held.stored;
             Some(format!(
                 "the group has committed nothing here, and yet {count} of its offsets are held; \

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use tokio::sync::mpsc;
 
+use super::feed::Feed;
 use super::judge::{Case, Read};
 use super::plan::Target;
 use super::ranges::Ranges;
@@ -17,7 +18,6 @@ use crate::schema::TableSchema;
 use crate::sink::InsertError;
 use crate::sink::clickhouse::{ClickHouse, Keeps, Key};
 use crate::source::ProbeError;
-use crate::source::kafka::reread::{Stretches, reread};
 
 /// Stretches nearer than this are read in one go: a fetch brings thousands of records anyway.
 pub(super) const APART: i64 = 5_000;
@@ -44,19 +44,18 @@ pub(super) fn cost<'a>(cases: impl Iterator<Item = &'a Case>) -> u64 {
 pub(super) async fn look(
     config: &Config,
     target: &Target,
+    feed: &Feed<'_>,
     table: Table<'_>,
     cases: &[Case],
 ) -> Result<BTreeMap<i32, Read>, ProbeError> {
-    let Some(kafka) = &config.kafka else { return Ok(BTreeMap::new()) };
     let open = || cases.iter().filter(|case| !case.open.is_empty());
-    let of = open().map(|case| {
+    let stretches = open().map(|case| {
         let ranges: VecDeque<_> = case.open.joined(APART).iter().collect();
-        (case.place.number, ranges)
+        (case.extent.number, ranges)
     });
-    let stretches = Stretches { topic: target.topic.clone(), of: of.collect() };
     let (sender, mut chunks) = mpsc::channel(CHUNKS);
     let mut judge = Judge::new(config, target, table, open());
-    let reading = reread(kafka, &config.instance, stretches, sender);
+    let reading = feed.reread(stretches.collect(), sender);
     // Whoever fails first ends the other: by a channel that is closed, or has nothing more in it.
     let (read, judged) = tokio::join!(reading, async {
         let judged = judge.all(&mut chunks).await;
@@ -104,8 +103,8 @@ impl<'a> Judge<'a> {
         table: Table<'a>,
         cases: impl Iterator<Item = &'a Case> + Clone,
     ) -> Self {
-        let found = cases.clone().map(|case| (case.place.number, Found::default())).collect();
-        let open = cases.map(|case| (case.place.number, &case.open)).collect();
+        let found = cases.clone().map(|case| (case.extent.number, Found::default())).collect();
+        let open = cases.map(|case| (case.extent.number, &case.open)).collect();
         let letters = &config.dead_letters;
         let letters_elsewhere = letters.table().is_none().then(|| letters.place());
         Self { open, letters_elsewhere, rows: Rows::new(config, target, &table), table, found }
@@ -176,7 +175,7 @@ impl<'a> Judge<'a> {
                 found.lost.extend(lost);
             }
             Err(InsertError::Retry(refusal)) => {
-                return Err(ProbeError::Unreachable(refusal.to_string()));
+                return Err(ProbeError::Unreachable(format!("ClickHouse: {refusal}")));
             }
             Err(error) => {
                 let why = format!(

@@ -12,13 +12,13 @@ use super::report::{Partition, Promise, Report, Route, Unknown, Verdict};
 use super::{offsets, since};
 use crate::config::{self, Config};
 use crate::sink::clickhouse::Held;
-use crate::source::kafka::places::Place;
+use crate::source::Extent;
 use crate::source::kafka::probe::Cluster;
 
 const ALL: Asked = Asked { offsets: None, from_the_beginning: true, exactly_once: false };
 
-fn place(low: i64, end: i64, committed: Option<i64>) -> Place {
-    Place { topic: "ticks".to_owned(), number: 3, low, end, committed, since: None }
+fn place(low: i64, end: i64, committed: Option<i64>) -> Extent {
+    Extent { topic: "ticks".to_owned(), number: 3, low, end, committed, since: None }
 }
 
 fn held(offsets: Ranges) -> Held {
@@ -32,7 +32,7 @@ fn all(offsets: Range<i64>) -> Held {
 }
 
 /// Nothing was open, or nothing was read.
-fn judged(place: Place, held: Held, read: Option<Read>, asked: &Asked) -> Partition {
+fn judged(place: Extent, held: Held, read: Option<Read>, asked: &Asked) -> Partition {
     let case = Case::new(place.clone(), held, asked);
     case.judged(read, &place, asked)
 }
@@ -112,7 +112,7 @@ proptest! {
         let at = |n: usize| i64::try_from(n).unwrap().min(end);
         let (low, committed) = (at(low), at(committed));
         // Retention goes on while the topic is read.
-        let now = Place { low: at(retained).max(low), ..place(low, end, Some(committed)) };
+        let now = Extent { low: at(retained).max(low), ..place(low, end, Some(committed)) };
         let of = |wanted: Fate| -> Ranges {
             let all = (0..).zip(&fates).filter(move |(_, fate)| **fate == wanted);
             all.map(|(offset, _)| offset..offset + 1).collect()
@@ -171,7 +171,7 @@ fn the_columns_are_found_by_what_they_hold_and_not_by_their_names() {
          columns = {{ {PLACE} }}\n\
          [[routes]]\nname = \"e\"\nkafka_topics = [\"e\", \"f\"]\naction = \"count\"\n"
     ));
-    let plan = plan(&config, &cluster(&["a", "b", "c", "d1", "e"]), &[]).unwrap();
+    let plan = plan(&config, Some(&cluster(&["a", "b", "c", "d1", "e"])), &[]).unwrap();
     let topics: Vec<_> = plan.targets.iter().map(|t| t.topic.as_str()).collect();
     assert_eq!(topics, ["a", "b", "c", "d1", "e"]);
     assert_eq!(plan.absent, ["f"]);
@@ -184,7 +184,7 @@ fn the_columns_are_found_by_what_they_hold_and_not_by_their_names() {
     assert!(of("b").as_ref().unwrap_err().contains("no column from @topic, and takes b, c"));
     assert_eq!(of("d1").as_ref().unwrap().topic, None);
     assert!(of("e").as_ref().unwrap_err().contains("counts its records"));
-    let wrong = super::plan::plan(&config, &cluster(&["a"]), &["z".to_owned()]).unwrap_err();
+    let wrong = super::plan::plan(&config, Some(&cluster(&["a"])), &["z".to_owned()]).unwrap_err();
     assert_eq!(wrong, "no route takes topic z (--topic)");
 }
 

@@ -19,6 +19,7 @@ mod puller;
 mod pulls;
 mod ranges;
 mod reply;
+pub mod streams;
 mod unacked;
 
 use std::sync::Arc;

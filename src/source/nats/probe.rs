@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use async_nats::{ConnectError, ConnectErrorKind};
+use async_nats::{Client, ConnectError, ConnectErrorKind};
 
 use super::options;
 use crate::config::{Nats, NatsAuth};
@@ -25,13 +25,23 @@ pub struct Server {
 /// # Errors
 /// When none answers, or one refuses us.
 pub async fn probe(config: &Nats, instance: &str) -> Result<Server, ProbeError> {
+    // Dropping the client closes the connection.
+    let client = connect(config, instance, "check").await?;
+    Ok(Server { version: client.server_info().version })
+}
+
+/// A client of the first server that answers, to ask by.
+pub(super) async fn connect(
+    config: &Nats,
+    instance: &str,
+    role: &str,
+) -> Result<Client, ProbeError> {
     let refused = |error: anyhow::Error| ProbeError::Refused(format!("{error:#}"));
     let servers = options::server_addresses(config).map_err(refused)?;
-    let name = format!("data-bridge {instance} check");
+    let name = format!("data-bridge {instance} {role}");
     let options = options::probe_options(config, &name, CONNECT_WITHIN).await.map_err(refused)?;
     match tokio::time::timeout(ANSWER_WITHIN, options.connect(servers)).await {
-        // Dropping the client closes the connection.
-        Ok(Ok(client)) => Ok(Server { version: client.server_info().version }),
+        Ok(Ok(client)) => Ok(client),
         Ok(Err(error)) => Err(failure(&error, &config.auth)),
         Err(_) => Err(ProbeError::Unreachable(format!("no answer within {ANSWER_WITHIN:?}"))),
     }

@@ -95,7 +95,7 @@ impl Wish {
         Ok(Some(Bound { consumer, stream_made: None }))
     }
 
-    async fn stream(&self, context: &Context) -> Result<stream::Info, Unbound> {
+    pub(super) async fn stream(&self, context: &Context) -> Result<stream::Info, Unbound> {
         let name = match &self.takes.stream {
             Some(name) => name.clone(),
             None => self.found(context).await?,
@@ -167,7 +167,7 @@ impl Wish {
         }
     }
 
-    async fn existing(
+    pub(super) async fn existing(
         &self,
         context: &Context,
         stream: &str,

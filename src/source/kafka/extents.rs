@@ -10,36 +10,21 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::settings;
 use crate::config;
 use crate::record::UnixMs;
-use crate::source::ProbeError;
+use crate::source::{Extent, ProbeError};
 
 /// A broker far away answers within this; so long for each question.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-
-/// One partition, as the brokers know it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    pub topic: String,
-    pub number: i32,
-    /// The first offset that is still there.
-    pub low: i64,
-    /// The offset that the next record gets.
-    pub end: i64,
-    /// The first offset that the group has not done with; None where it has committed nothing.
-    pub committed: Option<i64>,
-    /// The first offset from the asked time on.
-    pub since: Option<i64>,
-}
 
 /// Asks for every partition of these topics, each with its number of partitions.
 ///
 /// # Errors
 /// When the brokers do not answer, or refuse us.
-pub async fn places(
+pub async fn extents(
     config: &config::Kafka,
     instance: &str,
     topics: Vec<(String, usize)>,
     since: Option<UnixMs>,
-) -> Result<Vec<Place>, ProbeError> {
+) -> Result<Vec<Extent>, ProbeError> {
     let refused = |error: anyhow::Error| ProbeError::Refused(format!("{error:#}"));
     let mut client = settings::client_config(config, instance).map_err(refused)?;
     client.set("statistics.interval.ms", "0");
@@ -54,7 +39,7 @@ fn ask(
     consumer: &BaseConsumer,
     topics: &[(String, usize)],
     since: Option<UnixMs>,
-) -> Result<Vec<Place>, KafkaError> {
+) -> Result<Vec<Extent>, KafkaError> {
     let mut all = TopicPartitionList::new();
     for (topic, partitions) in topics {
         for number in (0..).take(*partitions) {
@@ -67,7 +52,7 @@ fn ask(
     // First what was committed: everything that a bridge does meanwhile is beyond it.
     let committed = consumer.committed_offsets(all.clone(), ANSWER_WITHIN)?;
     let since = since.map(|time| since_of(consumer, &all, time)).transpose()?;
-    let mut places = Vec::with_capacity(committed.count());
+    let mut extents = Vec::with_capacity(committed.count());
     for element in committed.elements() {
         element.error()?;
         let (topic, number) = (element.topic(), element.partition());
@@ -77,7 +62,7 @@ fn ask(
             Offset::Offset(offset) => Some(offset),
             _ => None,
         };
-        places.push(Place {
+        extents.push(Extent {
             topic: topic.to_owned(),
             number,
             low,
@@ -87,7 +72,7 @@ fn ask(
             since: since.as_ref().map(|since| offset(since).unwrap_or(end)),
         });
     }
-    Ok(places)
+    Ok(extents)
 }
 
 fn since_of(
