@@ -16,7 +16,8 @@ use super::route;
 use super::secret;
 use super::units::{Size, Span};
 use super::{
-    Backpressure, Breaker, Config, DeadLetters, Heartbeat, Http, Kafka, Retry, Shutdown, Writer,
+    Backpressure, Breaker, Config, DeadLetters, Endpoints, Heartbeat, Http, Kafka, Retry, Shutdown,
+    Writer,
 };
 
 /// librdkafka's default of max.poll.interval.ms.
@@ -59,8 +60,24 @@ pub(super) fn build(raw: &Raw, problems: &mut Problems) -> Option<Config> {
     let routes = route::routes(&raw.routes, group, &config.writers, problems);
     let config = Config { routes, ..config };
     sources_have_work(&config, problems);
+    tokens_find_their_server(&config, problems);
     letters::no_loop(&config, problems);
     Some(config)
+}
+
+/// After a restart a noted batch is sent again under its token, and only the server that may have
+/// it would know it.
+fn tokens_find_their_server(config: &Config, problems: &mut Problems) {
+    let independent = config.clickhouse.endpoints == Endpoints::Independent;
+    if config.clickhouse.urls.len() < 2 || !independent {
+        return;
+    }
+    for (index, _) in config.routes.iter().enumerate().filter(|(_, r)| r.is_exactly_once()) {
+        let text = "\"exactly_once\" is not possible with several independent servers: after a \
+                    restart nobody knows which of them may have a batch; give one clickhouse.url, \
+                    or set clickhouse.endpoints = \"replicas\" if they share their tables";
+        problems.bare(&format!("routes[{index}].delivery"), text);
+    }
 }
 
 /// A source that no route takes anything from would only fail when it subscribes.

@@ -272,6 +272,12 @@ const MISTAKES: &[Mistake] = &[
         &["routes[1].columns.seen", "@received_at is different", "@timestamp"],
     ),
     (
+        "exactly once on servers that know nothing of each other",
+        "[clickhouse]\nurl = ['http://a:8123', 'http://b:8123']\n\
+         [[routes]]\nname = 'x'\nkafka_topics = ['x']\ntable = 't'\ndelivery = 'exactly_once'",
+        &["routes[1].delivery", "several independent servers", "replicas"],
+    ),
+    (
         "a policy for what cannot happen",
         "[[routes]]\nname = 'x'\nkafka_topics = ['x']\ntable = 't'\non_uncertain = 'halt'",
         &["routes[1].on_uncertain", "delivery = \"exactly_once\"", "leave it out"],
