@@ -188,7 +188,8 @@ fn json_lines(batch: &Batch) -> (Bytes, RefusedRows) {
     (body.into(), refused)
 }
 
-fn check_object(payload: &[u8]) -> Result<(), Refused> {
+/// Whether a payload can be passed through as it is.
+pub fn check_object(payload: &[u8]) -> Result<(), Refused> {
     let refused = |reason: Reason, error: String| Refused { reason: reason.as_str(), error };
     if payload.is_empty() {
         return Err(refused(Reason::EmptyPayload, "the payload is empty".to_owned()));

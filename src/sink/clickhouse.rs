@@ -33,7 +33,7 @@ mod tls;
 pub use self::collapse::{Keeps, Key};
 use self::endpoints::{Change, Choice, Endpoints};
 pub use self::positions::{DeadLetters, Held, LettersOf, Origin, OriginColumns, Wanted};
-pub use self::probe::TableKind;
+pub use self::probe::Session;
 
 /// Long enough for a loaded server on a slow network, short enough to notice a dead one.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

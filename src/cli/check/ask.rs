@@ -1,15 +1,21 @@
 //! Asks every server at once, each under a time-out, and notes down what it said.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::StreamExt as _;
 
+use super::report::Sample;
+use super::sampled;
 use crate::config::{Action, Config, Route};
 use crate::dead_letter::Destination;
+use crate::route::Router;
 use crate::schema::TableSchema;
-use crate::sink::clickhouse::{ClickHouse, TableKind};
+use crate::schema::facts::TableFacts;
+use crate::sink::clickhouse::{ClickHouse, Session};
 use crate::sink::{InsertError, Sink as _};
+use crate::source::kafka::probe::Cluster;
+use crate::source::kafka::probe::sample::{self, TopicSample};
 use crate::source::{ProbeError, kafka, nats};
 
 /// For all that is asked of one server; what a dead server costs at most.
@@ -22,24 +28,39 @@ const AT_A_TIME: usize = 4;
 pub(super) struct Found {
     pub(super) clickhouse: Result<Warehouse, ProbeError>,
     /// None: not configured.
-    pub(super) kafka: Option<Result<kafka::probe::Cluster, ProbeError>>,
+    pub(super) kafka: Option<Result<Cluster, ProbeError>>,
+    /// The newest records of the routes' topics; None: there was nobody to ask.
+    pub(super) topics: Option<Result<BTreeMap<String, TopicSample>, String>>,
     pub(super) nats: Option<Result<nats::probe::Server, ProbeError>>,
     /// Where dead letters go outside ClickHouse: what would make it forget them. None: they do
     /// not go there.
     pub(super) letters: Option<Result<Vec<String>, ProbeError>>,
+    /// What would become of the sampled records, by route.
+    pub(super) samples: BTreeMap<usize, Sample>,
 }
 
 pub(super) struct Warehouse {
-    pub(super) version: String,
+    pub(super) session: Session,
+    pub(super) clock: Clock,
     /// Those of the routes and of the dead letters, by name.
     pub(super) tables: BTreeMap<String, Table>,
 }
 
+/// How far the server's clock is ahead of ours, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Clock {
+    pub(super) ahead_ms: i64,
+    /// How long the question took: as much may be wrong with the answer.
+    pub(super) within_ms: i64,
+}
+
 pub(super) struct Table {
     pub(super) schema: Result<TableSchema, InsertError>,
-    pub(super) kind: Option<TableKind>,
+    /// None: the table cannot be described.
+    pub(super) facts: Option<Result<TableFacts, InsertError>>,
     /// None: ClickHouse does not say.
     pub(super) may_insert: Option<bool>,
+    pub(super) may_select: Option<bool>,
     pub(super) may_create: Option<bool>,
 }
 
@@ -48,16 +69,73 @@ pub(super) async fn everything(config: &Config) -> Found {
     let topics: Vec<String> = topics.into_iter().cloned().collect();
     let instance = &config.instance;
     let kafka = async {
-        let kafka = config.kafka.as_ref()?;
-        Some(in_time(kafka::probe::probe(kafka, instance, &topics)).await)
+        let Some(kafka) = config.kafka.as_ref() else { return (None, None) };
+        let cluster = in_time(kafka::probe::probe(kafka, instance, &topics)).await;
+        let Ok(cluster) = cluster else { return (Some(cluster), None) };
+        let wanted = wanted(&cluster, &topics);
+        let asking = sample::sample(kafka, instance, &wanted);
+        let late = |_| Err(format!("no answer within {WITHIN:?}"));
+        let sampled = tokio::time::timeout(WITHIN, asking).await.unwrap_or_else(late);
+        (Some(Ok(cluster)), Some(sampled))
     };
     let nats = async {
         let nats = config.nats.as_ref()?;
         Some(in_time(nats::probe::probe(nats, instance)).await)
     };
-    let (clickhouse, kafka, nats, letters) =
+    let (clickhouse, (kafka, topics), nats, letters) =
         tokio::join!(in_time(warehouse(config)), kafka, nats, letters(config));
-    Found { clickhouse, kafka, nats, letters }
+    let mut found = Found { clickhouse, kafka, topics, nats, letters, samples: BTreeMap::new() };
+    found.samples = Box::pin(samples(config, &found)).await;
+    found
+}
+
+/// Topics that are sampled: a regular expression may match more than anybody wants to read.
+pub(super) const MAX_TOPICS: usize = 100;
+
+fn wanted(cluster: &Cluster, entries: &[String]) -> BTreeMap<String, usize> {
+    let matching: BTreeSet<&str> =
+        entries.iter().flat_map(|entry| cluster.matching(entry)).collect();
+    let topics = matching.into_iter().take(MAX_TOPICS);
+    topics.map(|name| (name.to_owned(), cluster.topics[name])).collect()
+}
+
+/// The topics that go to each route, by its index.
+pub(super) fn by_route<'a>(
+    config: &Config,
+    topics: impl Iterator<Item = &'a String>,
+) -> BTreeMap<usize, Vec<&'a str>> {
+    let mut routes: BTreeMap<usize, Vec<&str>> = BTreeMap::new();
+    // Every pattern was compiled when the configuration was checked.
+    let Ok(mut router) = Router::new(&config.routes) else { return routes };
+    for topic in topics {
+        if let Some(route) = router.route_of_topic(topic) {
+            routes.entry(route.index()).or_default().push(topic);
+        }
+    }
+    routes
+}
+
+/// Decodes what was sampled, and asks ClickHouse into how many partitions it would go.
+async fn samples(config: &Config, found: &Found) -> BTreeMap<usize, Sample> {
+    let mut samples = BTreeMap::new();
+    let (Ok(warehouse), Some(Ok(topics))) = (&found.clickhouse, &found.topics) else {
+        return samples;
+    };
+    let Ok(clickhouse) = ClickHouse::new(&config.clickhouse, None) else { return samples };
+    for (index, names) in by_route(config, topics.keys()) {
+        let Action::Insert(insert) = &config.routes[index].action else { continue };
+        let Some(table) = warehouse.tables.get(&insert.table) else { continue };
+        let Ok(schema) = &table.schema else { continue };
+        let chunks = names.iter().map(|name| &topics[*name].records);
+        let Some((mut sample, body)) = sampled::judge(schema, &insert.format, chunks) else {
+            continue;
+        };
+        if let (Some(body), Some(Ok(facts))) = (body, &table.facts) {
+            sample.partitions = clickhouse.partitions_of(facts, &body).await;
+        }
+        samples.insert(index, sample);
+    }
+    samples
 }
 
 async fn letters(config: &Config) -> Option<Result<Vec<String>, ProbeError>> {
@@ -88,7 +166,10 @@ async fn warehouse(config: &Config) -> Result<Warehouse, ProbeError> {
     // Nothing to create: `schema` would make the table for the dead letters.
     let clickhouse = ClickHouse::new(&config.clickhouse, None)
         .map_err(|error| ProbeError::Refused(format!("{error:#}")))?;
-    let version = clickhouse.version().await.map_err(|error| probe_error(&error))?;
+    let before = now_ms();
+    let session = clickhouse.session().await.map_err(|error| probe_error(&error))?;
+    let within_ms = now_ms() - before;
+    let clock = Clock { ahead_ms: session.now - before - within_ms / 2, within_ms };
     let mut names: BTreeSet<&str> = config.routes.iter().filter_map(table_of).collect();
     names.extend(config.dead_letters.table());
     let tables: Vec<(String, Table)> = futures_util::stream::iter(names)
@@ -104,15 +185,22 @@ async fn warehouse(config: &Config) -> Result<Warehouse, ProbeError> {
             return Err(probe_error(error));
         }
     }
-    Ok(Warehouse { version, tables: tables.into_iter().collect() })
+    Ok(Warehouse { session, clock, tables: tables.into_iter().collect() })
+}
+
+pub(super) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 async fn table(clickhouse: &ClickHouse, name: &str) -> Table {
     let schema = clickhouse.schema(name).await;
-    let mut table = Table { schema, kind: None, may_insert: None, may_create: None };
+    let mut table =
+        Table { schema, facts: None, may_insert: None, may_select: None, may_create: None };
     if table.schema.is_ok() {
-        table.kind = clickhouse.table_kind(name).await;
+        table.facts = Some(clickhouse.facts(name).await);
         table.may_insert = clickhouse.may("INSERT", name).await;
+        table.may_select = clickhouse.may("SELECT", name).await;
     } else {
         table.may_create = clickhouse.may("CREATE TABLE", name).await;
     }

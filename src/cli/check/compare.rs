@@ -2,158 +2,79 @@
 
 use std::collections::BTreeMap;
 
-use super::ask::{Found, table_of};
-use super::tables;
-use crate::config::{Config, DeadLetters, Kafka, Route};
+use super::ask::{Found, Warehouse, by_route, table_of};
+use super::exact::{self, Flow};
+use super::report::{Grade, Report, RouteLine, Severity, Verdict};
+use super::{tables, topics};
+use crate::config::{Action, Config, DeadLetters, Kafka, Route};
 use crate::source::ProbeError;
 use crate::source::kafka::probe::Cluster;
 use crate::thousands::thousands;
 
-/// What `check` says.
-#[derive(Debug, Default)]
-pub(super) struct Report {
-    pub(super) servers: Vec<ServerLine>,
-    pub(super) routes: Vec<RouteLine>,
-    /// In the order of their numbers, which begin with 1.
-    pub(super) problems: Vec<String>,
-    /// Good to know; nothing is wrong.
-    pub(super) notes: Vec<String>,
-    pub(super) unreachable: bool,
-}
-
-#[derive(Debug)]
-pub(super) struct ServerLine {
-    pub(super) verdict: Verdict,
-    pub(super) name: &'static str,
-    pub(super) address: String,
-    pub(super) says: String,
-}
-
-#[derive(Debug)]
-pub(super) struct RouteLine {
-    pub(super) verdict: Verdict,
-    pub(super) name: String,
-    pub(super) class: String,
-    /// A table, or `count`.
-    pub(super) into: String,
-    /// Topics, where Kafka is configured.
-    pub(super) kafka: Vec<String>,
-    /// Subjects, where NATS is configured.
-    pub(super) nats: Vec<String>,
-    /// The same, out of streams.
-    pub(super) jetstream: Vec<String>,
-}
-
-/// Ordered: what is worse comes later. With the numbers of the problems that say why.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub(super) struct Verdict {
-    pub(super) grade: Grade,
-    pub(super) problems: Vec<usize>,
-}
-
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Grade {
-    #[default]
-    Well,
-    /// The bridge runs, and waits for something that nobody may have meant to be missing.
-    Waits,
-    /// A server did not answer: not known.
-    Unknown,
-    /// A person has to mend something.
-    Wrong,
-}
-
-impl Verdict {
-    fn add(&mut self, grade: Grade, problem: usize) {
-        self.grade = self.grade.max(grade);
-        if !self.problems.contains(&problem) {
-            self.problems.push(problem);
-        }
-    }
-}
-
-impl Report {
-    /// 69 before 1: what could not be asked may be wrong as well.
-    pub(super) fn exit_code(&self) -> u8 {
-        match (self.unreachable, self.problems.is_empty()) {
-            (true, _) => super::Failure::UNAVAILABLE,
-            (false, false) => 1,
-            (false, true) => 0,
-        }
-    }
-
-    /// The number of this problem; the same words have one number.
-    pub(super) fn problem(&mut self, text: String) -> usize {
-        match self.problems.iter().position(|known| *known == text) {
-            Some(index) => index + 1,
-            None => {
-                self.problems.push(text);
-                self.problems.len()
-            }
-        }
-    }
-
-    pub(super) fn blame(&mut self, route: usize, grade: Grade, problem: usize) {
-        self.routes[route].verdict.add(grade, problem);
-    }
-
-    /// A server that said nothing of use: its line, and its number.
-    fn server_failed(&mut self, name: &'static str, address: String, error: &ProbeError) -> usize {
-        let (grade, says, text) = match error {
-            ProbeError::Unreachable(why) => {
-                self.unreachable = true;
-                let text = format!("{name} at {address} cannot be reached: {why}");
-                (Grade::Unknown, "cannot be reached", text)
-            }
-            ProbeError::Refused(why) => (Grade::Wrong, "refuses", format!("{name}: {why}")),
-        };
-        let number = self.problem(text);
-        let mut verdict = Verdict::default();
-        verdict.add(grade, number);
-        self.servers.push(ServerLine { verdict, name, address, says: says.to_owned() });
-        number
-    }
-
-    fn server_answered(&mut self, name: &'static str, address: String, says: String) {
-        self.servers.push(ServerLine { verdict: Verdict::default(), name, address, says });
-    }
-}
-
 pub(super) fn compare(config: &Config, found: &Found) -> Report {
-    let routes = config.routes.iter().map(|route| line(config, route)).collect();
+    compare_with(config, found, &|_| false)
+}
+
+/// `promises`: whether a route is configured to insert no record twice.
+pub(super) fn compare_with(
+    config: &Config,
+    found: &Found,
+    promises: &dyn Fn(&Route) -> bool,
+) -> Report {
+    let line = |route| RouteLine { exactly_once: promises(route), ..line(config, route) };
+    let routes = config.routes.iter().map(line).collect();
     let mut report = Report { routes, ..Report::default() };
     clickhouse(config, found, &mut report);
     idle_sources(config, &mut report);
-    if let (Some(kafka), Some(found)) = (&config.kafka, &found.kafka) {
-        match found {
-            Ok(cluster) => topics(config, kafka, cluster, &mut report),
-            Err(error) => {
-                let number = report.server_failed("Kafka", kafka.brokers.join(", "), error);
-                for index in 0..report.routes.len() {
-                    if !report.routes[index].kafka.is_empty() {
-                        report.blame(index, Grade::Unknown, number);
-                    }
-                }
-            }
-        }
-    }
-    if let (Some(nats), Some(found)) = (&config.nats, &found.nats) {
-        let address = nats.servers.join(", ");
-        match found {
-            Ok(server) => report.server_answered("NATS", address, server.version.clone()),
-            Err(error) => {
-                let number = report.server_failed("NATS", address, error);
-                for index in 0..report.routes.len() {
-                    let route = &report.routes[index];
-                    if !route.nats.is_empty() || !route.jetstream.is_empty() {
-                        report.blame(index, Grade::Unknown, number);
-                    }
-                }
-            }
-        }
+    kafka(config, found, &mut report);
+    nats(config, found, &mut report);
+    for (index, sample) in &found.samples {
+        report.routes[*index].sample = Some(sample.clone());
     }
     letters(found, &mut report);
+    topics::compare(config, found, &mut report);
+    if let Ok(warehouse) = &found.clickhouse {
+        exactly_once(config, found, warehouse, &mut report);
+    }
     report
+}
+
+fn kafka(config: &Config, found: &Found, report: &mut Report) {
+    let (Some(kafka), Some(found)) = (&config.kafka, &found.kafka) else { return };
+    match found {
+        Ok(cluster) => topic_names(config, kafka, cluster, report),
+        Err(error) => {
+            let finding = report.server_failed("Kafka", kafka.brokers.join(", "), error);
+            for index in 0..report.routes.len() {
+                if !report.routes[index].kafka.is_empty() {
+                    report.blame(index, Grade::Unknown, finding);
+                }
+            }
+        }
+    }
+}
+
+fn nats(config: &Config, found: &Found, report: &mut Report) {
+    let (Some(nats), Some(found)) = (&config.nats, &found.nats) else { return };
+    let address = nats.servers.join(", ");
+    match found {
+        Ok(server) => {
+            report.server_answered("NATS", address, server.version.clone());
+            if report.routes.iter().any(|route| !route.nats.is_empty() && route.table.is_some()) {
+                let text = "core NATS keeps nothing, so its records cannot be sampled: what they \
+                            would become shows only when they come";
+                report.info("core_nats_unsampled", text.to_owned());
+            }
+        }
+        Err(error) => {
+            let finding = report.server_failed("NATS", address, error);
+            for index in 0..report.routes.len() {
+                if by_nats(&report.routes[index]) {
+                    report.blame(index, Grade::Unknown, finding);
+                }
+            }
+        }
+    }
 }
 
 /// Where dead letters go outside ClickHouse. A server that does not answer has its line already.
@@ -161,42 +82,38 @@ fn letters(found: &Found, report: &mut Report) {
     match &found.letters {
         None | Some(Err(ProbeError::Unreachable(_))) => {}
         Some(Err(ProbeError::Refused(why))) => {
-            report.problem(format!("dead letters: {why}"));
+            report.error("dead_letters_refused", format!("dead letters: {why}"));
         }
         Some(Ok(caveats)) => {
-            report.notes.extend(caveats.iter().map(|caveat| format!("dead letters: {caveat}")));
+            for caveat in caveats {
+                report.info("dead_letters_forgotten", format!("dead letters: {caveat}"));
+            }
         }
     }
 }
 
 /// A source that no route takes anything from: `run` would not start.
 fn idle_sources(config: &Config, report: &mut Report) {
+    let idle = |section: &str, key: &str| {
+        format!(
+            "[{section}] is configured, but no route has `{key}`, so `run` would not start: give a \
+             route some, or leave the table out"
+        )
+    };
     // Letters that go there are work enough.
     let kafka = config.kafka.is_some() && !matches!(config.dead_letters, DeadLetters::Kafka { .. });
     let nats = config.nats.is_some() && !matches!(config.dead_letters, DeadLetters::Nats { .. });
     if kafka && report.routes.iter().all(|route| route.kafka.is_empty()) {
-        let text = "[kafka] is configured, but no route has `kafka_topics`, so `run` would not \
-                    start: give a route some, or leave the table out";
-        report.problem(text.to_owned());
+        report.error("source_without_routes", idle("kafka", "kafka_topics"));
     }
-    let by_nats = |route: &RouteLine| !route.nats.is_empty() || !route.jetstream.is_empty();
     if nats && !report.routes.iter().any(by_nats) {
-        let text = "[nats] is configured, but no route has `nats_subjects`, so `run` would not \
-                    start: give a route some, or leave the table out";
-        report.problem(text.to_owned());
+        report
+            .error("source_without_routes", idle("nats", "nats_subjects` or `jetstream_subjects"));
     }
 }
 
-fn line(config: &Config, route: &Route) -> RouteLine {
-    RouteLine {
-        verdict: Verdict::default(),
-        name: route.name.clone(),
-        class: route.class.clone(),
-        into: table_of(route).unwrap_or("count").to_owned(),
-        kafka: if config.kafka.is_some() { route.kafka_topics.clone() } else { Vec::new() },
-        nats: if config.nats.is_some() { route.nats_subjects.clone() } else { Vec::new() },
-        jetstream: config.nats.iter().flat_map(|_| subjects(route)).collect(),
-    }
+fn by_nats(route: &RouteLine) -> bool {
+    !route.nats.is_empty() || !route.jetstream.is_empty()
 }
 
 /// What the route takes out of streams.
@@ -205,22 +122,45 @@ fn subjects(route: &Route) -> Vec<String> {
     subjects.map(ToString::to_string).collect()
 }
 
+fn line(config: &Config, route: &Route) -> RouteLine {
+    RouteLine {
+        verdict: Verdict::default(),
+        name: route.name.clone(),
+        class: route.class.clone(),
+        table: table_of(route).map(str::to_owned),
+        kafka: if config.kafka.is_some() { route.kafka_topics.clone() } else { Vec::new() },
+        nats: if config.nats.is_some() { route.nats_subjects.clone() } else { Vec::new() },
+        jetstream: config.nats.iter().flat_map(|_| subjects(route)).collect(),
+        exactly_once: false,
+        exact: None,
+        sample: None,
+    }
+}
+
 fn clickhouse(config: &Config, found: &Found, report: &mut Report) {
     let settings = &config.clickhouse;
     match &found.clickhouse {
         Ok(warehouse) => {
             let says = format!(
                 "{}, database {}, user {}",
-                warehouse.version, settings.database, settings.user
+                warehouse.session.version, settings.database, settings.user
             );
             report.server_answered("ClickHouse", settings.addresses(), says);
-            tables::compare(config, &warehouse.tables, report);
+            report.max_partitions = Some(warehouse.session.max_partitions);
+            topics::clock("ClickHouse", warehouse.clock, report);
+            if warehouse.session.async_insert {
+                let text = "ClickHouse collects inserts although the bridge says async_insert = 0: \
+                            a repeated one may be stored twice, or a different one not at all";
+                let sql = format!("ALTER USER {} SETTINGS async_insert = 0", settings.user);
+                report.find("async_insert", Severity::Error, text.to_owned(), vec![sql]);
+            }
+            tables::compare(config, warehouse, report);
         }
         Err(error) => {
-            let number = report.server_failed("ClickHouse", settings.addresses(), error);
+            let finding = report.server_failed("ClickHouse", settings.addresses(), error);
             for (index, route) in config.routes.iter().enumerate() {
                 if table_of(route).is_some() {
-                    report.blame(index, Grade::Unknown, number);
+                    report.blame(index, Grade::Unknown, finding);
                 }
             }
         }
@@ -228,7 +168,7 @@ fn clickhouse(config: &Config, found: &Found, report: &mut Report) {
 }
 
 /// Which topics there are. A route waits for one that is missing.
-fn topics(config: &Config, kafka: &Kafka, cluster: &Cluster, report: &mut Report) {
+fn topic_names(config: &Config, kafka: &Kafka, cluster: &Cluster, report: &mut Report) {
     let mut topics: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (index, route) in config.routes.iter().enumerate() {
         for topic in &route.kafka_topics {
@@ -241,10 +181,11 @@ fn topics(config: &Config, kafka: &Kafka, cluster: &Cluster, report: &mut Report
         partitions += matching.iter().map(|name| cluster.topics[*name]).sum::<usize>();
         if topic.starts_with('^') {
             present += 1;
-            report.notes.push(pattern(topic, &matching));
+            report.info("topic_pattern", pattern(topic, &matching));
         } else if let Some(why) = cluster.refused.get(*topic) {
-            let number = report.problem(format!("Kafka refuses topic {topic}: {why}"));
-            routes.iter().for_each(|route| report.blame(*route, Grade::Wrong, number));
+            let text = format!("Kafka refuses topic {topic}: {why}");
+            let finding = report.error("topic_refused", text);
+            routes.iter().for_each(|route| report.blame(*route, Grade::Wrong, finding));
         } else if matching.is_empty() {
             missing.push((*topic, routes));
         } else {
@@ -253,14 +194,15 @@ fn topics(config: &Config, kafka: &Kafka, cluster: &Cluster, report: &mut Report
     }
     if !missing.is_empty() {
         let names: Vec<_> = missing.iter().map(|(topic, _)| *topic).collect();
-        let number = report.problem(format!(
+        let text = format!(
             "Kafka has no topic {}: create {}, or correct `kafka_topics`. Until then the bridge \
              runs without, and waits.",
             names.join(", "),
             if names.len() == 1 { "it" } else { "them" },
-        ));
+        );
+        let finding = report.error("topic_missing", text);
         for (_, routes) in missing {
-            routes.iter().for_each(|route| report.blame(*route, Grade::Waits, number));
+            routes.iter().for_each(|route| report.blame(*route, Grade::Waits, finding));
         }
     }
     let says = format!(
@@ -281,5 +223,74 @@ fn pattern(topic: &str, matching: &[&str]) -> String {
         0 => format!("topics {topic}: none matches now; those to come are taken up"),
         count if count > NAMED => format!("topics {topic}: {count} match now: {named}, …"),
         count => format!("topics {topic}: {count} match now: {named}"),
+    }
+}
+
+/// Whether each route could insert no record twice; where one promises it, it has to hold.
+fn exactly_once(config: &Config, found: &Found, warehouse: &Warehouse, report: &mut Report) {
+    let letters = config.dead_letters.table().and_then(|table| warehouse.tables.get(table));
+    for (index, route) in config.routes.iter().enumerate() {
+        let Action::Insert(insert) = &route.action else { continue };
+        let Some(table) = warehouse.tables.get(&insert.table) else { continue };
+        let flow = flow(config, found, index);
+        let judged = exact::judge(config, route, insert, table, letters, &warehouse.session, flow);
+        let Some(judged) = judged else { continue };
+        if report.routes[index].exactly_once {
+            promised(config, index, table, &judged, report);
+        }
+        report.routes[index].exact = Some(judged);
+    }
+}
+
+fn flow(config: &Config, found: &Found, index: usize) -> Flow {
+    let Some(Ok(topics)) = &found.topics else { return Flow::default() };
+    let routes = by_route(config, topics.keys());
+    let of_route = || routes.get(&index).into_iter().flatten().map(|name| &topics[*name]);
+    let paces: Vec<f64> = of_route().filter_map(|topic| topic.pace).collect();
+    Flow {
+        kafka_partitions: of_route().map(|topic| topic.partitions).sum(),
+        pace: (!paces.is_empty()).then(|| paces.iter().sum()),
+        table_partitions: found.samples.get(&index).and_then(|s| s.partitions).unwrap_or(1),
+    }
+}
+
+/// A promise that does not hold is refused; one that holds may be costly.
+fn promised(
+    config: &Config,
+    index: usize,
+    table: &super::ask::Table,
+    judged: &super::report::Exact,
+    report: &mut Report,
+) {
+    let route = &config.routes[index];
+    for broken in judged.conditions.iter().filter(|condition| !condition.holds) {
+        let text = format!(
+            "route {}: delivery = \"exactly_once\" would be a lie: {}",
+            route.name, broken.says
+        );
+        let sql = broken.sql.iter().cloned().collect();
+        let finding = report.find("exactly_once_refused", Severity::Error, text, sql);
+        report.blame(index, Grade::Wrong, finding);
+    }
+    let Action::Insert(insert) = &route.action else { return };
+    let Some(Ok(facts)) = &table.facts else { return };
+    if !facts.positions.locate_kafka() || table.may_select == Some(false) {
+        let text = format!(
+            "route {}: after an outage longer than its window, rows could only be found again by \
+             columns _topic, _partition, _offset (from = \"@topic\", …) and a SELECT grant on {}; \
+             without them `on_uncertain` decides",
+            route.name, facts.place
+        );
+        let finding = report.warn("cannot_verify", text, Vec::new());
+        report.blame(index, Grade::Warned, finding);
+    }
+    let Some(figures) = &judged.figures else { return };
+    if let Some(text) = exact::thresholds(config, insert, figures) {
+        let finding = report.warn("small_inserts", format!("route {}: {text}", route.name), vec![]);
+        report.blame(index, Grade::Warned, finding);
+    }
+    if let Some((text, sql)) = exact::longer_window(facts, figures) {
+        let finding = report.warn("window_short", format!("route {}: {text}", route.name), sql);
+        report.blame(index, Grade::Warned, finding);
     }
 }

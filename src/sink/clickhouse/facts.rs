@@ -15,10 +15,9 @@ use crate::sink::{InsertError, Refusal};
 /// Views behind views; each is a round of questions. ClickHouse itself refuses cycles.
 const MAX_ROUNDS: usize = 32;
 
-/// What reading facts needs, beyond a grant on the tables themselves. ClickHouse gives it to
-/// everybody unless `select_from_system_db_requires_grant` is set.
-const SYSTEM_TABLES: [&str; 5] =
-    ["tables", "columns", "parts", "merge_tree_settings", "replicated_merge_tree_settings"];
+/// What a user with grants of its own may not read without another one. (`tables`, `columns` and
+/// `settings` everybody may; they show what the user has some right to.)
+const SYSTEM_TABLES: [&str; 3] = ["parts", "merge_tree_settings", "replicated_merge_tree_settings"];
 
 /// ClickHouse's code for a missing privilege.
 const ACCESS_DENIED: u32 = 497;
@@ -31,7 +30,15 @@ impl ClickHouse {
     pub async fn facts(&self, table: &str) -> Result<TableFacts, InsertError> {
         let (database, name) = self.place(table);
         let root = Place { database: database.to_owned(), name: name.to_owned() };
-        let mut answers = Answers::with(self.defaults().await?);
+        // Without the right to read them it is enough that each table has settings of its own.
+        let (defaults, refused) = match self.defaults().await {
+            Ok(defaults) => (defaults, None),
+            Err(error) if error.refusal().code == Some(ACCESS_DENIED) => {
+                (Defaults::default(), Some(error))
+            }
+            Err(error) => return Err(error),
+        };
+        let mut answers = Answers::with(defaults);
         let mut wanted = BTreeSet::from([root.clone()]);
         for _ in 0..MAX_ROUNDS {
             if wanted.is_empty() {
@@ -43,12 +50,17 @@ impl ClickHouse {
             wanted = next.into_iter().filter(|place| !answers.knows(place)).collect();
         }
         answers.columns = self.position_columns(&root).await?;
-        read::facts(&root, &answers).ok_or_else(|| {
+        let facts = read::facts(&root, &answers).ok_or_else(|| {
             InsertError::AwaitFix(Refusal {
                 code: Some(classify::UNKNOWN_TABLE),
                 message: format!("{root} does not exist, or user `{}` may not see it", self.user),
             })
-        })
+        })?;
+        let unknown = facts.reached().iter().any(|t| t.is_merge_tree() && t.window.is_none());
+        match refused {
+            Some(refused) if unknown => Err(refused),
+            _ => Ok(facts),
+        }
     }
 
     /// The highest number that a part of the table has had so far: its growth tells how much of a
@@ -141,16 +153,12 @@ impl ClickHouse {
         if error.refusal().code != Some(ACCESS_DENIED) {
             return error;
         }
-        let grants: Vec<String> = SYSTEM_TABLES
-            .iter()
-            .map(|table| format!("GRANT SELECT ON system.{table} TO {}", self.user))
-            .collect();
+        let grants = SYSTEM_TABLES.map(|table| format!("SELECT ON system.{table}")).join(", ");
         InsertError::AwaitFix(Refusal {
             code: Some(ACCESS_DENIED),
             message: format!(
-                "user `{}` may not read what tables are: {}",
-                self.user,
-                grants.join("; ")
+                "user `{user}` may not read what tables remember: GRANT {grants} TO {user}",
+                user = self.user
             ),
         })
     }

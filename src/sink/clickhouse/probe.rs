@@ -1,44 +1,81 @@
 //! What can be asked of ClickHouse without changing anything: what the server and a table are, and
 //! what we may do there.
 
-use serde::Deserialize;
+use std::fmt::Write as _;
 
-use super::{ClickHouse, quoted};
-use crate::sink::InsertError;
+use bytes::Bytes;
 
-/// A table's engine, and how many inserts it remembers.
+use super::{ClickHouse, INSERT_SETTINGS, QUERY_TIMEOUT, quoted};
+use crate::schema::facts::TableFacts;
+use crate::sink::{InsertError, Refusal};
+
+/// What a session of ours is like, with the settings that inserts send.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TableKind {
-    pub engine: String,
-    /// Inserts by whose token a repeated one is recognised; None for what is no MergeTree.
-    pub deduplication_window: Option<u64>,
+pub struct Session {
+    pub version: String,
+    /// The server's clock, in milliseconds since the Unix epoch.
+    pub now: i64,
+    /// True: the server collects inserts although the bridge says that it must not.
+    pub async_insert: bool,
+    /// What others get who do not say so.
+    pub async_insert_default: bool,
+    /// An insert into more partitions is refused; 0: none is.
+    pub max_partitions: u64,
+    /// An insert into a Distributed table is acknowledged only when the shards have it.
+    pub distributed_foreground: bool,
 }
 
-impl ClickHouse {
-    pub async fn version(&self) -> Result<String, InsertError> {
-        let answer = self.text("SELECT version()", "TabSeparated").await?;
-        Ok(answer.trim().to_owned())
-    }
+/// Bytes of a sample that go into the address of a request, twice as long: ClickHouse takes 1 MiB.
+const MAX_SAMPLE_BYTES: usize = 200_000;
 
-    /// None if the server does not say.
-    pub async fn table_kind(&self, table: &str) -> Option<TableKind> {
-        let (database, name) = self.place(table);
-        let window = |kind| {
+impl ClickHouse {
+    /// Sends no insert; the settings of one are tried.
+    ///
+    /// # Errors
+    /// When nobody answers, or our user or one of the settings is refused.
+    pub async fn session(&self) -> Result<Session, InsertError> {
+        let query = |names: &str| {
             format!(
-                "(SELECT any(value) FROM system.merge_tree_settings \
-                 WHERE name = '{kind}_deduplication_window')"
+                "SELECT version(), toString(toUnixTimestamp64Milli(now64(3))), \
+                 (SELECT groupArray(concat(name, '=', value)) FROM system.settings WHERE name IN ({names}))"
             )
         };
+        let ours = "'async_insert', 'max_partitions_per_insert_block', \
+                    'distributed_foreground_insert', 'insert_distributed_sync'";
+        let before = self.text(&query("'async_insert'"), "JSONCompactEachRow").await?;
+        let client = INSERT_SETTINGS
+            .iter()
+            .fold(self.client.clone(), |client, (name, value)| client.with_setting(*name, *value));
+        let inserting = Self { client, ..self.clone() };
+        let answer = inserting.text(&query(ours), "JSONCompactEachRow").await?;
+        session_of(&before, &answer).ok_or_else(|| {
+            let message = format!("ClickHouse at {} does not tell its settings", self.url);
+            InsertError::AwaitFix(Refusal { code: None, message })
+        })
+    }
+
+    /// Into how many partitions of a table these rows would go: the expression is the table's, the
+    /// rows travel as a parameter. None if it cannot be told, as when the expression needs a column
+    /// that only ClickHouse computes, or our user may not use table functions.
+    pub async fn partitions_of(&self, facts: &TableFacts, native: &Bytes) -> Option<u64> {
+        if facts.partition_key.is_empty() {
+            return Some(1);
+        }
+        if native.len() > MAX_SAMPLE_BYTES {
+            return None;
+        }
         let query = format!(
-            "SELECT engine, engine_full, {} AS replicated, {} AS single FROM system.tables \
-             WHERE database = {} AND name = {}",
-            window("replicated"),
-            window("non_replicated"),
-            literal(database),
-            literal(name),
+            "SELECT toString(uniqExact(tuple({}))) FROM format(Native, unhex({{body:String}}))",
+            facts.partition_key
         );
-        let answer = self.text(&query, "JSONEachRow").await.ok()?;
-        kind_of(answer.lines().next()?)
+        let mut hex = String::with_capacity(native.len() * 2);
+        for byte in native {
+            write!(hex, "{byte:02x}").expect("a String takes everything");
+        }
+        let asked = self.client.query_raw(&query).param("body", hex);
+        let fetch = async { asked.fetch_bytes("TabSeparated").ok()?.collect().await.ok() };
+        let bytes = tokio::time::timeout(QUERY_TIMEOUT, fetch).await.ok()??;
+        str::from_utf8(&bytes).ok()?.trim().parse().ok()
     }
 
     /// Whether we have a privilege on a table; None if the server does not say (before 24.11).
@@ -62,50 +99,42 @@ pub(super) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
-#[derive(Deserialize)]
-struct Row {
-    engine: String,
-    engine_full: String,
-    replicated: String,
-    single: String,
-}
-
-fn kind_of(line: &str) -> Option<TableKind> {
-    let Row { engine, engine_full, replicated, single } = serde_json::from_str(line).ok()?;
-    let shared = engine.starts_with("Replicated") || engine.starts_with("Shared");
-    let (setting, default) = if shared {
-        (" replicated_deduplication_window = ", replicated)
-    } else {
-        (" non_replicated_deduplication_window = ", single)
+fn session_of(before: &str, answer: &str) -> Option<Session> {
+    let (_, _, defaults): (String, String, Vec<String>) = serde_json::from_str(before).ok()?;
+    let (version, now, settings): (String, String, Vec<String>) =
+        serde_json::from_str(answer).ok()?;
+    let value = |settings: &[String], name: &str| {
+        let pairs = settings.iter().filter_map(|pair| pair.split_once('='));
+        pairs.into_iter().find(|(known, _)| *known == name).map(|(_, value)| value.to_owned())
     };
-    let own = engine_full
-        .split_once(setting)
-        .map(|(_, rest)| rest.chars().take_while(char::is_ascii_digit).collect::<String>());
-    let window = own.unwrap_or(default).parse().ok();
-    let deduplication_window = window.filter(|_| engine.ends_with("MergeTree"));
-    Some(TableKind { engine, deduplication_window })
+    let is_on = |value: Option<String>| value.is_some_and(|v| v == "1" || v == "true");
+    // Renamed in 23.11.
+    let foreground = value(&settings, "distributed_foreground_insert")
+        .or_else(|| value(&settings, "insert_distributed_sync"));
+    Some(Session {
+        version,
+        now: now.parse().ok()?,
+        async_insert: is_on(value(&settings, "async_insert")),
+        async_insert_default: is_on(value(&defaults, "async_insert")),
+        max_partitions: value(&settings, "max_partitions_per_insert_block")?.parse().ok()?,
+        distributed_foreground: is_on(foreground),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn window(engine: &str, settings: &str) -> Option<u64> {
-        let row = serde_json::json!({
-            "engine": engine, "engine_full": format!("{engine} ORDER BY a{settings}"),
-            "replicated": "10000", "single": "0",
-        });
-        kind_of(&row.to_string()).unwrap().deduplication_window
-    }
-
     #[test]
-    fn the_window_is_the_tables_own_or_the_servers() {
-        let own = " SETTINGS non_replicated_deduplication_window = 77, index_granularity = 8192";
-        assert_eq!(window("MergeTree", own), Some(77));
-        assert_eq!(window("MergeTree", ""), Some(0));
-        assert_eq!(window("ReplicatedMergeTree", own), Some(10_000));
-        assert_eq!(window("SharedReplacingMergeTree", ""), Some(10_000));
-        assert_eq!(window("Memory", ""), None);
+    fn a_session_is_read_from_its_settings() {
+        let before = r#"["26.7.2.1","1795284094122",["async_insert=1"]]"#;
+        let answer = r#"["26.7.2.1","1795284094123",["async_insert=0",
+            "max_partitions_per_insert_block=100","insert_distributed_sync=1"]]"#;
+        let session = session_of(before, answer).unwrap();
+        assert_eq!((session.now, session.max_partitions), (1_795_284_094_123, 100));
+        assert!(!session.async_insert && session.async_insert_default);
+        assert!(session.distributed_foreground);
+        assert_eq!(session_of(before, before), None);
     }
 
     #[test]

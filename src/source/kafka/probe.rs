@@ -1,6 +1,8 @@
 //! Asks the brokers what is there, and takes nothing: no group, no subscription, no assignment, no
 //! commit. The client has no `group.id`, so it does not even look for a coordinator.
 
+pub mod sample;
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
