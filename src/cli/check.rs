@@ -3,7 +3,7 @@
 //! Asks every server, compares every route with its table, and tries the newest records of each
 //! topic without inserting them. Creates nothing, joins no group, subscribes to nothing, commits
 //! nothing. `ask` talks to the servers; all else is pure: `compare` judges, with `tables`, `topics`,
-//! `sampled` and `exact`; `render` shows to people, `json` to machines.
+//! `streams`, `sampled` and `exact`; `render` shows to people, `json` to machines.
 
 mod ask;
 mod codes;
@@ -13,6 +13,7 @@ mod json;
 mod render;
 mod report;
 mod sampled;
+mod streams;
 mod tables;
 mod topics;
 #[cfg(test)]

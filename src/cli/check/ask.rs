@@ -7,8 +7,9 @@ use futures_util::StreamExt as _;
 
 use super::report::Sample;
 use super::sampled;
-use crate::config::{Action, Config, Route};
+use crate::config::{self, Action, Config, Route};
 use crate::dead_letter::Destination;
+use crate::record::Chunk;
 use crate::route::Router;
 use crate::schema::TableSchema;
 use crate::schema::facts::TableFacts;
@@ -16,6 +17,7 @@ use crate::sink::clickhouse::{ClickHouse, Session};
 use crate::sink::{InsertError, Sink as _};
 use crate::source::kafka::probe::Cluster;
 use crate::source::kafka::probe::sample::{self, TopicSample};
+use crate::source::nats::probe::streams::{self, StreamSample};
 use crate::source::{ProbeError, kafka, nats};
 
 /// For all that is asked of one server; what a dead server costs at most.
@@ -32,6 +34,8 @@ pub(super) struct Found {
     /// The newest records of the routes' topics; None: there was nobody to ask.
     pub(super) topics: Option<Result<BTreeMap<String, TopicSample>, String>>,
     pub(super) nats: Option<Result<nats::probe::Server, ProbeError>>,
+    /// The newest records of the routes' streams, by route.
+    pub(super) streams: BTreeMap<usize, Result<StreamSample, String>>,
     /// Where dead letters go outside ClickHouse: what would make it forget them. None: they do
     /// not go there.
     pub(super) letters: Option<Result<Vec<String>, ProbeError>>,
@@ -79,14 +83,41 @@ pub(super) async fn everything(config: &Config) -> Found {
         (Some(Ok(cluster)), Some(sampled))
     };
     let nats = async {
-        let nats = config.nats.as_ref()?;
-        Some(in_time(nats::probe::probe(nats, instance)).await)
+        let Some(nats) = config.nats.as_ref() else { return (None, BTreeMap::new()) };
+        let server = in_time(nats::probe::probe(nats, instance)).await;
+        let streams = match server {
+            Ok(_) => streams(config, nats).await,
+            Err(_) => BTreeMap::new(),
+        };
+        (Some(server), streams)
     };
-    let (clickhouse, (kafka, topics), nats, letters) =
+    let (clickhouse, (kafka, topics), (nats, streams), letters) =
         tokio::join!(in_time(warehouse(config)), kafka, nats, letters(config));
-    let mut found = Found { clickhouse, kafka, topics, nats, letters, samples: BTreeMap::new() };
+    let mut found =
+        Found { clickhouse, kafka, topics, nats, streams, letters, samples: BTreeMap::new() };
     found.samples = Box::pin(samples(config, &found)).await;
     found
+}
+
+/// What the streams hold; each that cannot be read says why.
+async fn streams(
+    config: &Config,
+    nats: &config::Nats,
+) -> BTreeMap<usize, Result<StreamSample, String>> {
+    let routes = config.routes.iter().enumerate();
+    let wanted: Vec<(usize, &config::JetStreamRoute)> =
+        routes.filter_map(|(index, route)| Some((index, route.jetstream.as_ref()?))).collect();
+    if wanted.is_empty() {
+        return BTreeMap::new();
+    }
+    let routes: Vec<&config::JetStreamRoute> = wanted.iter().map(|(_, route)| *route).collect();
+    let asking = streams::sample(nats, &config.instance, &routes);
+    let late = |_| Err(format!("no answer within {WITHIN:?}"));
+    let samples = match tokio::time::timeout(WITHIN, asking).await.unwrap_or_else(late) {
+        Ok(samples) => samples,
+        Err(why) => wanted.iter().map(|_| Err(why.clone())).collect(),
+    };
+    wanted.into_iter().map(|(index, _)| index).zip(samples).collect()
 }
 
 /// Topics that are sampled: a regular expression may match more than anybody wants to read.
@@ -115,18 +146,33 @@ pub(super) fn by_route<'a>(
     routes
 }
 
+/// All records that were sampled for a route.
+fn chunks<'a>(config: &Config, found: &'a Found, index: usize) -> Vec<&'a Chunk> {
+    let mut chunks = Vec::new();
+    if let Some(Ok(topics)) = &found.topics {
+        let routes = by_route(config, topics.keys());
+        let names = routes.get(&index).into_iter().flatten();
+        chunks.extend(names.map(|name| &topics[*name].records));
+    }
+    if let Some(Ok(stream)) = found.streams.get(&index) {
+        chunks.push(&stream.records);
+    }
+    chunks
+}
+
 /// Decodes what was sampled, and asks ClickHouse into how many partitions it would go.
 async fn samples(config: &Config, found: &Found) -> BTreeMap<usize, Sample> {
     let mut samples = BTreeMap::new();
-    let (Ok(warehouse), Some(Ok(topics))) = (&found.clickhouse, &found.topics) else {
-        return samples;
-    };
+    let Ok(warehouse) = &found.clickhouse else { return samples };
     let Ok(clickhouse) = ClickHouse::new(&config.clickhouse, None) else { return samples };
-    for (index, names) in by_route(config, topics.keys()) {
-        let Action::Insert(insert) = &config.routes[index].action else { continue };
+    for (index, route) in config.routes.iter().enumerate() {
+        let Action::Insert(insert) = &route.action else { continue };
+        let chunks = chunks(config, found, index);
+        if chunks.is_empty() {
+            continue;
+        }
         let Some(table) = warehouse.tables.get(&insert.table) else { continue };
         let Ok(schema) = &table.schema else { continue };
-        let chunks = names.iter().map(|name| &topics[*name].records);
         let Some((mut sample, body)) = sampled::judge(schema, &insert.format, chunks) else {
             continue;
         };

@@ -1,7 +1,7 @@
 //! The codes of the findings. Machines compare them: one may be added, none renamed. `docs/check.md`
 //! explains each.
 
-pub(super) const ALL: [&str; 42] = [
+pub(super) const ALL: [&str; 47] = [
     // servers
     "unreachable",
     "refused",
@@ -17,6 +17,12 @@ pub(super) const ALL: [&str; 42] = [
     "topic_compacted",
     "records_from_the_future",
     "core_nats_unsampled",
+    // streams
+    "stream_unread",
+    "stream_overwrites",
+    "stream_in_memory",
+    "consumer_acknowledges_nothing",
+    "consumer_gives_up",
     // dead letters outside ClickHouse
     "dead_letters_refused",
     "dead_letters_forgotten",

@@ -141,6 +141,7 @@ fn well() -> Found {
         kafka: Some(Ok(Cluster { brokers: 3, topics: topics.into(), ..Cluster::default() })),
         topics: None,
         nats: Some(Ok(Server { version: "2.15.1".to_owned() })),
+        streams: BTreeMap::new(),
         letters: None,
         samples: BTreeMap::new(),
     }

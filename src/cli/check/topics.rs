@@ -13,13 +13,24 @@ use crate::source::kafka::probe::sample::{TopicSample, newest_time};
 use crate::thousands::thousands;
 
 /// A night and a morning, until somebody has mended what was broken.
-const GOOD_RETENTION: Duration = Duration::from_secs(86_400);
+pub(super) const GOOD_RETENTION: Duration = Duration::from_secs(86_400);
 
 /// Clocks that are kept by NTP differ by less; what the bridge stamps and what ClickHouse stamps is
 /// compared by people to a second.
 const GOOD_CLOCK_MS: i64 = 2_000;
 
 pub(super) fn compare(config: &Config, found: &Found, report: &mut Report) {
+    for (index, sample) in &found.samples {
+        landing(config, *index, sample, report);
+    }
+    left_out(config, &found.samples, report);
+    kafka(config, found, report);
+    for (index, stream) in &found.streams {
+        super::streams::judge(config, *index, stream, found.samples.get(index), report);
+    }
+}
+
+fn kafka(config: &Config, found: &Found, report: &mut Report) {
     let topics = match &found.topics {
         Some(Ok(topics)) => topics,
         Some(Err(why)) => {
@@ -29,16 +40,13 @@ pub(super) fn compare(config: &Config, found: &Found, report: &mut Report) {
         None => return,
     };
     let routes = by_route(config, topics.keys());
-    left_out(config, &found.samples, report);
     for (index, names) in &routes {
-        if let Some(sample) = found.samples.get(index) {
-            landing(config, *index, sample, report);
-        }
+        let siblings = names.len() + usize::from(found.streams.contains_key(index));
         for name in names {
             let sample = &topics[*name];
             keeping(config, *index, name, sample, report);
             future(name, sample, report);
-            report.topics.push(line(name, sample, found.samples.get(index), names.len()));
+            report.topics.push(line(name, sample, found.samples.get(index), siblings));
         }
     }
 }
@@ -233,11 +241,20 @@ fn kept(sample: &TopicSample) -> Kept {
 
 fn future(topic: &str, sample: &TopicSample, report: &mut Report) {
     let ahead = newest_time(sample).map_or(0, |time| time - sample.records_read_at);
+    let by_broker = sample.keeping.as_ref().is_some_and(|keeping| keeping.stamped_by_broker);
+    ahead_of_us(
+        &format!("topic {topic}"),
+        ahead,
+        if by_broker { "the brokers" } else { "a producer" },
+        report,
+    );
+}
+
+/// A record from the future: somebody's clock is ahead.
+pub(super) fn ahead_of_us(of: &str, ahead: i64, whose: &str, report: &mut Report) {
     if ahead > GOOD_CLOCK_MS {
-        let by_broker = sample.keeping.as_ref().is_some_and(|keeping| keeping.stamped_by_broker);
-        let whose = if by_broker { "the brokers" } else { "a producer" };
         let text = format!(
-            "topic {topic}: a record is stamped {} ahead of our clock, by {whose}: retention and \
+            "{of}: a record is stamped {} ahead of our clock, by {whose}: retention and \
              @timestamp go by it; let NTP keep all clocks",
             span(Duration::from_millis(ahead.unsigned_abs()))
         );
@@ -251,8 +268,19 @@ fn line(
     of_route: Option<&Sample>,
     siblings: usize,
 ) -> TopicLine {
-    let count = sample.records.len();
-    let sampled = match of_route {
+    TopicLine {
+        name: topic.to_owned(),
+        partitions: sample.partitions,
+        pace: sample.pace,
+        lag: sample.lag,
+        kept: kept(sample),
+        sampled: in_words(sample.records.len(), of_route, siblings),
+    }
+}
+
+/// What became of so many sampled records.
+pub(super) fn in_words(count: usize, of_route: Option<&Sample>, siblings: usize) -> String {
+    match of_route {
         _ if count == 0 => "empty".to_owned(),
         None => format!("{count}, not decoded"),
         Some(verdict) if verdict.land == verdict.records => format!("{count}: all land"),
@@ -271,13 +299,5 @@ fn line(
             }
             format!("{count}: {}", words.join(", "))
         }
-    };
-    TopicLine {
-        name: topic.to_owned(),
-        partitions: sample.partitions,
-        pace: sample.pace,
-        lag: sample.lag,
-        kept: kept(sample),
-        sampled,
     }
 }

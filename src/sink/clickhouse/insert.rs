@@ -17,7 +17,7 @@ use crate::sink::{Insert, InsertError};
 
 /// What every insert says explicitly, because the bridge relies on it. Blocks are not cut or
 /// squashed, so that one insert is one block and its token identifies it.
-const INSERT_SETTINGS: [(&str, &str); 10] = [
+pub(super) const INSERT_SETTINGS: [(&str, &str); 10] = [
     ("async_insert", "0"),
     ("wait_end_of_query", "1"),
     ("insert_deduplicate", "1"),

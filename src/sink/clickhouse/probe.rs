@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 
-use super::{ClickHouse, INSERT_SETTINGS, QUERY_TIMEOUT, quoted};
+use super::insert::INSERT_SETTINGS;
+use super::{ClickHouse, QUERY_TIMEOUT, quoted};
 use crate::schema::facts::TableFacts;
 use crate::sink::{InsertError, Refusal};
 
@@ -43,13 +44,14 @@ impl ClickHouse {
         let ours = "'async_insert', 'max_partitions_per_insert_block', \
                     'distributed_foreground_insert', 'insert_distributed_sync'";
         let before = self.text(&query("'async_insert'"), "JSONCompactEachRow").await?;
-        let client = INSERT_SETTINGS
-            .iter()
-            .fold(self.client.clone(), |client, (name, value)| client.with_setting(*name, *value));
-        let inserting = Self { client, ..self.clone() };
-        let answer = inserting.text(&query(ours), "JSONCompactEachRow").await?;
+        let inserting = |client: &clickhouse::Client| {
+            INSERT_SETTINGS.iter().fold(client.query_raw(&query(ours)), |asked, (name, value)| {
+                asked.with_setting(*name, *value)
+            })
+        };
+        let answer = self.answer(inserting, "JSONCompactEachRow", QUERY_TIMEOUT).await?;
         session_of(&before, &answer).ok_or_else(|| {
-            let message = format!("ClickHouse at {} does not tell its settings", self.url);
+            let message = "ClickHouse does not tell its settings".to_owned();
             InsertError::AwaitFix(Refusal { code: None, message })
         })
     }
@@ -72,10 +74,9 @@ impl ClickHouse {
         for byte in native {
             write!(hex, "{byte:02x}").expect("a String takes everything");
         }
-        let asked = self.client.query_raw(&query).param("body", hex);
-        let fetch = async { asked.fetch_bytes("TabSeparated").ok()?.collect().await.ok() };
-        let bytes = tokio::time::timeout(QUERY_TIMEOUT, fetch).await.ok()??;
-        str::from_utf8(&bytes).ok()?.trim().parse().ok()
+        let asked = |client: &clickhouse::Client| client.query_raw(&query).param("body", hex);
+        let answer = self.answer(asked, "TabSeparated", QUERY_TIMEOUT).await.ok()?;
+        answer.trim().parse().ok()
     }
 
     /// Whether we have a privilege on a table; None if the server does not say (before 24.11).

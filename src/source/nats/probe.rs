@@ -1,5 +1,7 @@
 //! Asks a NATS server whether it takes us, and takes nothing: no subscription.
 
+pub mod streams;
+
 use std::time::Duration;
 
 use async_nats::{Client, ConnectError, ConnectErrorKind};

@@ -1,5 +1,6 @@
 //! What `check` finds in real records, topics and tables, and that it leaves no trace.
 
+use async_nats::jetstream::stream::{self, StorageType};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -233,4 +234,47 @@ async fn a_table_that_does_not_keep_its_rows_is_warned_of() {
     let columns = TABLE.split(" ENGINE").next().unwrap();
     let scene = Scene::new(&[], &format!("{columns} ENGINE = Memory")).await;
     scene.check().says(0, &["warn 1,2 prices", "its rows are lost when ClickHouse stops"]);
+}
+
+#[tokio::test]
+async fn the_last_records_of_a_streams_subjects_are_decoded_and_no_consumer_is_made() {
+    let name = unique("check");
+    let client = async_nats::connect(server("DATA_BRIDGE_TEST_NATS")).await.unwrap();
+    let jetstream = async_nats::jetstream::new(client);
+    let config = stream::Config {
+        name: name.clone(),
+        subjects: vec![format!("{name}.>")],
+        max_age: Duration::from_secs(7_200),
+        storage: StorageType::Memory,
+        ..stream::Config::default()
+    };
+    let mut stream = jetstream.create_stream(config).await.unwrap();
+    for (subject, payload) in
+        [("a", "older"), ("a", r#"{"n": 1, "x": 2}"#), ("b", r#"{"n": "one"}"#)]
+    {
+        let sent = jetstream.publish(format!("{name}.{subject}"), payload.into()).await;
+        sent.unwrap().await.unwrap();
+    }
+    let mut bridge = Bridge::new(&name);
+    bridge.vars.retain(|key, _| !key.contains("KAFKA"));
+    bridge.sql(&format!("CREATE DATABASE {name}"), "default").await;
+    let table =
+        "CREATE TABLE t (n UInt8, _subject String, _seq Int64) ENGINE = MergeTree ORDER BY n";
+    bridge.sql(&format!("{table} {WINDOW}"), &name).await;
+    let file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+    let text = format!(
+        "[nats]\n[nats.jetstream]\n[clickhouse]\n[[routes]]\nname = 'numbers'\n\
+         jetstream_subjects = ['{name}.>']\ntable = 't'\n[routes.columns]\n\
+         _subject = '@subject'\n_seq = '@offset'\n"
+    );
+    std::fs::write(file.path(), text).unwrap();
+    let run = bridge.run(&["--config", file.path().to_str().unwrap(), "check", "--json"]);
+    let json: Json = serde_json::from_str(&run.text).unwrap();
+    let sample = &json["routes"][0]["sample"];
+    assert_eq!((&sample["records"], &sample["land"]), (&2.into(), &1.into()), "{json:#}");
+    assert_eq!(sample["unused_keys"][0]["key"], "x");
+    assert_eq!(finding(&json, "retention_short")["severity"], "warning");
+    assert_eq!(finding(&json, "stream_in_memory")["routes"][0], "numbers");
+    assert_eq!(stream.info().await.unwrap().state.consumer_count, 0, "no consumer was made");
+    jetstream.delete_stream(&name).await.unwrap();
 }

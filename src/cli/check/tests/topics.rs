@@ -8,6 +8,7 @@ use crate::cli::check::json::json;
 use crate::cli::check::report::{Kept, Letters, Sample};
 use crate::record::{Chunk, NewRecord, Partition};
 use crate::source::kafka::probe::sample::{Keeping, TopicSample};
+use crate::source::nats::probe::streams::{ConsumerFacts, StreamSample};
 
 const NOW: i64 = 1_700_000_000_000;
 
@@ -173,6 +174,47 @@ fn what_was_not_sampled_is_said() {
     assert_eq!(codes(&report), [("topic_unread", Severity::Warning)]);
     let notes = texts(&report, Severity::Info);
     assert!(notes.iter().any(|note| note.contains("core NATS keeps nothing")), "{notes:?}");
+}
+
+#[test]
+fn a_stream_that_loses_records_and_a_consumer_that_does_not_wait_are_told() {
+    let text = "[nats]\n[nats.jetstream]\n[clickhouse]\ndatabase = 'market'\n[[routes]]\n\
+                name = 'candles'\njetstream_subjects = ['s.>']\ntable = 'aggregates'\n";
+    let file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    let config = config::load(&[file.path().to_owned()]).unwrap();
+    let stream = StreamSample {
+        stream: "S".to_owned(),
+        records: topic().records,
+        records_read_at: NOW,
+        max_age: Some(Duration::from_secs(7_200)),
+        overwrites: true,
+        deletes_acknowledged: false,
+        in_memory: true,
+        consumer: Some(ConsumerFacts { acknowledges: false, max_deliver: Some(5), pending: 9 }),
+    };
+    let mut found = well();
+    found.streams = [(0, Ok(stream))].into();
+    found.samples = [(0, landed(10))].into();
+    let report = compare(&config, &found);
+    assert_eq!(
+        codes(&report),
+        [
+            ("retention_short", Severity::Warning),
+            ("stream_overwrites", Severity::Warning),
+            ("stream_in_memory", Severity::Warning),
+            ("consumer_acknowledges_nothing", Severity::Error),
+            ("consumer_gives_up", Severity::Warning),
+        ]
+    );
+    assert_eq!(grades(&report), [Grade::Wrong]);
+    let line = "S (stream)           1          ?    9  2 h       10: all land";
+    let text = render(&report);
+    assert!(text.lines().any(|shown| shown == line), "{text}");
+
+    found.streams = [(0, Err("no stream has the subject s.>".to_owned()))].into();
+    let report = compare(&config, &found);
+    assert_eq!(codes(&report), [("stream_unread", Severity::Warning)]);
 }
 
 #[test]
