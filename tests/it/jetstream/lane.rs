@@ -100,10 +100,14 @@ async fn a_stall_longer_than_ack_wait_neither_grows_the_buffer_nor_stores_twice(
     assert_eq!(received(&health), ALL, "what came again was not admitted again");
     assert_never_overflowed(&health);
     assert_accounts(&health);
-    for line in ["JetStream subscriber paused", "JetStream subscriber resumed"] {
-        assert!(!bridge.logged(line).is_empty(), "{line}");
-    }
-    assert_eq!(number(&health["metrics"]["backpressure"]["pause_count"]), 1);
+    // Each pause ends. There may be another one: what waited in the stream fills the buffer again,
+    // and with this pull limit that alone trips the rule.
+    let pressure = &health["metrics"]["backpressure"];
+    let pauses = number(&pressure["pause_count"]);
+    let lines = |line| bridge.logged(line).len() as u64;
+    assert!(pauses >= 1 && pressure["active"] == false, "{pressure:#}");
+    assert_eq!(lines("JetStream subscriber paused"), pauses);
+    assert_eq!(lines("JetStream subscriber resumed"), pauses);
     bridge.stop().await;
     assert_eq!(numbers.info().await.num_ack_pending, 0);
 }
