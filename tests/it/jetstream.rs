@@ -148,6 +148,19 @@ impl Numbers {
         consumer.cached_info().clone()
     }
 
+    /// The server has worked through every acknowledgement: it does so after it has read them.
+    pub(crate) async fn until_all_acked(&self) -> jetstream::consumer::Info {
+        let started = Instant::now();
+        loop {
+            let info = self.info().await;
+            if info.num_ack_pending == 0 {
+                return info;
+            }
+            assert!(started.elapsed() < PATIENCE, "{} never acknowledged", info.num_ack_pending);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     /// All of them are in the table, each once.
     pub(crate) async fn assert_each_once(&self, numbers: Range<u64>) {
         let all = numbers.end - numbers.start;
