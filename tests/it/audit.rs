@@ -156,10 +156,24 @@ async fn a_row_that_is_there_twice_is_named_and_allowed_where_at_least_once_is_p
     numbers.sql("INSERT INTO numbers SELECT * FROM numbers WHERE n IN (42, 7)").await;
     numbers.sql("INSERT INTO numbers SELECT * FROM numbers WHERE n = 42 LIMIT 1").await;
     let twice = numbers.audit(&[]).await;
-    twice.says(0, &["at least once allows, 3 rows too many: offset 7 (2 rows), 42 (3 rows)"]);
+    twice.says(0, &["which is allowed here, 3 rows too many: offset 7 (2 rows), 42 (3 rows)"]);
     let repeated = &twice.partition(0)["repeated"];
     assert_eq!(repeated["rows"], 3);
     assert_eq!(repeated["offsets"], json!([[7, 2], [42, 3]]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_exactly_once_is_promised_a_row_that_is_there_twice_is_a_fault() {
+    let window = "MergeTree ORDER BY n SETTINGS non_replicated_deduplication_window = 1000";
+    let mut numbers = Numbers::of_engine(window).await;
+    let promise = "table = \"numbers\"\ndelivery = \"exactly_once\"\n";
+    numbers.config = numbers.config.replace("table = \"numbers\"\n", promise);
+    numbers.send_numbers(0..100).await;
+    numbers.deliver(100).await;
+    numbers.audit(&[]).await.says(0, &["exactly once", "complete", "0..100 100"]);
+    numbers.sql("INSERT INTO numbers SELECT * FROM numbers WHERE n = 42").await;
+    let twice = numbers.audit(&[]).await;
+    twice.says(1, &["REPEATED, although exactly once is promised, 1 row too many: offset 42"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

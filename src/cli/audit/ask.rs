@@ -10,7 +10,7 @@ use super::plan::{From, Plan, Target};
 use super::report::{NotProvable, Partition, Promise, Report, Route};
 use super::reread::{self, Table};
 use super::{Options, ReadTopic, plan, sequences};
-use crate::config::Config;
+use crate::config::{Action, Config, Delivery, OnUncertain};
 use crate::schema::TableSchema;
 use crate::sink::clickhouse::{ClickHouse, Held, Keeps, Wanted};
 use crate::sink::{InsertError, Sink as _};
@@ -69,6 +69,15 @@ pub(super) async fn audit(config: &Config, options: &Options) -> Result<Report, 
     Ok(report.settled())
 }
 
+/// Exactly once is promised, and repeated rows were not accepted for want of knowing better.
+fn repeats_are_faults(route: &crate::config::Route) -> bool {
+    let Action::Insert(insert) = &route.action else { return false };
+    match insert.delivery {
+        Delivery::AtLeastOnce => false,
+        Delivery::ExactlyOnce { on_uncertain } => on_uncertain != OnUncertain::AcceptDuplicates,
+    }
+}
+
 async fn cluster(config: &Config) -> Result<Option<Cluster>, ProbeError> {
     let Some(kafka) = &config.kafka else { return Ok(None) };
     let named = config.routes.iter().flat_map(|route| route.kafka_topics.clone());
@@ -119,7 +128,10 @@ impl Auditor<'_> {
         let mut report = Route {
             route: route.name.clone(),
             table: targets[0].table.clone(),
-            promise: Promise::AtLeastOnce,
+            promise: match route.is_exactly_once() {
+                true => Promise::ExactlyOnce,
+                false => Promise::AtLeastOnce,
+            },
             keeps: String::new(),
             partitions: Vec::new(),
             not_provable: Vec::new(),
@@ -179,7 +191,7 @@ impl Auditor<'_> {
         let asked = Asked {
             offsets: self.options.offsets.clone(),
             from_the_beginning: feed.begins_at_the_beginning(),
-            exactly_once: false,
+            exactly_once: repeats_are_faults(&self.config.routes[target.route]),
         };
         let extents = match feed.extents(self.options).await? {
             Ok(extents) => extents,

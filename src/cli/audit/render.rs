@@ -56,6 +56,7 @@ fn route(route: &Route) -> String {
     let Route { route: name, table, promise, keeps, partitions, not_provable } = route;
     let promise = match promise {
         Promise::AtLeastOnce => "at least once",
+        Promise::ExactlyOnce => "exactly once",
     };
     let Some(table) = table else { return format!("{name}: keeps {keeps}\n") };
     let mut text = format!("{name} → {table} ({promise}; keeps {keeps})\n");
@@ -146,7 +147,7 @@ fn repeated(partition: &Partition) -> Vec<String> {
     let repeated = &partition.repeated;
     let fault = match partition.verdict {
         Verdict::Repeated => "REPEATED, although exactly once is promised",
-        _ => "repeated, as at least once allows",
+        _ => "repeated, which is allowed here",
     };
     let mut said = Vec::new();
     if repeated.rows > 0 {

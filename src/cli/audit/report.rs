@@ -53,6 +53,8 @@ pub(super) struct Sequence {
 pub(super) enum Promise {
     /// Rows may repeat.
     AtLeastOnce,
+    /// No row repeats, unless that was accepted where nobody could tell (`on_uncertain`).
+    ExactlyOnce,
 }
 
 #[derive(Debug, Serialize)]
