@@ -95,7 +95,7 @@ impl Trial {
             Fault::Wire | Fault::Cut => false,
         };
         source.is_lossless()
-            && self.delivery == Delivery::AtLeastOnce
+            && source.can_at_best(self.delivery) == Delivery::AtLeastOnce
             && self.plan.faults.iter().any(comes_again)
     }
 }

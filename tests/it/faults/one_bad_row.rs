@@ -68,3 +68,8 @@ async fn only_the_bad_row_stands_aside(delivery: Delivery) {
 async fn one_bad_row_in_ten_thousand_costs_two_inserts_a_halving() {
     only_the_bad_row_stands_aside(Delivery::AtLeastOnce).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exactly_once_one_bad_row_in_ten_thousand_costs_two_inserts_a_halving() {
+    only_the_bad_row_stands_aside(Delivery::ExactlyOnce).await;
+}

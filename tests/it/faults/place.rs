@@ -72,6 +72,11 @@ impl Source {
         }
     }
 
+    /// What its route promises where so much is wanted.
+    pub(crate) fn can_at_best(self, wanted: Delivery) -> Delivery {
+        if self == Self::Kafka { wanted } else { Delivery::AtLeastOnce }
+    }
+
     /// Whether what is not stored comes again.
     pub(crate) fn is_lossless(self) -> bool {
         self != Self::Nats
@@ -212,8 +217,7 @@ impl Place {
                 Source::JetStream => format!("jetstream_subjects = [\"{address}.>\"]"),
                 Source::Nats => format!("nats_subjects = [\"{address}.>\"]"),
             };
-            let delivery =
-                if source.is_lossless() { self.wanted.delivery } else { Delivery::AtLeastOnce };
+            let delivery = source.can_at_best(self.wanted.delivery);
             writeln!(
                 text,
                 "[[routes]]\nname = \"{source}\"\n{from}\nwriter = \"aggregate\"\n\
