@@ -38,7 +38,8 @@ fn the_body_is_as_designed() {
     assert_eq!(metrics["writers"]["external"], external);
     let candles = json!({ "received": 125_853, "inserted": 125_000, "dead_lettered": 13,
         "filtered": 5, "dropped": 16, "released": 9, "held": 810, "accounting_gap": 0,
-        "rounded": 17, "state": "running", "held_back": false });
+        "rounded": 17, "state": "running", "held_back": false, "deduplication_window":
+        { "entries": 10_000, "entries_per_second": 2.5, "covers_seconds": 4_000.0 } });
     assert_eq!(metrics["routes"]["candles"], candles);
     let breaker = json!({ "state": "closed", "failures": 0, "openings": 0, "rejects": 0,
         "probe_at": null, "reason": null });
