@@ -273,6 +273,33 @@ fn the_image_runs_the_bridge_as_nobody_special() {
     assert!(instructions(last_stage, "STOPSIGNAL").iter().all(|signal| signal == "SIGTERM"));
 }
 
+/// Whoever breaks into the bridge finds nothing to write to, no privilege, and no way to get one.
+#[test]
+fn our_containers_run_read_only_and_without_privileges() {
+    let compose = compose();
+    let lines = dockerfile();
+    let user = instructions(&lines, "USER").pop().unwrap();
+    let mut ours = 0;
+    for (name, service) in compose["services"].as_hash().unwrap() {
+        let options = &service["security_opt"];
+        assert!(texts(options).contains(&"no-new-privileges:true"), "{name:?}");
+        assert!(service["privileged"].is_badvalue(), "{name:?}");
+        if service["build"].is_badvalue() {
+            continue;
+        }
+        ours += 1;
+        assert_eq!(service["read_only"].as_bool(), Some(true), "{name:?}");
+        assert_eq!(texts(&service["cap_drop"]), ["ALL"], "{name:?}");
+        assert!(service["cap_add"].is_badvalue(), "{name:?}");
+        assert_eq!(service["user"].as_str(), Some(user.as_str()), "{name:?}: as in the image");
+        assert!(service["pids_limit"].as_i64().is_some(), "{name:?}");
+        assert!(service["mem_limit"].as_str().is_some(), "{name:?}");
+        let volumes = &service["volumes"];
+        assert!(volumes.is_badvalue(), "{name:?} writes nothing: {volumes:?}");
+    }
+    assert!(ours >= 2, "{ours}");
+}
+
 /// The check asks the bridge, with nothing but its own binary.
 #[tokio::test]
 async fn the_health_checks_are_a_command_that_exists() {
