@@ -24,7 +24,10 @@ struct Row {
 pub struct Refused {
     /// A stable code.
     pub reason: &'static str,
+    /// For the dead letter: may quote the record.
     pub error: String,
+    /// For the log: quotes nothing of it.
+    pub outline: String,
 }
 
 /// What a row of the dead-letter table says besides its record.

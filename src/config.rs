@@ -37,6 +37,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+pub use self::kafka_client::is_secret as is_secret_property;
 pub use self::layers::{DEFAULT_FILE, files};
 pub use self::load::{effective, load};
 pub use self::problem::ConfigError;

@@ -100,8 +100,7 @@ impl Decoder {
             let sources = Sources { keys: &self.keys, payload, record, extra };
             if let Err(reject) = fill(plan, &sources, &mut self.convert, data) {
                 into.data[..=index].iter_mut().for_each(Data::rollback);
-                let error = format!("column {}: {}", plan.name, reject.error);
-                return Err(Reject { reason: reject.reason, error });
+                return Err(reject.of_column(&plan.name));
             }
         }
         into.rows += 1;

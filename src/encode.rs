@@ -99,7 +99,8 @@ pub fn encode(batch: &mut Batch, program: &Program, naming: Naming) -> Result<En
         }
     };
     if let Some((_, why)) = refused.iter().find(|(row, _)| batch.letter(*row).is_some()) {
-        return Err(format!("the table takes no dead letters: {}; correct its columns", why.error));
+        let why = &why.outline;
+        return Err(format!("the table takes no dead letters: {why}; correct its columns"));
     }
     let indices: Vec<usize> = refused.iter().map(|(index, _)| *index).collect();
     let loose = if indices.is_empty() { Vec::new() } else { batch.take(&indices) };
@@ -122,8 +123,8 @@ fn native(batch: &Batch, decoder: &Decoder, naming: &Naming) -> (Bytes, RefusedR
         let extra = batch.letter(row).map(|letter| extra(batch, row, letter, naming));
         match decoder.decode(&record, extra.as_ref(), &mut columns) {
             Ok(decoded) => rounded.add(batch.route(row), decoded.rounded),
-            Err(Reject { reason, error }) => {
-                refused.push((row, Refused { reason: reason.as_str(), error }));
+            Err(Reject { reason, error, outline }) => {
+                refused.push((row, Refused { reason: reason.as_str(), error, outline }));
             }
         }
     }
@@ -190,7 +191,11 @@ fn json_lines(batch: &Batch) -> (Bytes, RefusedRows) {
 
 /// Whether a payload can be passed through as it is.
 pub fn check_object(payload: &[u8]) -> Result<(), Refused> {
-    let refused = |reason: Reason, error: String| Refused { reason: reason.as_str(), error };
+    let refused = |reason: Reason, error: String| Refused {
+        reason: reason.as_str(),
+        outline: error.clone(),
+        error,
+    };
     if payload.is_empty() {
         return Err(refused(Reason::EmptyPayload, "the payload is empty".to_owned()));
     }

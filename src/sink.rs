@@ -44,8 +44,19 @@ pub enum InsertError {
 pub struct Refusal {
     /// ClickHouse's exception code; None for network errors.
     pub code: Option<u32>,
-    /// One line, without secrets and without values of the record.
+    /// One line, without secrets. Of a rejected insert it may quote a value.
     pub message: String,
+}
+
+impl Refusal {
+    /// What may be said where others read, when values may be quoted in the message.
+    #[must_use]
+    pub fn outline(&self) -> String {
+        match self.code {
+            Some(code) => format!("ClickHouse's code {code}"),
+            None => self.message.clone(),
+        }
+    }
 }
 
 /// ClickHouse's codes for a table that is missing or dropped, or that we may not use.

@@ -157,6 +157,8 @@ pub struct WriterStatus {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SourceStatus {
     pub connected: bool,
+    /// What stands in its way: why it is not connected, or what a server refuses it.
+    pub error: Option<String>,
     pub received: u64,
     pub inserted: u64,
     pub dead_lettered: u64,

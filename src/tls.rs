@@ -1,6 +1,7 @@
 //! Certificates and keys out of PEM files, and what TLS makes of them: whom a client trusts, who
-//! it is, who a server is. Connects to nothing. No message of it holds anything of a key.
+//! it is, who a server is; and what to do when it fails. No message of it holds anything of a key.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,56 +11,76 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ResolvesServerCert;
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::{
     ClientConfig, DigitallySignedStruct, Error, InconsistentKeys, RootCertStore, ServerConfig,
     SignatureScheme,
 };
 
 mod advice;
+mod diagnosis;
 
 pub use self::advice::{Keys, advice};
+pub use self::diagnosis::diagnose;
 
 /// What a client says that knows the server's certificate and meets another.
 const OTHER_CERTIFICATE: &str = "it shows another certificate than the one we know";
 
-/// The certificates of a PEM file, at least one.
+/// The certificates of a PEM file, at least one. The error leaves out the path: who takes a key for
+/// another writes the secret itself there.
 pub fn certificates(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let pem = read(path)?;
     let found = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
-    let found = found.map_err(|error| anyhow::anyhow!("{} is no PEM: {error}", path.display()))?;
+    let found = found.map_err(|_| anyhow::anyhow!("the file is no PEM"))?;
     if found.is_empty() {
-        bail!("{} holds no certificate (-----BEGIN CERTIFICATE-----)", path.display());
+        bail!("the file holds no certificate (-----BEGIN CERTIFICATE-----)");
     }
     Ok(found)
 }
 
+/// A certificate and its key that cannot be used.
+#[derive(Debug)]
+pub struct Unusable {
+    /// `cert_file` or `key_file`.
+    pub key: &'static str,
+    pub why: String,
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.why)
+    }
+}
+
+impl std::error::Error for Unusable {}
+
 /// A certificate with its chain, and the key that belongs to it.
-pub fn identity(cert: &Path, key: &Path) -> anyhow::Result<Arc<CertifiedKey>> {
-    let chain = certificates(cert)?;
-    let pem = read(key)?;
-    // The parser's own words are left out: they could quote what it read.
-    let private = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
-        let encrypted = pem.windows(9).any(|word| word == b"ENCRYPTED");
-        let why = if encrypted {
-            "holds an encrypted private key; decrypt it: openssl pkey -in KEY -out NEW"
-        } else {
-            "holds no private key (-----BEGIN PRIVATE KEY-----)"
-        };
-        anyhow::anyhow!("{} {why}", key.display())
-    })?;
-    let private = provider().key_provider.load_private_key(private).map_err(|_| {
-        anyhow::anyhow!("{} holds a key of a kind that TLS does not use", key.display())
-    })?;
+pub fn identity(cert: &Path, key: &Path) -> Result<Arc<CertifiedKey>, Unusable> {
+    let of = |key| move |why: anyhow::Error| Unusable { key, why: format!("{why:#}") };
+    let chain = certificates(cert).map_err(of("cert_file"))?;
+    let private = private_key(key).map_err(of("key_file"))?;
     let identity = CertifiedKey::new(chain, private);
     match identity.keys_match() {
         Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(Arc::new(identity)),
         Err(Error::InconsistentKeys(_)) => {
-            let (cert, key) = (cert.display(), key.display());
-            bail!("the private key in {key} is not that of the certificate in {cert}")
+            let why = "is not the key of the certificate in cert_file".to_owned();
+            Err(Unusable { key: "key_file", why })
         }
-        Err(error) => Err(anyhow::anyhow!("the certificate in {}: {error}", cert.display())),
+        Err(error) => Err(Unusable { key: "cert_file", why: error.to_string() }),
     }
+}
+
+fn private_key(path: &Path) -> anyhow::Result<Arc<dyn SigningKey>> {
+    let pem = read(path)?;
+    // The parser's own words are left out: they could quote what it read.
+    let Ok(key) = PrivateKeyDer::from_pem_slice(&pem) else {
+        if pem.windows(9).any(|word| word == b"ENCRYPTED") {
+            bail!("the private key is encrypted; decrypt it: openssl pkey -in KEY -out NEW");
+        }
+        bail!("the file holds no private key (-----BEGIN PRIVATE KEY-----)");
+    };
+    let key = provider().key_provider.load_private_key(key);
+    key.map_err(|_| anyhow::anyhow!("TLS has no use for a key of this kind"))
 }
 
 /// A client that trusts the authorities of a file, or those of the system, and may say who it is.
@@ -87,9 +108,7 @@ fn roots(ca: Option<&Path>) -> anyhow::Result<RootCertStore> {
         return Ok(roots);
     };
     for certificate in certificates(path)? {
-        roots
-            .add(certificate)
-            .map_err(|error| anyhow::anyhow!("a certificate in {}: {error}", path.display()))?;
+        roots.add(certificate).map_err(|error| anyhow::anyhow!("a certificate in it: {error}"))?;
     }
     Ok(roots)
 }
@@ -123,7 +142,7 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+    std::fs::read(path).context("the file cannot be read")
 }
 
 /// Accepts one certificate; the handshake still proves that the server has its key.

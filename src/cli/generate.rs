@@ -19,6 +19,7 @@ use crate::config::{self, Kafka, Nats, NatsAuth};
 use crate::generate::{
     Burst, Kind, Pace, Plan, Recipe, Run, Servers, Tally, Target, demo_profile, sql_check,
 };
+use crate::source::{ProbeError, kafka};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -132,6 +133,9 @@ pub(super) fn run(args: &Args, files: &[PathBuf]) -> Result<(), Failure> {
 
 impl Args {
     async fn send(&self, plan: &Plan, servers: &Servers) -> Result<(), Failure> {
+        if let Some(kafka) = &servers.kafka {
+            reach(kafka).await?;
+        }
         let tally = Arc::new(Tally::new(plan));
         let run = Run::connect(plan, servers, &tally)
             .await
@@ -245,12 +249,21 @@ impl Args {
     }
 }
 
+/// A producer that cannot reach its broker, or is not let in, says no more than that it timed out.
+async fn reach(config: &Kafka) -> Result<(), Failure> {
+    let why = match kafka::probe::probe(config, "generate", &[]).await {
+        Ok(_) => return Ok(()),
+        Err(ProbeError::Unreachable(why) | ProbeError::Refused(why)) => why,
+    };
+    Err(Failure::unavailable(format!("Kafka at {}: {why}", config.brokers.join(","))))
+}
+
 /// For brokers given by hand where no config is: what a producer does not use stays empty.
 fn no_kafka() -> Kafka {
     Kafka {
         brokers: Vec::new(),
-        group_id: String::new(),
-        auto_offset_reset: String::new(),
+        group_id: "data-bridge-generate".to_owned(),
+        auto_offset_reset: "earliest".to_owned(),
         commit_interval: Duration::ZERO,
         prefetch_bytes: 0,
         client: Default::default(),

@@ -91,7 +91,7 @@ fn place(args: Args, files: &[PathBuf]) -> Result<(String, ClientConfig), Failur
 }
 
 fn trusting(trust: anyhow::Result<ClientConfig>) -> Result<ClientConfig, Failure> {
-    trust.map_err(|error| Failure::usage(format!("{error:#}")))
+    trust.map_err(|error| Failure::usage(format!("--ca-file: {error:#}")))
 }
 
 /// Where to ask the bridge that listens on this address, from the same machine.

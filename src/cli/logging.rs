@@ -12,10 +12,8 @@ use super::LogFormat;
 ///   `event: slow consumers for subscription 1`: thousands a second under pressure) and each
 ///   refused login at ERROR, at every attempt;
 /// - `rdkafka` says at ERROR `Failed to close consumer queue on drop` of a consumer that was
-///   closed before, or whose brokers are away: what matters of it is in our own line.
-///
-/// The target `librdkafka` stays: our consumers never write to it, and for `generate` it is the
-/// only one that says why a broker cannot be reached.
+///   closed before, or whose brokers are away: what matters of it is in our own line. What
+///   librdkafka itself logs comes through our own callbacks, at DEBUG.
 ///
 /// `RUST_LOG=info` keeps them silent; naming one brings it back: `RUST_LOG=info,async_nats=debug`.
 const SILENT: &str = "async_nats=off,rdkafka=off";

@@ -8,6 +8,7 @@ use super::raw;
 use super::route::is_identifier;
 use super::secret;
 use super::{ClickHouse, Compression, Endpoints, HttpTls, Nats, NatsAuth, Tls};
+use crate::tls::Unusable;
 
 pub(super) fn brokers(brokers: &[String], problems: &mut Problems) {
     const KEY: &str = "kafka.brokers";
@@ -149,10 +150,9 @@ fn tls(key: &str, raw: Option<&raw::Tls>, problems: &mut Problems) -> Option<Tls
 
 /// A certificate and its key, as TLS will use them.
 fn identity(key: &str, cert: &Path, private: &Path, problems: &mut Problems) {
-    if let Err(error) = crate::tls::identity(cert, private) {
-        let name = if crate::tls::certificates(cert).is_err() { "cert_file" } else { "key_file" };
-        let shown = secret::shown(if name == "cert_file" { cert } else { private });
-        problems.push(&format!("{key}.{name}"), shown, format!("{error:#}"));
+    if let Err(Unusable { key: name, why }) = crate::tls::identity(cert, private) {
+        let file = if name == "cert_file" { cert } else { private };
+        problems.push(&format!("{key}.{name}"), secret::shown(file), why);
     }
 }
 

@@ -71,9 +71,11 @@ pub(super) fn property_of(variable: &str) -> String {
     }
 }
 
-/// Whether a property's value must never be shown. Rather one too many.
-pub(super) fn is_secret(property: &str) -> bool {
-    let secret = ["password", "secret", "pem", "jaas", "oauthbearer.config"];
+/// Whether a property's value must never be shown. Rather one too many: all that librdkafka itself
+/// calls sensitive, but for names of users and files.
+#[must_use]
+pub fn is_secret(property: &str) -> bool {
+    let secret = ["password", "passphrase", "secret", "pem", "jaas", "oauthbearer.config"];
     secret.iter().any(|word| property.contains(word))
 }
 

@@ -56,10 +56,20 @@ fn read_one(path: &Path) -> Result<Value, ConfigError> {
     };
     let mut tree = match File::from_str(&text, format).collect() {
         Ok(table) => from_here(&shown.to_string(), table.into()),
-        Err(error) => return fail(format!("{shown}: {}", error.to_string().trim_end())),
+        Err(error) => return fail(format!("{shown}: {}", without_source(&error.to_string()))),
     };
     kafka_client::flatten(&mut tree);
     Ok(tree)
+}
+
+/// What is wrong and where, without the line itself: a secret may stand in it.
+fn without_source(error: &str) -> String {
+    let quotes = |line: &&str| {
+        let rest = line.trim_start().trim_start_matches(|c: char| c.is_ascii_digit());
+        rest.trim_start().starts_with('|')
+    };
+    let said: Vec<&str> = error.lines().filter(|line| !quotes(line)).map(str::trim).collect();
+    said.join(": ")
 }
 
 /// The value, saying of every part of it that it comes from this file.
@@ -105,6 +115,16 @@ mod tests {
     fn tree(text: &str) -> Value {
         let table = File::from_str(text, FileFormat::Toml).collect().unwrap();
         Value::new(None, table)
+    }
+
+    #[test]
+    fn a_slip_in_the_file_is_told_without_its_line() {
+        let text = "a = 1\n[clickhouse]\npassword = \"s3cr3t\nuser = \"x\"\n";
+        let error = File::from_str(text, FileFormat::Toml).collect().unwrap_err().to_string();
+        assert!(error.contains("s3cr3t"), "it would be shown: {error}");
+        let said = without_source(&error);
+        assert!(said.contains("line 3, column") && said.contains("invalid"), "{said}");
+        assert!(!said.contains("s3cr3t") && !said.contains('|'), "{said}");
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub(super) type Put = Result<(), Box<Reject>>;
 #[cold]
 pub(super) fn refuse(reason: Reason, expected: impl Display, found: Value<'_>) -> Box<Reject> {
     let expected = shortened(expected.to_string().as_bytes());
-    Box::new(Reject::new(reason, format!("expected {expected}, found {}", found.shown())))
+    Box::new(Reject::new(reason, format!("expected {expected}")).found(&found.shown()))
 }
 
 /// What conversions need besides the value: counters and buffers that outlive a record.

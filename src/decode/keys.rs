@@ -242,10 +242,8 @@ fn invalid(error: JsonError, payload: &[u8]) -> Reject {
         JsonError::Syntax(expected, at) => {
             let rest = super::reject::shortened(&payload[at.min(payload.len())..]);
             let found = if rest.is_empty() { "the end".to_owned() } else { rest };
-            Reject::new(
-                Reason::InvalidJson,
-                format!("no valid JSON at byte {at}: expected {expected}, found {found}"),
-            )
+            let outline = format!("no valid JSON at byte {at}: expected {expected}");
+            Reject::new(Reason::InvalidJson, outline).found(&found)
         }
     }
 }

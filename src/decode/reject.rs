@@ -71,13 +71,29 @@ impl fmt::Display for Reason {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reject {
     pub reason: Reason,
-    /// One line: the column, what it takes, what came instead (shortened).
+    /// One line: the column, what it takes, what came instead (shortened). For the dead letter.
     pub error: String,
+    /// The same without what came: a value may be somebody's, and a log is no place for it.
+    pub outline: String,
 }
 
 impl Reject {
-    pub(super) fn new(reason: Reason, error: impl Into<String>) -> Self {
-        Self { reason, error: error.into() }
+    /// `outline` holds nothing of the record.
+    pub(super) fn new(reason: Reason, outline: impl Into<String>) -> Self {
+        let outline = outline.into();
+        Self { reason, error: outline.clone(), outline }
+    }
+
+    /// What stood there instead, as far as it may be shown in the dead letter.
+    pub(super) fn found(mut self, value: &str) -> Self {
+        self.error.push_str(", found ");
+        self.error.push_str(value);
+        self
+    }
+
+    pub(super) fn of_column(self, name: &str) -> Self {
+        let named = |text: String| format!("column {name}: {text}");
+        Self { error: named(self.error), outline: named(self.outline), ..self }
     }
 }
 

@@ -85,7 +85,8 @@ impl<S: Sink> Pipeline<S> {
             self.peak_held = self.peak_held.max(self.held);
             self.bytes += bytes;
             let row = LooseRow { chunk: Arc::new(chunk), index: 0, ticket, route };
-            self.dead_letter(row, Refused { reason: "delivered_too_often", error: why });
+            let (reason, outline) = ("delivered_too_often", why.clone());
+            self.dead_letter(row, Refused { reason, error: why, outline });
         }
     }
 

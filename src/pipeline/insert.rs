@@ -306,7 +306,7 @@ impl<S: Sink> Pipeline<S> {
             let route = &self.routes[row.route.index()].name;
             let table = &self.tables[table].name;
             let (count, reason) = (rejected.len(), first.reason);
-            tracing::warn!(table, route, count, reason, "dead letters: {}", first.error);
+            tracing::warn!(table, route, count, reason, "dead letters: {}", first.outline);
         }
     }
 
@@ -341,8 +341,9 @@ impl<S: Sink> Pipeline<S> {
                 }
             }
             InsertError::Reject(refusal) if table + 1 == self.tables.len() => {
+                let why = refusal.outline();
                 let text =
-                    format!("the dead-letter table refuses a row ({refusal}); correct its columns");
+                    format!("the dead-letter table refuses a row ({why}); correct its columns");
                 self.wait(cut, RouteState::AwaitingFix(text));
             }
             InsertError::Reject(refusal) => self.bisect(cut, &refusal),
@@ -397,7 +398,11 @@ impl<S: Sink> Pipeline<S> {
     fn bisect(&mut self, mut cut: CutBatch, refusal: &Refusal) {
         self.bytes -= std::mem::take(&mut cut.body_bytes);
         if cut.batch.len() == 1 {
-            let refused = Refused { reason: "refused_by_clickhouse", error: refusal.to_string() };
+            let refused = Refused {
+                reason: "refused_by_clickhouse",
+                error: refusal.to_string(),
+                outline: refusal.outline(),
+            };
             if cut.exact.is_some() {
                 return self.all_refused(cut, refused);
             }

@@ -104,6 +104,7 @@ impl<S: Sink> Pipeline<S> {
         let partitions = observed.partitions.lock().expect("no panic while held").clone();
         SourceStatus {
             connected: observed.connected.load(Ordering::Relaxed),
+            error: tally.connection_error.clone(),
             received: tally.received,
             inserted: tally.inserted,
             dead_lettered: tally.dead_lettered,

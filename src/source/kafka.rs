@@ -15,6 +15,7 @@ pub mod extents;
 mod lag;
 pub mod probe;
 mod rebalance;
+mod remedy;
 pub mod reread;
 pub mod settings;
 mod take;

@@ -112,6 +112,8 @@ pub struct Writer {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Source {
     pub connected: bool,
+    /// Why not, or what it is refused; null when all is well.
+    pub error: Option<String>,
     pub received: u64,
     pub paused: bool,
     /// Topics that wait although the source is not paused: their table is broken and holds its
@@ -291,6 +293,7 @@ impl From<&SourceStatus> for Source {
         };
         Self {
             connected: source.connected,
+            error: source.error.clone(),
             received: source.received,
             paused: source.paused,
             held_topics: source.held_topics.clone(),

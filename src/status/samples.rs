@@ -85,6 +85,7 @@ fn kafka() -> SourceStatus {
     };
     SourceStatus {
         connected: true,
+        error: None,
         received: 125_835,
         inserted: 125_000,
         dead_lettered: 13,
@@ -106,6 +107,7 @@ fn nats() -> SourceStatus {
     let seen = SystemSubject { count: 3, last_seen: PAUSED_AT };
     SourceStatus {
         connected: true,
+        error: None,
         received: 19,
         filtered: 3,
         held: 1,

@@ -22,6 +22,11 @@ impl Keys {
         ca: "nats.tls.ca_file",
         identity: "nats.tls.cert_file and key_file",
     };
+    pub const KAFKA: Self = Self {
+        address: "kafka.brokers (or the broker's advertised.listeners)",
+        ca: "the file of ssl.ca.location in [kafka.client]",
+        identity: "ssl.certificate.location and ssl.key.location in [kafka.client]",
+    };
     pub const HEALTH: Self =
         Self { address: "--url", ca: "--ca-file", identity: "no certificate: it is not asked for" };
 }

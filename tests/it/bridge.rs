@@ -31,7 +31,13 @@ pub(crate) struct Bridge {
 impl Bridge {
     /// Starts `data-bridge run` on these files, a later one over those before it.
     pub(crate) fn spawn(log: PathBuf, files: &[PathBuf]) -> Self {
+        Self::spawn_with(log, files, &[])
+    }
+
+    /// The same, with variables in its environment.
+    pub(crate) fn spawn_with(log: PathBuf, files: &[PathBuf], variables: &[(&str, &str)]) -> Self {
         let mut command = program();
+        command.envs(variables.iter().copied());
         for file in files {
             command.arg("--config").arg(file);
         }
@@ -236,7 +242,10 @@ pub(crate) async fn post(url: &str, body: String) -> Result<(StatusCode, String)
     ask(Request::post(url).body(Body::from(body)).unwrap(), PATIENCE).await
 }
 
-async fn ask(request: Request<Body>, within: Duration) -> Result<(StatusCode, String), String> {
+pub(crate) async fn ask(
+    request: Request<Body>,
+    within: Duration,
+) -> Result<(StatusCode, String), String> {
     let client: Client<HttpConnector, Body> = Client::builder(TokioExecutor::new()).build_http();
     let whole = async {
         let response = client.request(request).await.map_err(|error| format!("{error:?}"))?;

@@ -221,7 +221,7 @@ async fn a_column_that_is_missing_or_computed_is_named() {
 async fn a_refused_login_is_said_in_words_and_without_the_password() {
     let nats = Server::start("authorization { user: bridge, password: right }").await;
     let bridge = Bridge::ready("check_login").await.with("NATS__SERVERS", &nats.url());
-    bridge.check().says(1, &["NATS: the server wants a login: set nats.user"]);
+    bridge.check().says(1, &["NATS: the server refuses our login: it wants one: set nats.user"]);
     let bridge = bridge
         .with("NATS__USER", "bridge")
         .with("NATS__PASSWORD", "hush-nats")

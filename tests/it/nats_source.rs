@@ -1,6 +1,6 @@
 //! The core NATS source against a real nats-server.
 
-mod auth;
+pub(crate) mod auth;
 mod bridge;
 pub(crate) mod server;
 mod stop;

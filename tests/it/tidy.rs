@@ -41,7 +41,7 @@ const ONLY: &[(&str, &[&str])] = &[
     ),
     ("clickhouse", &["sink/clickhouse.rs", "sink/clickhouse/", "cli/schema.rs", "cli/schema/"]),
     ("hyper_rustls", &["sink/clickhouse.rs", "sink/clickhouse/", "cli/health.rs", "cli/health/"]),
-    ("tokio_rustls", &["http.rs", "http/"]),
+    ("tokio_rustls", &["http.rs", "http/", "tls/diagnosis.rs"]),
     ("rustls_native_certs", &["tls.rs"]),
     ("axum", &["http.rs", "http/", "cli/health.rs", "cli/health/"]),
     ("tower", &["http.rs", "http/"]),

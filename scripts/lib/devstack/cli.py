@@ -72,6 +72,15 @@ def _kill(root, options):
         stack.kill(options.server)
 
 
+def _kafka_user(root, options):
+    stack = _existing(root, options)
+    server, dist = _fetch(stack, "kafka")
+    if server is not servers.Apache:
+        raise Problem(f"{server.flavor} knows no users", EXIT_UNAVAILABLE)
+    port = stack.ports(server)["port"]
+    server.set_password(stack.directory, dist, port, options.user, options.user_password)
+
+
 def _down(root, options):
     stack = Stack(root, options.name)
     if not stack.directory.exists():
@@ -123,6 +132,10 @@ def _env(root, options):
             variables[f"{prefix}_PID"] = facts["pid"]
         if name == "kafka":
             variables[f"{prefix}_FLAVOR"] = facts["flavor"]
+            for listener in ("secure", "expired"):
+                if (stack.directory / name / "security").is_dir():
+                    address = stack.server(name).address(facts[f"{listener}_port"])
+                    variables[f"{prefix}_{listener.upper()}"] = address
         if name == "clickhouse":
             variables[f"{prefix}_TCP_PORT"] = facts["tcp_port"]
         for key, value in variables.items():
@@ -223,6 +236,13 @@ def _parse(arguments):
         help="ClickHouse's users and grants instead; default has to be there, passwordless",
     )
 
+    users.add_argument(
+        "--kafka-security",
+        metavar="DIR",
+        help="Kafka also listens with TLS, client certificates and SCRAM-SHA-512; DIR has "
+        "broker.pem and expired.pem (each a key with its certificate) and ca.pem",
+    )
+
     parser = _Parser(
         prog="scripts/stack",
         description="Gets and runs Kafka, NATS and ClickHouse without containers.",
@@ -249,6 +269,9 @@ def _parse(arguments):
     command("kill", _kill, "SIGKILL one server").add_argument("server", choices=servers.NAMES)
     start = command("start", _start, "start one again, on the same data and ports", users)
     start.add_argument("server", choices=servers.NAMES)
+    user = command("kafka-user", _kafka_user, "make a SCRAM user, or give it another password")
+    user.add_argument("user")
+    user.add_argument("user_password", metavar="PASSWORD")
     command("env", _env, "addresses, process ids and log files as KEY=VALUE")
     stream = command("stream", _stream, "make a stream of JetStream; its records stay")
     stream.add_argument("stream", metavar="NAME")

@@ -4,6 +4,7 @@ Each runs with its own directory as working directory and keeps its data in `dat
 so that no configuration file holds a path (which may contain spaces).
 """
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from xml.sax.saxutils import escape
 
 from devstack import downloads, probes
 from devstack.probes import HOST
+from devstack.problem import Problem
 
 # Tests send messages of 10 MB; this is the limit all along the way.
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
@@ -23,7 +25,7 @@ class Apache:
 
     name = "kafka"
     flavor = "apache"
-    ports = {"port": 0, "controller_port": 1}
+    ports = {"port": 0, "controller_port": 1, "secure_port": 6, "expired_port": 7}
     probe = staticmethod(probes.kafka)
 
     @staticmethod
@@ -35,8 +37,12 @@ class Apache:
         return f"{HOST}:{port}"
 
     @staticmethod
-    def prepare(directory, dist, ports, _options):
-        (directory / "server.properties").write_text(_kafka_properties(**ports))
+    def prepare(directory, dist, ports, options):
+        if options.kafka_security:
+            shutil.copytree(options.kafka_security, directory / "security", dirs_exist_ok=True)
+        secure = (directory / "security").is_dir()
+        properties = _kafka_properties(ports, SECURE_LISTENERS if secure else {})
+        (directory / "server.properties").write_text(properties)
         if (directory / "data" / "meta.properties").exists():
             return  # formatted by an earlier start
         java = [downloads.java(), "-XX:TieredStopAtLevel=1", "-cp", f"{dist}/*"]
@@ -49,6 +55,19 @@ class Apache:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
+
+    @staticmethod
+    def set_password(directory, dist, port, user, password):
+        """Makes a SCRAM user, or gives it another password, while the broker runs."""
+        command = [downloads.java(), "-XX:TieredStopAtLevel=1", "-cp", f"{dist}/*"]
+        command += ["kafka.admin.ConfigCommand", "--bootstrap-server", f"{HOST}:{port}", "--alter"]
+        command += ["--entity-type", "users", "--entity-name", user]
+        command += ["--add-config", f"SCRAM-SHA-512=[password={password}]"]
+        done = subprocess.run(
+            command, cwd=directory, stdin=subprocess.DEVNULL, capture_output=True, text=True
+        )
+        if done.returncode != 0:
+            raise Problem(f"Kafka took no password for {user}: {done.stdout}{done.stderr}")
 
     @staticmethod
     def command(_directory, dist, _ports):
@@ -66,15 +85,27 @@ class Apache:
         ]
 
 
-def _kafka_properties(port, controller_port):
+# Besides the open listener, which the tests' own clients use. The names are Kafka's for a listener;
+# each has the key and the certificate of its file in the directory of --kafka-security.
+SECURE_LISTENERS = {"SECURE": ("secure_port", "broker.pem"), "EXPIRED": ("expired_port", "expired.pem")}
+
+
+def _kafka_properties(ports, secure):
+    open_listener = f"PLAINTEXT://{HOST}:{ports['port']}"
+    controller = f"{HOST}:{ports['controller_port']}"
+    others = "".join(f",{name}://{HOST}:{ports[port]}" for name, (port, _) in secure.items())
+    protocols = "".join(f",{name}:SASL_SSL" for name in secure)
+    identities = "".join(_secure_listener(name.lower(), pem) for name, (_, pem) in secure.items())
     return f"""\
 process.roles=broker,controller
 node.id=1
-controller.quorum.voters=1@{HOST}:{controller_port}
-listeners=PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller_port}
-advertised.listeners=PLAINTEXT://{HOST}:{port}
+controller.quorum.voters=1@{controller}
+listeners={open_listener}{others},CONTROLLER://{controller}
+advertised.listeners={open_listener}{others}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
+{identities}\
 log.dirs=data
 
 # A misspelt topic is an error, not a new topic.
@@ -104,6 +135,21 @@ broker.session.timeout.ms=4000
 
 # The default of 128 MiB is a quarter of the heap.
 log.cleaner.dedupe.buffer.size=16777216
+"""
+
+
+def _secure_listener(name, pem):
+    """TLS in both directions, and a password on top: whoever connects proves both."""
+    prefix = f"listener.name.{name}"
+    return f"""\
+{prefix}.ssl.keystore.type=PEM
+{prefix}.ssl.keystore.location=security/{pem}
+{prefix}.ssl.truststore.type=PEM
+{prefix}.ssl.truststore.location=security/ca.pem
+{prefix}.ssl.client.auth=required
+{prefix}.sasl.enabled.mechanisms=SCRAM-SHA-512
+{prefix}.scram-sha-512.sasl.jaas.config=\
+org.apache.kafka.common.security.scram.ScramLoginModule required;
 """
 
 

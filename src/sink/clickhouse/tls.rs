@@ -14,10 +14,10 @@ pub(super) fn connector(
 ) -> anyhow::Result<HttpsConnector<HttpConnector>> {
     let config = config.cloned().unwrap_or_default();
     let identity = match (&config.cert_file, &config.key_file) {
-        (Some(cert), Some(key)) => Some(tls::identity(cert, key).context("cert_file, key_file")?),
+        (Some(cert), Some(key)) => Some(tls::identity(cert, key)?),
         _ => None,
     };
-    let client = tls::client(config.ca_file.as_deref(), identity)?;
+    let client = tls::client(config.ca_file.as_deref(), identity).context("ca_file")?;
     let builder = HttpsConnectorBuilder::new().with_tls_config(client);
     Ok(builder.https_or_http().enable_http1().wrap_connector(tcp))
 }

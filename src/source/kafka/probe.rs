@@ -4,6 +4,7 @@
 pub mod sample;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -13,9 +14,9 @@ use rdkafka::error::{KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::metadata::{Metadata, MetadataTopic};
 use rdkafka::{ClientConfig, ClientContext};
 
-use super::settings;
-use crate::config;
+use super::{remedy, settings};
 use crate::source::ProbeError;
+use crate::{config, tls};
 
 /// A broker far away answers within this, TLS and login included.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -62,7 +63,27 @@ pub async fn probe(
     client.remove("group.id").set("statistics.interval.ms", "0");
     let topics = topics.to_vec();
     let asking = tokio::task::spawn_blocking(move || ask(&client, &topics));
-    asking.await.unwrap_or_else(|error| Err(ProbeError::Refused(format!("Kafka: {error}"))))
+    match asking.await {
+        Ok(Err(ProbeError::Refused(why))) if why.contains(CERTIFICATE) => {
+            Err(ProbeError::Refused(diagnosed(config).await.unwrap_or(why)))
+        }
+        Ok(said) => said,
+        Err(error) => Err(ProbeError::Refused(format!("Kafka: {error}"))),
+    }
+}
+
+/// How OpenSSL refuses a certificate, whatever is wrong with it.
+const CERTIFICATE: &str = "certificate verify failed";
+
+/// What exactly is wrong with the certificate of a broker.
+async fn diagnosed(config: &config::Kafka) -> Option<String> {
+    let ca = config.client.get("ssl.ca.location").map(Path::new);
+    for broker in &config.brokers {
+        if let Some(advice) = tls::diagnose(broker, ca, &tls::Keys::KAFKA).await {
+            return Some(format!("{broker}: {advice}"));
+        }
+    }
+    None
 }
 
 fn ask(client: &ClientConfig, topics: &[String]) -> Result<Cluster, ProbeError> {
@@ -113,21 +134,22 @@ fn all_metadata(consumer: &BaseConsumer<Listener>) -> Result<Metadata, ProbeErro
         // Serves the callbacks; without a subscription nothing else can come.
         drop(consumer.poll(Duration::ZERO));
         let said = consumer.context().said();
-        if is_refusal(&said) {
-            return Err(ProbeError::Refused(format!(
-                "{said}; correct security.protocol, sasl.* and ssl.* in [kafka.client]"
-            )));
+        if remedy::is_refusal(&said) {
+            return Err(ProbeError::Refused(remedy::with_remedy(&said)));
         }
         if Instant::now() >= deadline {
-            let why = if said.is_empty() { error.to_string() } else { said };
+            let hung_up = error.rdkafka_error_code() == Some(Code::BrokerTransportFailure);
+            let why = match (said.is_empty(), hung_up) {
+                (false, _) => said,
+                (true, false) => error.to_string(),
+                (true, true) => format!(
+                    "{error}: it listens and hangs up; set security.protocol in [kafka.client] as \
+                     this listener has it"
+                ),
+            };
             return Err(ProbeError::Unreachable(why));
         }
     }
-}
-
-/// Whether a broker was reached, and does not want us.
-fn is_refusal(said: &str) -> bool {
-    ["uthentication", "SASL", "SSL handshake"].iter().any(|part| said.contains(part))
 }
 
 /// Keeps why a broker could not be talked to: the error of a request says only that it failed.
@@ -188,8 +210,7 @@ mod tests {
                     CONNECT, 1 identical error(s) suppressed)";
         let why = "Connect to ipv4#127.0.0.1:1 failed: Connection refused";
         assert_eq!(failure(line), Some(("kafka:9092", why)));
-        assert!(!is_refusal(why));
-        assert!(is_refusal("SASL authentication error: Authentication failed"));
+        assert!(!remedy::is_refusal(why));
         assert_eq!(failure("no such line"), None);
     }
 

@@ -151,8 +151,7 @@ fn check_pinned(client: &BTreeMap<String, String>) -> anyhow::Result<()> {
 pub fn refused(error: KafkaError) -> anyhow::Error {
     match error {
         KafkaError::ClientConfig(_, why, key, value) => {
-            let secret = ["password", "secret", "pem", "oauthbearer.config"];
-            let hidden = secret.iter().any(|part| key.contains(part));
+            let hidden = config::is_secret_property(&key);
             let value = if hidden { "(hidden)" } else { value.as_str() };
             anyhow::anyhow!("kafka.client: {key} = {value:?}: {why}")
         }

@@ -10,7 +10,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use crate::source::Observed;
 
-use super::{Poller, settings};
+use super::{Poller, remedy, settings};
 
 /// Repeated errors are logged at most this often, with their count.
 const LOG_EVERY: Duration = Duration::from_secs(10);
@@ -20,6 +20,8 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 pub(super) struct Troubles {
     /// Why no broker can be talked to; over when one can.
     brokers: Option<String>,
+    /// What was last said of a connection: that all are down says nothing by itself.
+    connection: Option<String>,
     /// What a broker refuses, by topic (or [`GROUP`]); over when partitions of it are assigned.
     refused: BTreeMap<String, String>,
     was_up: bool,
@@ -35,7 +37,7 @@ impl Troubles {
         if std::mem::replace(&mut self.was_up, true) {
             observed.reconnects.fetch_add(1, Ordering::AcqRel);
         }
-        self.brokers = None;
+        (self.brokers, self.connection) = (None, None);
     }
 
     pub(super) fn is_assigned(&mut self, topic: &str) {
@@ -76,7 +78,7 @@ impl Troubles {
 impl Poller {
     pub(super) fn apply_poll_error(&mut self, error: &KafkaError) {
         let reason = self.consumer.context().take_reason();
-        let mut text = reason.unwrap_or_else(|| error.to_string());
+        let mut text = remedy::with_remedy(&reason.unwrap_or_else(|| error.to_string()));
         let code = error.rdkafka_error_code();
         if code.is_some_and(is_of_a_topic) {
             text += &self.looked_for_again();
@@ -89,8 +91,14 @@ impl Poller {
         match code {
             // Says less than what it follows, such as a wrong password.
             Code::AllBrokersDown if self.troubles.brokers.is_some() => {}
-            Code::AllBrokersDown
-            | Code::Authentication
+            Code::AllBrokersDown => {
+                self.port.observed.connected.store(false, Ordering::Release);
+                let why = self.troubles.connection.as_ref();
+                self.troubles.brokers =
+                    Some(why.map_or_else(|| text.clone(), |why| format!("{text}: {why}")));
+            }
+            Code::BrokerTransportFailure => self.troubles.connection = Some(text),
+            Code::Authentication
             | Code::SaslAuthenticationFailed
             | Code::SSL
             | Code::Resolve

@@ -38,11 +38,18 @@ pub(super) struct Notes {
     parked: AtomicBool,
     changed: Arc<Notify>,
     observed: Arc<Observed>,
+    /// What to do when a server does not let us in.
+    sign_in: &'static str,
 }
 
 impl Notes {
-    pub(super) fn new(changed: Arc<Notify>, observed: Arc<Observed>) -> Self {
+    pub(super) fn new(
+        changed: Arc<Notify>,
+        observed: Arc<Observed>,
+        sign_in: &'static str,
+    ) -> Self {
         Self {
+            sign_in,
             heard: Mutex::default(),
             fence_refused: AtomicBool::new(false),
             parked: AtomicBool::new(false),
@@ -82,18 +89,17 @@ impl Notes {
         self.changed.notify_one();
     }
 
-    /// The event says only of which kind the failure is; [`Self::attempt`] knows the rest.
+    /// The event says only of which kind the failure is; [`Self::attempt`] knows the rest, and puts
+    /// it here before the next attempt.
     fn fail(&self, kind: &str) {
-        let mut heard = self.heard();
-        if !heard.failure.as_ref().is_some_and(|failure| failure.contains(kind)) {
-            heard.failure = Some(kind.to_owned());
-        }
+        self.heard().failure.get_or_insert_with(|| kind.to_owned());
     }
 
     /// The client is about to connect; the servers carry how it went the last time. The addresses
     /// are written without what else their URLs may hold.
     pub(super) fn attempt(&self, servers: &[Server]) {
-        let failures: Vec<String> = servers.iter().filter_map(describe).collect();
+        let failures: Vec<String> =
+            servers.iter().filter_map(|server| describe(server, self.sign_in)).collect();
         if !failures.is_empty() {
             self.heard().failure = Some(failures.join("; "));
             self.changed.notify_one();
@@ -115,11 +121,11 @@ impl Notes {
     }
 }
 
-fn describe(server: &Server) -> Option<String> {
+fn describe(server: &Server, sign_in: &str) -> Option<String> {
     let error = server.last_error.as_ref()?;
     let (host, port) = (server.addr.host(), server.addr.port());
     if error.contains("authorization violation") {
-        return Some(format!("{host}:{port} refused our credentials (authorization violation)"));
+        return Some(format!("{host}:{port} refused our login: {sign_in}"));
     }
     let why = tls::advice(error, &tls::Keys::NATS);
     Some(format!("{host}:{port}: {}", why.as_deref().unwrap_or(error)))

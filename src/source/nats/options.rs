@@ -49,7 +49,8 @@ pub(super) async fn connect_options(
     port: &SourcePort,
     changed: &Arc<Notify>,
 ) -> anyhow::Result<(ConnectOptions, Arc<Notes>)> {
-    let notes = Arc::new(Notes::new(Arc::clone(changed), Arc::clone(&port.observed)));
+    let (changed, observed) = (Arc::clone(changed), Arc::clone(&port.observed));
+    let notes = Arc::new(Notes::new(changed, observed, sign_in_advice(&config.auth)));
     let (on_event, on_attempt) = (Arc::clone(&notes), Arc::clone(&notes));
     let options = ConnectOptions::new()
         .name(name)
@@ -92,6 +93,20 @@ pub async fn with_identity(
     match &config.tls {
         Some(tls) => with_tls(options, tls).await,
         None => Ok(options),
+    }
+}
+
+/// What to do when a server does not let us in.
+pub(super) fn sign_in_advice(auth: &NatsAuth) -> &'static str {
+    match auth {
+        NatsAuth::None => {
+            "it wants one: set nats.user and nats.password (or nats.token, \
+             nats.credentials_file, nats.nkey_file)"
+        }
+        NatsAuth::UserPassword { .. } => "correct nats.user and nats.password, there or here",
+        NatsAuth::Token(_) => "correct nats.token, there or here",
+        NatsAuth::CredentialsFile(_) => "correct nats.credentials_file, or the account there",
+        NatsAuth::NkeyFile(_) => "correct nats.nkey_file, or the public key there",
     }
 }
 

@@ -52,15 +52,13 @@ pub(super) async fn connect(
 fn failure(error: &ConnectError, auth: &NatsAuth) -> ProbeError {
     let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
     match error.kind() {
-        ConnectErrorKind::AuthorizationViolation => ProbeError::Refused(match auth {
-            NatsAuth::None => "the server wants a login: set nats.user and nats.password (or \
-                               nats.token, nats.credentials_file, nats.nkey_file)"
-                .to_owned(),
-            auth => format!("the server refuses our login: correct {}", keys(auth)),
-        }),
+        ConnectErrorKind::AuthorizationViolation => ProbeError::Refused(format!(
+            "the server refuses our login: {}",
+            options::sign_in_advice(auth)
+        )),
         ConnectErrorKind::Authentication => ProbeError::Refused(format!(
-            "cannot sign in ({cause}): {} holds no key that fits",
-            keys(auth)
+            "cannot sign in ({cause}): {}",
+            options::sign_in_advice(auth)
         )),
         ConnectErrorKind::Tls => ProbeError::Refused(
             tls::advice(&cause, &tls::Keys::NATS)
@@ -71,15 +69,5 @@ fn failure(error: &ConnectError, auth: &NatsAuth) -> ProbeError {
         }
         kind if cause.is_empty() => ProbeError::Unreachable(kind.to_string()),
         _ => ProbeError::Unreachable(cause),
-    }
-}
-
-fn keys(auth: &NatsAuth) -> &'static str {
-    match auth {
-        NatsAuth::None => "[nats]",
-        NatsAuth::UserPassword { .. } => "nats.user and nats.password",
-        NatsAuth::Token(_) => "nats.token",
-        NatsAuth::CredentialsFile(_) => "nats.credentials_file",
-        NatsAuth::NkeyFile(_) => "nats.nkey_file",
     }
 }

@@ -48,23 +48,29 @@ async fn an_nkey() {
         .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_credentials_file() {
+/// A server's configuration in operator mode, and a user's credentials for it.
+pub(crate) fn operator_mode() -> (String, String) {
     let (operator, account, user) =
         (KeyPair::new_operator(), KeyPair::new_account(), KeyPair::new_user());
     let operator_jwt = jwt(&operator, &operator, "operator");
     let account_jwt = jwt(&operator, &account, "account");
-    let server = Server::start(&format!(
+    let config = format!(
         "operator: {operator_jwt}\nresolver: MEMORY\nresolver_preload: {{ {}: {account_jwt} }}\n",
         account.public_key(),
-    ))
-    .await;
+    );
     let credentials = format!(
         "-----BEGIN NATS USER JWT-----\n{}\n------END NATS USER JWT------\n\n\
          -----BEGIN USER NKEY SEED-----\n{}\n------END USER NKEY SEED------\n",
         jwt(&account, &user, "user"),
         user.seed().unwrap(),
     );
+    (config, credentials)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_credentials_file() {
+    let (config, credentials) = operator_mode();
+    let server = Server::start(&config).await;
     let path = server.write("user.creds", &credentials);
     let options = async_nats::ConnectOptions::with_credentials(&credentials).unwrap();
     Box::pin(works(&server, NatsAuth::CredentialsFile(path), options)).await;
@@ -95,7 +101,7 @@ fn names(result: anyhow::Result<Bridge>, path: &std::path::Path) {
 async fn a_wrong_password_is_visible_and_works_once_it_is_right() {
     let mut server = Server::start("authorization { user: me, password: \"old\" }").await;
     let mut bridge = Setup::new(&server, &["a.*"]).auth(user("me", "new")).start().await;
-    bridge.until_error("refused our credentials").await;
+    bridge.until_error("refused our login").await;
     server.restart("authorization { user: me, password: \"new\" }").await;
     let options = async_nats::ConnectOptions::with_user_and_password("me".into(), "new".into());
     let to = within("the publisher connects", options.connect(server.url())).await.unwrap();
