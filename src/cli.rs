@@ -5,6 +5,7 @@
 mod audit;
 mod check;
 mod config;
+mod dead_letters;
 mod generate;
 mod health;
 mod logging;
@@ -72,6 +73,8 @@ enum Command {
     Config(config::Args),
     /// Print the tables of the profile, or create them
     Schema(schema::Args),
+    /// Show what was refused and why, and send it through again
+    DeadLetters(dead_letters::Args),
     /// Send realistic market records to Kafka and NATS
     Generate(Box<generate::Args>),
 }
@@ -103,6 +106,7 @@ impl Cli {
             Command::Audit(args) => audit::run(*args, &files),
             Command::Config(args) => config::run(&args, &files).map(done),
             Command::Schema(args) => schema::run(args, &files).map(done),
+            Command::DeadLetters(args) => dead_letters::run(&args, &files),
             Command::Generate(args) => generate::run(&args, &files).map(done),
         };
         match result {

@@ -14,7 +14,10 @@ pub mod file;
 pub mod kafka;
 mod landed;
 pub mod letter;
+pub mod log;
 pub mod nats;
+pub mod replay;
+pub mod store;
 
 use crate::config::{Config, DeadLetters};
 use crate::schema::TableSchema;
@@ -70,6 +73,18 @@ impl Destination {
         match self {
             Self::Kafka(_) | Self::Nats(_) => Ok(()),
             Self::File(file) => file.ready().await,
+        }
+    }
+
+    /// All letters from the oldest on, up to what is the end now.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub async fn scan(&self) -> anyhow::Result<log::Lines> {
+        match self {
+            Self::Kafka(topic) => Ok(topic.scan()),
+            Self::Nats(subject) => subject.scan().await,
+            Self::File(file) => file.scan(),
         }
     }
 

@@ -7,6 +7,7 @@ use super::raw_letters::{self as raw, Destination};
 use super::route;
 use super::units::Size;
 use super::{Config, DeadLetters};
+use crate::subject::SubjectPattern;
 
 const TABLE: &str = "dead_letters";
 /// Small enough to be opened by an editor, large enough that a bad day is a handful of files.
@@ -127,8 +128,11 @@ pub(super) fn no_loop(config: &Config, problems: &mut Problems) {
                 let text = "needs a [nats] table: the letters go to its servers";
                 problems.text("dead_letters.to", "nats", text);
             }
+            let one: Option<SubjectPattern> = subject.parse().ok();
+            let pulls = |wide: &SubjectPattern| one.as_ref().is_some_and(|one| wide.covers(one));
             let reads = |route: &&super::Route| {
                 route.nats_subjects.iter().any(|wide| route::subject_covers(wide, subject))
+                    || route.jetstream.iter().flat_map(|pulled| &pulled.subjects).any(pulls)
             };
             config.routes.iter().find(reads).map(|route| ("subject", subject, route))
         }

@@ -6,6 +6,8 @@
 //! deleted here. Several processes may write the same file: they take turns by a lock on its
 //! directory.
 
+mod read;
+
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};

@@ -4,6 +4,8 @@
 //! in Kafka's sense, on purpose: a repeated record has the same key and content, so readers (and a
 //! compacted topic) see one letter, and no sequence error can ever make the client unusable.
 
+mod read;
+
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -53,7 +53,7 @@ impl DeadLetter {
             source: extra.source.to_owned(),
             topic_or_subject: record.topic_or_subject().to_owned(),
             partition: place.map(|(partition, _)| partition.number),
-            offset: place.map(|(_, offset)| offset),
+            offset: place.and(record.offset()),
             key: record.key().map(<[u8]>::to_vec),
             headers: record.headers().map(|(name, value)| (name.to_owned(), text(value))).collect(),
             route: extra.route.to_owned(),

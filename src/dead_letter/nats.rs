@@ -5,6 +5,8 @@
 //! acknowledgement was lost is recognised within the stream's duplicate window. The connection is
 //! the letters' own, and may be down: they are held and tried again.
 
+mod read;
+
 use std::error::Error as _;
 use std::time::Duration;
 

@@ -26,6 +26,7 @@ mod endpoints;
 mod facts;
 mod insert;
 mod landed;
+pub mod letters;
 mod positions;
 mod probe;
 mod tls;

@@ -330,6 +330,12 @@ const MISTAKES: &[Mistake] = &[
         &["dead_letters.subject = \"market.dead\"", "\"all\"", "for ever"],
     ),
     (
+        "dead letters on a subject that a route pulls from JetStream",
+        "[nats.jetstream]\n[dead_letters]\nto = 'nats'\nsubject = 'market.dead'\n\
+         [[routes]]\nname = 'all'\njetstream_subjects = ['market.*']\ntable = 't'",
+        &["dead_letters.subject = \"market.dead\"", "\"all\"", "for ever"],
+    ),
+    (
         "dead letters on many subjects",
         "[nats]\n[dead_letters]\nto = 'nats'\nsubject = 'dead.>'\n\
          [[routes]]\nname = 'x'\nnats_subjects = ['x']\ntable = 't'",

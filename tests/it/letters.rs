@@ -1,6 +1,8 @@
 //! Dead letters outside ClickHouse, with real servers and a real disk: durable before they count,
 //! held while their place is not there, each of them there in the end.
 
+mod replay;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

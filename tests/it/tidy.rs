@@ -104,6 +104,9 @@ const ONLY: &[(&str, &[&str])] = &[
 /// runtime.
 const PURE: &[&str] = &[
     "dead_letter/letter.rs",
+    "dead_letter/store.rs",
+    "dead_letter/replay/plan.rs",
+    "dead_letter/replay/batch.rs",
     "record.rs",
     "subject.rs",
     "route.rs",

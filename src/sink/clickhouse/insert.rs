@@ -7,6 +7,8 @@
 
 use std::fmt::Write as _;
 
+use bytes::Bytes;
+use clickhouse::Client;
 use clickhouse::error::Error;
 use clickhouse::insert_formatted::CompressedData;
 use tokio::time::Instant;
@@ -103,28 +105,7 @@ impl ClickHouse {
             })
             .with_setting("insert_deduplication_token", insert.token.clone());
         let statement = statement(&insert.table, &insert.columns, insert.format);
-        let give_up_at = Instant::now() + self.insert_timeout;
-        let sending = async {
-            let mut request = client.insert_formatted_with(statement);
-            let body = insert.body.clone();
-            match self.compression {
-                Compression::None => request.send(body).await?,
-                Compression::Lz4 => request.send_compressed(compress(body).await?).await?,
-            }
-            Ok(request)
-        };
-        // Dropping the request aborts it: a closed body would be a truncated, successful insert.
-        let sent = match tokio::time::timeout_at(give_up_at, sending).await {
-            // The answer is waited for in a task of the crate's own, which only the crate's own
-            // time limit ends: given up from here, it would keep its connection for ever.
-            Ok(Ok(request)) => {
-                let left = give_up_at.saturating_duration_since(Instant::now());
-                request.with_timeouts(None, Some(left)).end().await
-            }
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(Error::TimedOut),
-        };
-        let error = match sent {
+        let error = match self.sent(&client, statement, insert.body.clone()).await {
             Ok(()) => return Ok(()),
             Err(Error::TimedOut) => {
                 Failed { error: self.timed_out(endpoint, self.insert_timeout), unsent: false }
@@ -140,10 +121,64 @@ impl ClickHouse {
             _ => Err(error),
         }
     }
+
+    /// Sends a statement and the rows for it, and waits until ClickHouse is done with them.
+    async fn sent(
+        &self,
+        client: &Client,
+        statement: String,
+        body: Bytes,
+    ) -> clickhouse::error::Result<()> {
+        let give_up_at = Instant::now() + self.insert_timeout;
+        let sending = async {
+            let mut request = client.insert_formatted_with(statement);
+            match self.compression {
+                Compression::None => request.send(body).await?,
+                Compression::Lz4 => request.send_compressed(compress(body).await?).await?,
+            }
+            Ok(request)
+        };
+        // Dropping the request aborts it: a closed body would be a truncated, successful insert.
+        match tokio::time::timeout_at(give_up_at, sending).await {
+            // The answer is waited for in a task of the crate's own, which only the crate's own
+            // time limit ends: given up from here, it would keep its connection for ever.
+            Ok(Ok(request)) => {
+                let left = give_up_at.saturating_duration_since(Instant::now());
+                request.with_timeouts(None, Some(left)).end().await
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(Error::TimedOut),
+        }
+    }
+
+    /// Executes a statement that reads its rows from `body`, once. The rows replace what they
+    /// repeat, so that it needs no token.
+    pub(super) async fn write(
+        &self,
+        statement: String,
+        settings: &[(&str, &str)],
+        body: Bytes,
+        table: &str,
+    ) -> Result<(), InsertError> {
+        let endpoint = self.choose(None).await;
+        let client = JSON_SETTINGS
+            .iter()
+            .chain(settings)
+            .fold(self.clients[endpoint].clone(), |client, (name, value)| {
+                client.with_setting(*name, *value)
+            });
+        let result = match self.sent(&client, statement, body).await {
+            Ok(()) => Ok(()),
+            Err(Error::TimedOut) => Err(self.timed_out(endpoint, self.insert_timeout)),
+            Err(error) => Err(self.refused(endpoint, &error, Some(table))),
+        };
+        self.note(endpoint, &result);
+        result
+    }
 }
 
 /// Compressing takes a millisecond a megabyte: not on the async threads.
-async fn compress(body: bytes::Bytes) -> clickhouse::error::Result<CompressedData> {
+async fn compress(body: Bytes) -> clickhouse::error::Result<CompressedData> {
     let compressing = tokio::task::spawn_blocking(move || {
         CompressedData::new(&body, clickhouse::Compression::Lz4)
     });
