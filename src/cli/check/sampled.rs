@@ -63,7 +63,8 @@ pub(super) fn judge<'a>(
     Some((sample, body))
 }
 
-/// How many values were rounded, or why the record is a dead letter.
+/// How many values were rounded, or why the record is a dead letter; without the value, because a
+/// report lands in a log as well.
 fn land(
     program: &mut Program,
     record: &Record<'_>,
@@ -73,7 +74,7 @@ fn land(
         (Program::Columns(decoder), Some(columns)) => decode(decoder, record, columns),
         _ => match encode::check_object(record.payload().unwrap_or_default()) {
             Ok(()) => Ok(0),
-            Err(refused) => Err((refused.reason, refused.error)),
+            Err(refused) => Err((refused.reason, refused.outline)),
         },
     }
 }
@@ -85,7 +86,7 @@ fn decode(
 ) -> Result<u32, (&'static str, String)> {
     match decoder.decode(record, None, columns) {
         Ok(decoded) => Ok(decoded.rounded),
-        Err(reject) => Err((reject.reason.as_str(), reject.error)),
+        Err(reject) => Err((reject.reason.as_str(), reject.outline)),
     }
 }
 
