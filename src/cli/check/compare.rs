@@ -12,7 +12,7 @@ use crate::source::kafka::probe::Cluster;
 use crate::thousands::thousands;
 
 pub(super) fn compare(config: &Config, found: &Found) -> Report {
-    compare_with(config, found, &|_| false)
+    compare_with(config, found, &Route::is_exactly_once)
 }
 
 /// `promises`: whether a route is configured to insert no record twice.
@@ -278,7 +278,7 @@ fn promised(
         let text = format!(
             "route {}: after an outage longer than its window, rows could only be found again by \
              columns _topic, _partition, _offset (from = \"@topic\", …) and a SELECT grant on {}; \
-             without them `on_uncertain` decides",
+             without them only system.query_log can tell, and where it cannot, `on_uncertain` decides",
             route.name, facts.place
         );
         let finding = report.warn("cannot_verify", text, Vec::new());
@@ -289,7 +289,10 @@ fn promised(
         let finding = report.warn("small_inserts", format!("route {}: {text}", route.name), vec![]);
         report.blame(index, Grade::Warned, finding);
     }
-    if let Some((text, sql)) = exact::longer_window(facts, figures) {
+    // Where there is no window at all, that is what has to be mended first.
+    if judged.is_possible()
+        && let Some((text, sql)) = exact::longer_window(facts, figures)
+    {
         let finding = report.warn("window_short", format!("route {}: {text}", route.name), sql);
         report.blame(index, Grade::Warned, finding);
     }

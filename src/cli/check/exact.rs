@@ -212,8 +212,9 @@ pub(super) fn longer_window(
     }
     let a_day = per_second * GOOD_WINDOW.as_secs_f64();
     // In whole tens of thousands, at least what the shipped tables have.
-    let steps = (1..=1_000_u32).find(|steps| f64::from(*steps) * 10_000.0 >= a_day);
-    let entries = u64::from(steps.unwrap_or(1_000)) * 10_000;
+    // More than a million entries cost memory, and time at each insert.
+    let steps = (1..=100_u32).find(|steps| f64::from(*steps) * 10_000.0 >= a_day);
+    let entries = u64::from(steps.unwrap_or(100)) * 10_000;
     let mut sql = Vec::new();
     for table in facts.reached() {
         let Some(window) = table.window else { continue };

@@ -242,6 +242,9 @@ fn figures_in_words(figures: &Figures) -> String {
         thousands(figures.rows_per_insert_max as u64)
     );
     match (figures.rows_per_insert, figures.entries_per_second, figures.window) {
+        (Some(rows), ..) if figures.window_entries == 0 => {
+            write!(text, ", about {rows:.0} at the observed pace; no outage is covered")
+        }
         (Some(rows), Some(entries), Some(window)) => write!(
             text,
             ", about {rows:.0} at the observed pace; {entries:.1} of {} entries are used a second, \

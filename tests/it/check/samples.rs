@@ -49,6 +49,14 @@ impl Scene {
         Self { bridge, name, file }
     }
 
+    /// The route promises to insert no record twice.
+    fn promise(&self) {
+        let text = std::fs::read_to_string(self.file.path()).unwrap();
+        let promising = text.replace("table = 't'", "table = 't'\ndelivery = 'exactly_once'");
+        assert_ne!(text, promising);
+        std::fs::write(self.file.path(), promising).unwrap();
+    }
+
     fn produce(&self, payloads: &[String]) {
         let producer: ThreadedProducer<DefaultProducerContext> = client().create().unwrap();
         for (index, payload) in payloads.iter().enumerate() {
@@ -227,6 +235,42 @@ async fn a_view_that_doubles_is_warned_of_and_the_statement_mends_it() {
     scene
         .check()
         .says(0, &["MergeTree 10,000 inserts - 1 table", "All is well: 2 servers, 1 route."]);
+}
+
+#[tokio::test]
+async fn exactly_once_is_refused_where_it_would_be_a_lie_until_the_statements_were_pasted() {
+    let scene = Scene::new(&[], TABLE).await;
+    scene
+        .sql("CREATE TABLE sums (price Decimal(9, 2)) ENGINE = SummingMergeTree ORDER BY price")
+        .await;
+    scene.sql("CREATE MATERIALIZED VIEW v TO sums AS SELECT price FROM t").await;
+    let payloads: Vec<String> = (0..60).map(|n| format!(r#"{{"data": {{"p": {n}}}}}"#)).collect();
+    scene.produce(&payloads);
+    scene.promise();
+    scene.check().says(
+        1,
+        &["fix 1,2 prices", "exactly_once\" would be a lie", "Exactly once: prices", "no check"],
+    );
+    let json = scene.json();
+    let findings = json["findings"].as_array().unwrap();
+    let refused = findings.iter().filter(|finding| finding["code"] == "exactly_once_refused");
+    for finding in refused {
+        scene.sql(finding["sql"][0].as_str().unwrap()).await;
+    }
+    scene.check().says(
+        0,
+        &[
+            &format!("kafka {} exactly once", scene.name),
+            "remembers 10,000 inserts, and the table behind its view too",
+            "each of 2 Kafka partitions is inserted by itself: at most 10,000 rows an insert",
+        ],
+    );
+    let exactly_once = &scene.json()["routes"][0]["exactly_once"];
+    assert_eq!(
+        (&exactly_once["promised"], &exactly_once["possible"]),
+        (&true.into(), &true.into())
+    );
+    assert_eq!(exactly_once["figures"]["kafka_partitions"], 2);
 }
 
 #[tokio::test]
