@@ -55,7 +55,7 @@ fn the_window_is_the_tables_own_or_the_servers() {
 
 #[test]
 fn a_setting_inside_a_text_is_none() {
-    let full = "MergeTree PARTITION BY ' SETTINGS non_replicated_deduplication_window = 7' \
+    let full = "MergeTree PARTITION BY ' SETTINGS non_replicated_deduplication_window = 7, ' \
                 ORDER BY a SETTINGS index_granularity = 8192";
     assert_eq!(window_of("MergeTree", full), Some(Window { entries: 3, seconds: None }));
 }
