@@ -17,6 +17,7 @@ mod pace;
 mod plan;
 mod run;
 mod signals;
+mod uniform;
 
 pub use address::{Address, Target};
 pub use check::sql_check;
@@ -34,11 +35,25 @@ pub enum Kind {
     External,
     Signals,
     System,
+    /// The shapes to measure with, see `uniform.rs`.
+    Bars,
+    Indicators,
+    Quotes,
+    Books,
 }
 
 impl Kind {
-    pub const ALL: [Self; 5] =
-        [Self::Ticks, Self::Candles, Self::External, Self::Signals, Self::System];
+    pub const ALL: [Self; 9] = [
+        Self::Ticks,
+        Self::Candles,
+        Self::External,
+        Self::Signals,
+        Self::System,
+        Self::Bars,
+        Self::Indicators,
+        Self::Quotes,
+        Self::Books,
+    ];
 
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -48,6 +63,10 @@ impl Kind {
             Self::External => "external",
             Self::Signals => "signals",
             Self::System => "system",
+            Self::Bars => "bars",
+            Self::Indicators => "indicators",
+            Self::Quotes => "quotes",
+            Self::Books => "books",
         }
     }
 }
@@ -57,7 +76,8 @@ impl std::str::FromStr for Kind {
 
     fn from_str(name: &str) -> Result<Self, String> {
         Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
-            format!("`{name}` is no kind; there are ticks, candles, external, signals, system")
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("`{name}` is no kind; there are {names}")
         })
     }
 }
@@ -105,6 +125,10 @@ impl Recipe {
             Kind::External => external::write(self.seed, seq, out),
             Kind::Signals => signals::write_signal(self.seed, seq, out),
             Kind::System => signals::write_system(self.seed, seq, out),
+            Kind::Bars => uniform::write_bar(self.seed, seq, out),
+            Kind::Indicators => uniform::write_indicators(self.seed, seq, out),
+            Kind::Quotes => uniform::write_quote(self.seed, seq, out),
+            Kind::Books => uniform::write_book(self.seed, seq, out),
         }
         if let Some(every) = self.bad_every.filter(|_| self.is_bad(kind, seq)) {
             Spoil::at(kind, seq / every).apply(kind, out);

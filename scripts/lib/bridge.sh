@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Servers, a built bridge and how to start and stop it: what `demo` and `bench` share.
+# Servers, a built bridge and how to start and stop it: what `scripts/demo` stands on.
 #
 # Source it from the repository's root after setting STACK (the stack's name) and PLACE (a
 # directory for logs and summaries), then call the functions in the order in which they stand.

@@ -45,6 +45,10 @@ pub(super) fn topics(kinds: impl IntoIterator<Item = Kind>) -> Vec<&'static str>
             Kind::Ticks => topics.extend(["tick_archive", "confirmation_archive"]),
             Kind::Candles => topics.push("aggregate_archive"),
             Kind::External => topics.extend(EXTERNAL_SUBJECTS),
+            Kind::Bars => topics.push("bench.bars"),
+            Kind::Indicators => topics.push("bench.indicators"),
+            Kind::Quotes => topics.push("bench.quotes"),
+            Kind::Books => topics.push("bench.books"),
             Kind::Signals | Kind::System => {}
         }
     }
@@ -64,6 +68,8 @@ const EXTERNAL_SUBJECTS: [&str; 6] = [
 /// None for the kinds that Kafka does not carry.
 pub(super) fn on_kafka(kind: Kind, seq: u64) -> Option<Address> {
     let (lane, key) = (seq % SYMBOL_COUNT, signals::symbol_of(seq));
+    // To be measured with any number of partitions: dealt out one by one.
+    let bench = |topic| Some(Address { topic, key, lane: seq });
     match kind {
         Kind::Ticks if seq / SYMBOL_COUNT % 4 == 3 => {
             Some(Address { topic: "confirmation_archive", key, lane })
@@ -74,6 +80,10 @@ pub(super) fn on_kafka(kind: Kind, seq: u64) -> Option<Address> {
             let topic = super::numbers::pick(&EXTERNAL_SUBJECTS, seq);
             Some(Address { topic, key: external::type_of(seq), lane: seq / 6 })
         }
+        Kind::Bars => bench("bench.bars"),
+        Kind::Indicators => bench("bench.indicators"),
+        Kind::Quotes => bench("bench.quotes"),
+        Kind::Books => bench("bench.books"),
         Kind::Signals | Kind::System => None,
     }
 }
@@ -90,6 +100,9 @@ pub(super) fn on_nats(recipe: &Recipe, kind: Kind, seq: u64) -> String {
         Kind::External => super::numbers::pick(&EXTERNAL_SUBJECTS, seq).to_owned(),
         Kind::Signals => format!("signals.{symbol}"),
         Kind::System => super::numbers::pick(&signals::SYSTEM_SUBJECTS, seq).to_owned(),
+        Kind::Bars | Kind::Indicators | Kind::Quotes | Kind::Books => {
+            format!("bench.{}.{symbol}", kind.name())
+        }
     }
 }
 

@@ -74,8 +74,9 @@ impl Spoil {
 /// Puts something else in the place of a value that the table needs.
 fn replace_value(payload: &mut Vec<u8>, kind: Kind, new: &[u8]) {
     let keys: &[&[u8]] = match kind {
-        Kind::Ticks => &[br#""bid":"#, br#""b":"#],
-        Kind::Candles => &[br#""open":"#, br#""o":"#],
+        Kind::Ticks | Kind::Quotes => &[br#""bid":"#, br#""b":"#],
+        Kind::Candles | Kind::Bars | Kind::Indicators => &[br#""open":"#, br#""o":"#],
+        Kind::Books => &[br#""best_bid":"#],
         Kind::Signals => &[br#""timestamp_ms":"#],
         Kind::External | Kind::System => &[br#""timestamp":"#],
     };

@@ -15,7 +15,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
-use super::address::on_kafka;
+use super::address::{Address, on_kafka};
 use super::run::{Item, Tally};
 use crate::config::Kafka;
 use crate::source::kafka::settings;
@@ -27,8 +27,46 @@ const QUEUE_FULL_WAIT: Duration = Duration::from_millis(5);
 
 pub(super) struct KafkaSender {
     producer: ThreadedProducer<Deliveries>,
+    topics: Topics,
     /// By topic.
-    partitions: HashMap<&'static str, u64>,
+    partitions: HashMap<String, u64>,
+}
+
+/// Where records go.
+#[derive(Debug)]
+pub(super) enum Topics {
+    /// Each to the topic of its address.
+    Profile(Vec<String>),
+    /// To these in turn, whatever the address says.
+    Given(Vec<String>),
+}
+
+impl Topics {
+    pub(super) fn new(profile: &[&str], given: &[String]) -> Self {
+        if given.is_empty() {
+            Self::Profile(profile.iter().map(|&topic| topic.to_owned()).collect())
+        } else {
+            Self::Given(given.to_vec())
+        }
+    }
+
+    fn names(&self) -> &[String] {
+        let (Self::Profile(names) | Self::Given(names)) = self;
+        names
+    }
+
+    /// A topic gets as many records in a row as it has partitions, so that all of them get some.
+    fn of<'a>(&'a self, address: &Address, seq: u64, partitions: &HashMap<String, u64>) -> &'a str {
+        match self {
+            Self::Profile(_) => address.topic,
+            Self::Given(topics) => {
+                let row = topics.first().and_then(|topic| partitions.get(topic));
+                let turn = seq / row.copied().unwrap_or(1);
+                let count = u64::try_from(topics.len()).unwrap_or(1).max(1);
+                usize::try_from(turn % count).ok().and_then(|at| topics.get(at)).map_or("", |t| t)
+            }
+        }
+    }
 }
 
 /// Counts what the broker acknowledged and what it did not.
@@ -59,32 +97,33 @@ impl KafkaSender {
     /// Connects, and creates the topics that are missing.
     pub(super) async fn connect(
         config: &Kafka,
-        topics: &[&'static str],
+        topics: Topics,
         partitions: i32,
         tally: Arc<Tally>,
     ) -> Result<Self> {
         let brokers = config.brokers.join(",");
         let client = settings::connection(config, "data-bridge-generate");
-        create_topics(&client, topics, partitions)
+        create_topics(&client, topics.names(), partitions)
             .await
             .with_context(|| format!("creating topics on Kafka at {brokers}"))?;
         let deliveries = Deliveries { tally, first_error: OnceLock::new() };
         let producer: ThreadedProducer<Deliveries> = producer_config(client)
             .create_with_context(deliveries)
             .context("making a Kafka producer")?;
-        let (asking, topics) = (producer.clone(), topics.to_vec());
-        let partitions = tokio::task::spawn_blocking(move || count_partitions(&asking, &topics))
+        let (asking, names) = (producer.clone(), topics.names().to_vec());
+        let partitions = tokio::task::spawn_blocking(move || count_partitions(&asking, &names))
             .await
             .context("asking Kafka for its topics")??;
-        Ok(Self { producer, partitions })
+        Ok(Self { producer, topics, partitions })
     }
 
     pub(super) async fn send(&mut self, item: Item<'_>) -> Result<()> {
         let address = on_kafka(item.stream.kind, item.seq).context("Kafka does not carry this")?;
-        let partitions = self.partitions.get(address.topic).copied().unwrap_or(1);
+        let topic = self.topics.of(&address, item.seq, &self.partitions);
+        let partitions = self.partitions.get(topic).copied().unwrap_or(1);
         let partition = i32::try_from(address.lane % partitions).context("a partition number")?;
         let opaque = item.stream.index << 1 | usize::from(item.bad);
-        let mut record = BaseRecord::with_opaque_to(address.topic, opaque)
+        let mut record = BaseRecord::with_opaque_to(topic, opaque)
             .key(address.key)
             .payload(item.payload)
             .partition(partition);
@@ -128,7 +167,7 @@ fn producer_config(mut client: ClientConfig) -> ClientConfig {
 }
 
 /// Creates what is missing; a topic that is there keeps the partitions it has.
-async fn create_topics(client: &ClientConfig, topics: &[&str], partitions: i32) -> Result<()> {
+async fn create_topics(client: &ClientConfig, topics: &[String], partitions: i32) -> Result<()> {
     let admin: AdminClient<DefaultClientContext> = client.create().context("making a client")?;
     // -1: what the cluster takes for right.
     let wanted: Vec<_> = topics
@@ -149,17 +188,17 @@ async fn create_topics(client: &ClientConfig, topics: &[&str], partitions: i32) 
 
 fn count_partitions(
     producer: &ThreadedProducer<Deliveries>,
-    topics: &[&'static str],
-) -> Result<HashMap<&'static str, u64>> {
+    topics: &[String],
+) -> Result<HashMap<String, u64>> {
     let mut counts = HashMap::new();
-    for &topic in topics {
+    for topic in topics {
         let metadata = producer
             .client()
             .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
             .with_context(|| format!("asking Kafka for the partitions of {topic}"))?;
         let count = metadata.topics().first().map_or(0, |found| found.partitions().len());
         // A topic made a moment ago may not be known to every broker yet; partition 0 will be.
-        counts.insert(topic, u64::try_from(count).unwrap_or(1).max(1));
+        counts.insert(topic.clone(), u64::try_from(count).unwrap_or(1).max(1));
     }
     Ok(counts)
 }

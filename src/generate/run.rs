@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::address::topics;
-use super::kafka::KafkaSender;
+use super::kafka::{KafkaSender, Topics};
 use super::mix::Mix;
 use super::nats::NatsSender;
 use super::{Pace, Plan, Recipe, Stream, Target};
@@ -25,6 +25,8 @@ const TURN_RECORDS: u64 = 256;
 #[derive(Debug, Clone, Default)]
 pub struct Servers {
     pub kafka: Option<config::Kafka>,
+    /// Instead of the profile's topics; records are dealt out to them in turn.
+    pub topics: Vec<String>,
     /// For topics that are missing.
     pub partitions: i32,
     pub nats: Option<config::Nats>,
@@ -175,8 +177,9 @@ async fn connect(
     match target {
         Target::Kafka => {
             let config = servers.kafka.as_ref().context("no Kafka is configured")?;
-            let topics = topics(streams.iter().map(|stream| stream.kind));
-            let sender = KafkaSender::connect(config, &topics, servers.partitions, tally).await?;
+            let own = topics(streams.iter().map(|stream| stream.kind));
+            let topics = Topics::new(&own, &servers.topics);
+            let sender = KafkaSender::connect(config, topics, servers.partitions, tally).await?;
             Ok(Sender::Kafka(sender))
         }
         Target::Nats => {

@@ -1,0 +1,127 @@
+"""data-bridge as a contender: its configurations, and how it is run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.problem import Problem
+from bench.stand import DATABASE, REPOSITORY, clean_env, free_port
+
+TUNED = REPOSITORY / "benches" / "tuned.toml"
+MARK = "bench"
+
+
+@dataclass
+class Bridge:
+    """`layer` is laid over the defaults; the rest of the configuration says only where things are."""
+
+    key: str
+    name: str
+    layer: Path | None = None
+    delivery: str = "at_least_once"
+    pass_through: bool = False
+    instances: int = 1
+    more: str = ""
+
+    def fits(self, job):
+        return not (self.pass_through and job.shape.nested)
+
+    def start(self, stand, job):
+        running = [self._start_one(stand, job, number) for number in range(self.instances)]
+        return Running(stand, running)
+
+    def settings(self):
+        """For the report: what differs from the defaults."""
+        text = self.layer.read_text() if self.layer else ""
+        return "\n".join(part for part in (text.strip(), self.more.strip()) if part)
+
+    def _start_one(self, stand, job, number):
+        stem = f"{job.group}-{number}"
+        base = stand.place / f"{stem}.toml"
+        base.write_text(self._base(stand, job, number))
+        layers = [f"--config={base}"]
+        if self.layer:
+            layers.append(f"--config={self.layer}")
+        if self.more:
+            more = stand.place / f"{stem}-more.toml"
+            more.write_text(self.more)
+            layers.append(f"--config={more}")
+        argv = [stand.bridge, "run", *layers, "--log-format", "human"]
+        return stand.spawn(argv, f"{stem}.log", clean_env())
+
+    def _base(self, stand, job, number):
+        source = (
+            f'[nats]\nservers = ["{stand.nats}"]\nqueue_group = "{job.group}"\n'
+            if job.nats
+            else f'[kafka]\nbrokers = ["{stand.kafka}"]\ngroup_id = "{job.group}"\n'
+        )
+        if job.nats == "jetstream":
+            source += "[nats.jetstream]\n"
+        routes = "\n".join(self._route(job, index) for index in range(max(len(job.topics), 1)))
+        return f"""\
+instance = "{MARK}-{number}"
+{source}
+[clickhouse]
+url = "{stand.clickhouse.url}"
+database = "{DATABASE}"
+[http]
+listen = "127.0.0.1:{free_port()}"
+{routes}
+"""
+
+    def _route(self, job, index):
+        subjects = f'"bench.{job.shape.name}.>"'
+        source = {
+            "": lambda: f'kafka_topics = ["{job.topics[index]}"]',
+            "core": lambda: f"nats_subjects = [{subjects}]",
+            "jetstream": lambda: f"jetstream_subjects = [{subjects}]",
+        }[job.nats]()
+        lines = [
+            "[[routes]]",
+            f'name = "bench_{index}"',
+            source,
+            f'table = "{job.table_of(index)}"',
+            f'delivery = "{self.delivery}"',
+        ]
+        if job.nats == "core":
+            lines.pop()  # at most once, and not to be promised otherwise
+        if self.pass_through:
+            lines.append('format = "json"')
+        mapped = {**job.shape.paths, **job.extra}
+        if mapped:
+            lines.append("[routes.columns]")
+            lines += [f'{column} = "{source}"' for column, source in mapped.items()]
+        return "\n".join(lines)
+
+
+class Running:
+    """Processes that work for a contender."""
+
+    def __init__(self, stand, children):
+        self.stand = stand
+        self.children = children
+
+    def check(self):
+        for child in self.children:
+            if not child.alive():
+                raise Problem(f"it ended by itself; the end of its log:\n{child.tail()}")
+
+    def explain(self):
+        return "\n".join(child.tail() for child in self.children)
+
+    def stop(self):
+        """CPU of all of them, and the memory of the largest."""
+        used = [self.stand.end(child) for child in self.children]
+        return sum(one.cpu_s for one in used), max(one.peak_mib for one in used)
+
+    def release(self):
+        """What is left behind in the servers."""
+
+
+def all_bridges():
+    tuned = {"layer": TUNED}
+    return [
+        Bridge("defaults", "data-bridge, at least once, defaults"),
+        Bridge("tuned", "data-bridge, at least once, tuned", **tuned),
+        Bridge("exact", "data-bridge, exactly once, tuned", delivery="exactly_once", **tuned),
+        Bridge("pass", 'data-bridge, passed through (format = "json"), tuned', pass_through=True, **tuned),
+    ]
