@@ -1,22 +1,35 @@
 //! One process ends at the worst moment, and the next one finds its notes.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use data_bridge::config::Config;
 
 use super::{World, once};
 use crate::rig::sink::{Mode, down};
 use crate::rig::source::Kind;
+
+/// A first life that ends after 100 records of the first partition were sent, and no answer came.
+async fn begin_unanswered(config: &Arc<Config>, partitions: i32, mode: Mode) -> World {
+    let mut world = World::begin(config, partitions).await;
+    send_unanswered(&mut world, mode).await;
+    world
+}
+
+async fn send_unanswered(world: &mut World, mode: Mode) {
+    world.rig.sink.table("once", mode);
+    world.poll(0, 100).await;
+    world.rig.after(Duration::from_millis(1_200)).await;
+    world.rig.sink.table("once", Mode::Accept);
+}
 
 const SMALLER: &str = "[writers.aggregate]\nbatch_rows = 7\n";
 
 #[tokio::test(start_paused = true)]
 async fn what_landed_without_an_answer_is_recognised_after_the_restart() {
     let config = once("");
-    let mut world = World::begin(&config, 1).await;
-    world.rig.sink.table("once", Mode::FailAfterWrite);
-    world.poll(0, 100).await;
-    world.rig.after(Duration::from_millis(1_200)).await;
+    let mut world = begin_unanswered(&config, 1, Mode::FailAfterWrite).await;
     assert_eq!(world.number_of_rows(), 100);
-    world.rig.sink.table("once", Mode::Accept);
     world.restart(&config).await;
     world.poll(0, 400).await;
     world.catch_up().await;
@@ -27,11 +40,7 @@ async fn what_landed_without_an_answer_is_recognised_after_the_restart() {
 #[tokio::test(start_paused = true)]
 async fn the_boundaries_are_those_that_were_noted_whatever_the_settings_are_now() {
     let config = once("");
-    let mut world = World::begin(&config, 1).await;
-    world.rig.sink.table("once", Mode::FailAfterWrite);
-    world.poll(0, 100).await;
-    world.rig.after(Duration::from_millis(1_200)).await;
-    world.rig.sink.table("once", Mode::Accept);
+    let mut world = begin_unanswered(&config, 1, Mode::FailAfterWrite).await;
     world.restart(&once(SMALLER)).await;
     for _ in 0..30 {
         world.poll(0, 9).await; // in other portions than before
@@ -47,12 +56,8 @@ async fn the_boundaries_are_those_that_were_noted_whatever_the_settings_are_now(
 #[tokio::test(start_paused = true)]
 async fn a_window_that_may_have_passed_is_not_relied_on() {
     let config = once("");
-    let mut world = World::begin(&config, 1).await;
+    let mut world = begin_unanswered(&config, 1, Mode::FailAfterWrite).await;
     world.rig.sink.set_window(100);
-    world.rig.sink.table("once", Mode::FailAfterWrite);
-    world.poll(0, 100).await;
-    world.rig.after(Duration::from_millis(1_200)).await;
-    world.rig.sink.table("once", Mode::Accept);
     world.rig.sink.use_window("once", 100);
     world.restart(&config).await;
     world.catch_up().await;
@@ -80,13 +85,9 @@ async fn the_window_may_pass_while_the_process_lives() {
 /// After the restart a record of the noted range is gone: compaction, retention.
 async fn with_a_record_gone(more: &str, landed: bool) -> World {
     let config = once(more);
-    let mut world = World::begin(&config, 1).await;
     let mode = if landed { Mode::FailAfterWrite } else { down() };
-    world.rig.sink.table("once", mode);
-    world.poll(0, 100).await;
-    world.rig.after(Duration::from_millis(1_200)).await;
+    let mut world = begin_unanswered(&config, 1, mode).await;
     world.kind_at = |offset| if offset == 5 { Kind::Tombstone } else { Kind::Good };
-    world.rig.sink.table("once", Mode::Accept);
     world.restart(&config).await;
     world
 }
@@ -111,12 +112,8 @@ async fn a_batch_that_is_not_what_was_noted_is_sent_as_it_is_now_if_it_never_lan
 
 #[tokio::test(start_paused = true)]
 async fn what_nobody_can_tell_halts_its_partition_and_calls_for_a_person() {
-    let mut world = World::begin(&once(""), 2).await;
-    world.rig.sink.table("once", Mode::FailAfterWrite);
-    world.poll(0, 100).await;
-    world.rig.after(Duration::from_millis(1_200)).await;
+    let mut world = begin_unanswered(&once(""), 2, Mode::FailAfterWrite).await;
     world.kind_at = |offset| if offset == 5 { Kind::Tombstone } else { Kind::Good };
-    world.rig.sink.table("once", Mode::Accept);
     world.rig.sink.cannot_tell(Some("the table has no _offset"));
     world.restart(&once("")).await;
     world.poll(0, 150).await;
@@ -144,12 +141,8 @@ async fn duplicates_and_loss_are_accepted_only_when_the_route_says_so() {
         let route = format!("on_uncertain = \"{policy}\"");
         let config =
             crate::rig::config(crate::rig::Sources::Kafka, &format!("{}\n{route}", super::ONCE));
-        let mut world = World::begin(&config, 1).await;
+        let mut world = begin_unanswered(&config, 1, down()).await;
         world.rig.sink.set_window(10);
-        world.rig.sink.table("once", down());
-        world.poll(0, 100).await;
-        world.rig.after(Duration::from_millis(1_200)).await;
-        world.rig.sink.table("once", Mode::Accept);
         world.rig.sink.use_window("once", 100);
         world.rig.sink.cannot_tell(Some("no"));
         world.restart(&config).await;
@@ -163,11 +156,7 @@ async fn duplicates_and_loss_are_accepted_only_when_the_route_says_so() {
 #[tokio::test(start_paused = true)]
 async fn records_that_the_topic_lost_are_looked_for_and_their_range_is_closed() {
     let config = once("");
-    let mut world = World::begin(&config, 1).await;
-    world.rig.sink.table("once", Mode::FailAfterWrite);
-    world.poll(0, 100).await;
-    world.rig.after(Duration::from_millis(1_200)).await;
-    world.rig.sink.table("once", Mode::Accept);
+    let mut world = begin_unanswered(&config, 1, Mode::FailAfterWrite).await;
     world.restart(&config).await;
     // Retention took the whole range: the first record that comes lies behind it.
     let partition = std::sync::Arc::clone(&world.assigned[&0]);
@@ -181,20 +170,30 @@ async fn records_that_the_topic_lost_are_looked_for_and_their_range_is_closed() 
     assert_eq!((offset, note.unwrap().split(' ').count()), (310, 3));
 }
 
-#[tokio::test(start_paused = true)]
-async fn noted_ranges_that_together_exceed_the_credits_are_taken_up_one_after_the_other() {
-    let small = "[backpressure]\nmax_buffer_size = 60\npause_threshold = 50\nresume_threshold = 20\n\
-                 [writers.aggregate]\nbatch_rows = 30\n[writers.external]\nbatch_rows = 30\n";
-    let large = "[backpressure]\nmax_buffer_size = 400\npause_threshold = 300\n\
-                 resume_threshold = 20\n[writers.aggregate]\nbatch_rows = 30\n[writers.external]\nbatch_rows = 30\n";
-    let mut world = World::begin(&once(large), 6).await;
+fn once_with_credits(pull_limit: usize) -> Arc<Config> {
+    once(&format!(
+        "[backpressure]\nmax_buffer_size = {}\npause_threshold = {pull_limit}\n\
+         resume_threshold = 20\n[writers.aggregate]\nbatch_rows = 30\n[writers.external]\nbatch_rows = 30\n",
+        pull_limit + 10,
+    ))
+}
+
+/// After a restart each partition has a noted range of 30 records, and there are credits for one.
+async fn begin_beyond_the_credits(partitions: i32) -> World {
+    let mut world = World::begin(&once_with_credits(300), partitions).await;
     world.rig.sink.table("once", Mode::FailAfterWrite);
-    for partition in 0..6 {
+    for partition in 0..partitions {
         world.poll(partition, 30).await;
         world.rig.moment().await;
     }
     world.rig.sink.table("once", Mode::Accept);
-    world.restart(&once(small)).await;
+    world.restart(&once_with_credits(50)).await;
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn noted_ranges_that_together_exceed_the_credits_are_taken_up_one_after_the_other() {
+    let mut world = begin_beyond_the_credits(6).await;
     for _ in 0..40 {
         for partition in 0..6 {
             world.poll(partition, 4).await;
@@ -207,14 +206,8 @@ async fn noted_ranges_that_together_exceed_the_credits_are_taken_up_one_after_th
 
 #[tokio::test(start_paused = true)]
 async fn a_noted_range_larger_than_all_credits_says_what_to_do() {
-    let mut world = World::begin(&once(""), 1).await;
-    world.rig.sink.table("once", Mode::FailAfterWrite);
-    world.poll(0, 100).await;
-    world.rig.after(Duration::from_millis(1_200)).await;
-    world.rig.sink.table("once", Mode::Accept);
-    let tiny = "[backpressure]\nmax_buffer_size = 60\npause_threshold = 50\nresume_threshold = 20\n\
-                [writers.aggregate]\nbatch_rows = 30\n[writers.external]\nbatch_rows = 30\n";
-    world.restart(&once(tiny)).await;
+    let mut world = begin_unanswered(&once(""), 1, Mode::FailAfterWrite).await;
+    world.restart(&once_with_credits(50)).await;
     world.rig.after(Duration::from_secs(6)).await;
     assert_eq!(world.poll(0, 10).await, 0, "nothing of it is taken");
     let said = world.rig.now().needs_person.join("\n");
@@ -241,11 +234,7 @@ async fn a_note_of_a_later_version_is_not_passed_over() {
 #[tokio::test(start_paused = true)]
 async fn a_stop_in_the_middle_of_taking_up_what_was_noted_is_clean() {
     let config = once("");
-    let mut world = World::begin(&config, 1).await;
-    world.rig.sink.table("once", Mode::FailAfterWrite);
-    world.poll(0, 100).await;
-    world.rig.after(Duration::from_millis(1_200)).await;
-    world.rig.sink.table("once", Mode::Accept);
+    let mut world = begin_unanswered(&config, 1, Mode::FailAfterWrite).await;
     world.restart(&config).await;
     world.poll(0, 40).await; // the range is not whole
     world.rig.moment().await;
