@@ -56,12 +56,6 @@ pub(super) struct CutBatch {
     pub(super) rejected: bool,
 }
 
-impl UnderWay {
-    pub(super) fn is_of(&self, cut: &CutBatch) -> bool {
-        self.number == cut.number
-    }
-}
-
 impl CutBatch {
     /// Its body may have been sent: it may be in ClickHouse.
     pub(super) fn is_encoded(&self) -> bool {
@@ -93,6 +87,12 @@ pub(super) struct UnderWay {
     /// It is what the circuit breaker waits for.
     pub(super) probe: Option<Probe>,
     pub(super) slot: Option<Slot>,
+}
+
+impl UnderWay {
+    pub(super) fn is_of(&self, cut: &CutBatch) -> bool {
+        self.number == cut.number
+    }
 }
 
 impl<S: Sink> Pipeline<S> {

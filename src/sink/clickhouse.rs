@@ -31,6 +31,7 @@ mod positions;
 mod probe;
 mod tls;
 
+pub use self::classify::UNKNOWN_TABLE;
 pub use self::collapse::{Keeps, Key};
 use self::endpoints::{Change, Choice, Endpoints};
 pub use self::positions::{DeadLetters, Held, LettersOf, Origin, OriginColumns, Wanted};
@@ -284,9 +285,8 @@ impl Sink for ClickHouse {
 
     async fn schema(&self, table: &str) -> Result<TableSchema, InsertError> {
         let described = self.describe(table).await;
-        let missing = described
-            .as_ref()
-            .is_err_and(|error| error.refusal().code == Some(classify::UNKNOWN_TABLE));
+        let missing =
+            described.as_ref().is_err_and(|error| error.refusal().code == Some(UNKNOWN_TABLE));
         match self.create.as_ref().filter(|create| missing && create.table == table) {
             Some(create) => {
                 self.execute(&create.statement).await?;

@@ -12,14 +12,12 @@ use super::reread::{self, Table};
 use super::{Options, ReadTopic, plan, sequences};
 use crate::config::{Action, Config, Delivery, OnUncertain};
 use crate::schema::TableSchema;
-use crate::sink::clickhouse::{ClickHouse, Held, Keeps, Wanted};
+use crate::sink::clickhouse::{ClickHouse, Held, Keeps, UNKNOWN_TABLE, Wanted};
 use crate::sink::{InsertError, Sink as _};
 use crate::source::kafka::probe::{self, Cluster};
 use crate::source::nats::jetstream::streams::Streams;
 use crate::source::{Extent, ProbeError};
 
-/// ClickHouse's code for what is not there.
-const UNKNOWN_TABLE: u32 = 60;
 /// So many offsets are read from the topics without being asked for: seconds.
 const READ_UNASKED: u64 = 1_000_000;
 

@@ -11,9 +11,9 @@ use crate::schema::TableSchema;
 use crate::schema::exactly_once::{Problem, exactly_once_problems};
 use crate::schema::facts::TableFacts;
 use crate::sink::InsertError;
+use crate::sink::clickhouse::UNKNOWN_TABLE;
 
-/// ClickHouse's codes for what is not there.
-const UNKNOWN_TABLE: u32 = 60;
+/// ClickHouse's code for a database that is not there.
 const UNKNOWN_DATABASE: u32 = 81;
 
 pub(super) fn compare(config: &Config, warehouse: &Warehouse, report: &mut Report) {

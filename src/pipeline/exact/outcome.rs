@@ -50,10 +50,9 @@ impl<S: Sink> Pipeline<S> {
         let batch = cut.exact.as_mut().expect("such a batch");
         let rejected = std::mem::take(&mut batch.rejected);
         let (slot, first) = (batch.slot, batch.first);
-        self.certain(slot);
-        let batch = cut.exact.as_ref().expect("such a batch");
         let noted = batch.noted.as_ref().map_or(0, |range| range.rows);
         let verified = batch.step == Step::Verify;
+        self.certain(slot);
         if verified {
             self.resolved(slot, first);
         }
@@ -123,7 +122,7 @@ impl<S: Sink> Pipeline<S> {
         self.wait_on(cut);
     }
 
-    pub(super) fn certain(&mut self, slot: Slot) {
+    fn certain(&mut self, slot: Slot) {
         if let Some(exact) = self.exact.get_mut(&slot) {
             exact.uncertain = None;
         }

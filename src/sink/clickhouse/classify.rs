@@ -9,7 +9,8 @@ use clickhouse::error::Error;
 use crate::sink::{InsertError, Refusal};
 use crate::tls;
 
-pub(super) const UNKNOWN_TABLE: u32 = 60;
+/// The table is not there.
+pub const UNKNOWN_TABLE: u32 = 60;
 /// Success: the rows are there already.
 pub(super) const INSERT_WAS_DEDUPLICATED: u32 = 389;
 const TOO_MANY_PARTS: u32 = 252;

@@ -5,14 +5,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::classify::UNKNOWN_TABLE;
 use super::probe::literal;
 use super::{ClickHouse, quoted};
 use crate::schema::exactly_once::{Problem, exactly_once_problems};
 use crate::schema::facts::TableFacts;
 use crate::sink::{InsertError, Landed, LandedQuestion, Refusal, Window};
-
-/// ClickHouse's code for a table that does not exist: the log of queries may be off.
-const UNKNOWN_TABLE: u32 = 60;
 
 impl ClickHouse {
     /// What the table and all that stands behind it remember: the shortest window, and the sum of
@@ -83,6 +81,7 @@ impl ClickHouse {
                 let counted = answer.lines().next().map(serde_json::from_str::<Counted>);
                 Ok(counted.and_then(Result::ok).map(|counted| counted.offsets > 0))
             }
+            // The log of queries may be off: then its table does not exist.
             Err(InsertError::Retry(refusal)) if refusal.code != Some(UNKNOWN_TABLE) => {
                 Err(InsertError::Retry(refusal))
             }
