@@ -145,6 +145,15 @@ pub struct Window {
     pub problems: Vec<String>,
 }
 
+impl Window {
+    /// How many entries were used since the newest part had the number `block`. None: the numbers
+    /// have begun anew since (the table was emptied or made again), and nothing is known.
+    #[must_use]
+    pub fn used_since(&self, block: u64) -> Option<u64> {
+        self.block.checked_sub(block)
+    }
+}
+
 /// Records of which somebody wants to know whether they are there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LandedQuestion {

@@ -171,7 +171,7 @@ async fn send_once<S: Sink>(sink: &S, cut: &CutBatch, place: &Place) -> Outcome 
 /// Whether the table certainly still knows a token that was first sent when the range was listed.
 /// A fifth of the window is left for what other batches use between this look and the insert.
 fn window_covers(window: &Window, range: &Range) -> bool {
-    let used = window.block.saturating_sub(range.block);
+    let Some(used) = window.used_since(range.block) else { return false };
     let age = super::wall_clock() - range.listed_at;
     let lasts = window
         .lasts

@@ -313,7 +313,7 @@ impl<S: Sink> Pipeline<S> {
     fn window_known(&mut self, name: &str, window: Option<&Window>) {
         let Some(window) = window else { return };
         for table in self.tables.iter_mut().filter(|table| table.name == name) {
-            table.block = table.block.max(window.block);
+            table.block = window.block;
         }
     }
 

@@ -33,7 +33,8 @@ pub(super) struct WindowSeen {
 impl WindowSeen {
     fn new(before: Option<&Self>, window: &Window, at: Instant) -> Self {
         let rate = before.filter(|before| at > before.at).map_or(0.0, |before| {
-            let used = u32::try_from(window.block.saturating_sub(before.block)).unwrap_or(u32::MAX);
+            let used = window.used_since(before.block).unwrap_or_default();
+            let used = u32::try_from(used).unwrap_or(u32::MAX);
             f64::from(used) / (at - before.at).as_secs_f64()
         });
         let mut seen = Self {
@@ -95,7 +96,7 @@ impl<S: Sink> Pipeline<S> {
                 return;
             }
         };
-        table.block = table.block.max(window.block);
+        table.block = window.block;
         let seen = WindowSeen::new(table.window.as_ref(), &window, Instant::now());
         let was_short = table.window.is_some_and(|before| before.is_short);
         if seen.is_short && !was_short {

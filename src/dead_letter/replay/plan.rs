@@ -104,7 +104,7 @@ impl Plan {
             return Some(format!("the table remembers inserts for {lasts} only"));
         }
         // It falls when parts are dropped: then nothing is known.
-        match window.block.checked_sub(self.block) {
+        match window.used_since(self.block) {
             Some(taken) if taken < window.entries => None,
             _ => Some(format!(
                 "the table remembers {} inserts, and may have taken more since",

@@ -82,6 +82,23 @@ async fn the_window_may_pass_while_the_process_lives() {
     assert!(!world.rig.sink.questions().is_empty());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_table_that_was_made_anew_meanwhile_is_asked_and_relied_on_from_the_next_look_on() {
+    let config = once("");
+    let mut world = World::begin(&config, 1).await;
+    world.rig.sink.use_window("once", 50);
+    world.rig.after(Duration::from_secs(40)).await; // the number of its newest block was looked at
+    send_unanswered(&mut world, Mode::FailAfterWrite).await;
+    world.rig.sink.make_anew("once");
+    world.rig.drained().await;
+    assert_eq!(world.rig.sink.questions().len(), 1, "its tokens are not known there any more");
+    world.rig.after(Duration::from_secs(40)).await;
+    send_unanswered(&mut world, Mode::FailAfterWrite).await;
+    world.rig.drained().await;
+    assert_eq!(world.rig.sink.questions().len(), 1, "the window tells again");
+    world.everything_is_there_once();
+}
+
 /// After the restart a record of the noted range is gone: compaction, retention.
 async fn with_a_record_gone(more: &str, landed: bool) -> World {
     let config = once(more);

@@ -112,6 +112,14 @@ impl TestSink {
         *self.stored().blocks.entry(table.to_owned()).or_default() += entries;
     }
 
+    /// The table was made anew with the rows that it had: the numbers of its blocks begin again, and
+    /// no token is recognised.
+    pub(crate) fn make_anew(&self, table: &str) {
+        let mut stored = self.stored();
+        stored.blocks.remove(table);
+        stored.landed.retain(|key, _| !key.starts_with(&format!("{table}/")));
+    }
+
     /// Whether a range landed can't be told from here on, and why; None: it can.
     pub(crate) fn cannot_tell(&self, why: Option<&str>) {
         self.stored().cannot_tell = why.map(str::to_owned);
