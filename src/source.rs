@@ -64,6 +64,9 @@ pub struct Wanted {
     /// While the source as a whole is not paused: take nothing of these partitions. What was taken
     /// already is handed over.
     pub held: Vec<Arc<Partition>>,
+    /// The last epoch that was assigned and has been taken up: `held` says which of its partitions
+    /// have to wait.
+    pub taken_up: u64,
     /// For each assigned partition the position to commit: the durable prefix, never beyond it.
     pub commit: Vec<Position>,
     /// An insert waits for what `commit` says: commit it now, not at the next interval.
@@ -200,6 +203,15 @@ impl SourceHandle {
             let changed = wanted.held != held;
             wanted.held = held;
             changed
+        });
+    }
+
+    /// Knows of everything that was assigned up to this epoch.
+    pub fn want_taken_up(&self, epoch: u64) {
+        self.wanted.send_if_modified(|wanted| {
+            let news = epoch > wanted.taken_up;
+            wanted.taken_up = wanted.taken_up.max(epoch);
+            news
         });
     }
 

@@ -34,6 +34,8 @@ pub(super) struct Exact {
     pub(super) intents: Intents,
     /// What the last owner had announced and is to be taken again, in order.
     restoring: VecDeque<Restoring>,
+    /// There are credits for that.
+    may_restore: bool,
     /// Its revocation began: nothing of it is announced or sent any more.
     pub(super) leaving: bool,
     /// What its last owner noted can't be taken up: nothing of it may be taken. Why, and what to do.

@@ -110,12 +110,14 @@ impl<S: Sink> Pipeline<S> {
     }
 
     pub(super) fn assigned(&mut self, source: SourceId, all: Vec<Assigned>) {
+        let last = all.iter().map(|assigned| assigned.partition.epoch).max();
         for assigned in all {
             let slot = self.ledger.open(source, Some(Arc::clone(&assigned.partition)));
             self.take_up(source, slot, &assigned);
             self.sources[source.0].assigned.insert(assigned.partition, slot);
         }
         self.want_held();
+        self.sources[source.0].handle.want_taken_up(last.unwrap_or_default());
     }
 
     pub(super) fn revoked(
@@ -130,6 +132,7 @@ impl<S: Sink> Pipeline<S> {
             partitions.iter().filter_map(|p| assigned.remove_entry(p)).collect();
         let slots: Vec<Slot> = partitions.iter().map(|(_, slot)| *slot).collect();
         self.leave(&slots);
+        self.want_held();
         if answer.is_some() {
             self.cut_everything(CutReason::Drain);
         }

@@ -242,23 +242,18 @@ impl<S: Sink> Pipeline<S> {
     /// Tells the sources which partitions to leave alone: those whose table is broken and holds all
     /// that it may, and those whose noted ranges must wait for others.
     pub(super) fn want_held(&mut self) {
-        let mut credits = self.config.backpressure.pull_limit;
-        let mut all_held = Vec::with_capacity(self.sources.len());
+        self.let_restore();
         for source in &self.sources {
             let mut held = Vec::new();
-            let mut assigned: Vec<_> = source.assigned.iter().collect();
-            assigned.sort();
-            for (partition, slot) in assigned {
+            for (partition, slot) in &source.assigned {
                 let route = self.router.route_of_topic(&partition.topic);
                 let table = route.and_then(|route| self.routes[route.index()].table);
                 let held_back = table.is_some_and(|table| self.tables[table].held_back);
-                if self.must_wait(*slot, &mut credits) || held_back {
+                if held_back || self.must_wait(*slot) {
                     held.push(Arc::clone(partition));
                 }
             }
-            all_held.push(held);
-        }
-        for (source, held) in self.sources.iter().zip(all_held) {
+            held.sort();
             source.handle.want_held(held);
         }
     }

@@ -64,9 +64,17 @@ impl<S: Sink> Pipeline<S> {
             }
             None => Intents::new(partition, incarnation(), config),
         };
-        let (leaving, uncertain) = (false, None);
-        let exact =
-            Exact { source, table, on_uncertain, intents, restoring, leaving, stuck, uncertain };
+        let exact = Exact {
+            source,
+            table,
+            on_uncertain,
+            intents,
+            restoring,
+            may_restore: false,
+            leaving: false,
+            stuck,
+            uncertain: None,
+        };
         self.exact.insert(slot, exact);
     }
 
@@ -108,19 +116,19 @@ impl<S: Sink> Pipeline<S> {
         }
     }
 
-    pub(super) fn restoring(&mut self, slot: Slot) -> Option<&mut Restoring> {
+    fn restoring(&mut self, slot: Slot) -> Option<&mut Restoring> {
         self.exact.get_mut(&slot)?.restoring.front_mut()
     }
 
     /// What lies before a noted range must not be mixed with what lies behind it.
-    pub(super) fn cut_open_of(&mut self, table: usize, slot: Slot) {
+    fn cut_open_of(&mut self, table: usize, slot: Slot) {
         if let Some(batch) = self.tables[table].buffer.of(Some(slot)).cut() {
             self.cut(table, batch, CutReason::Restored);
         }
     }
 
     /// All of a noted range was read again: it is encoded, and compared with what was noted.
-    pub(super) fn restored(&mut self, table: usize, slot: Slot) {
+    fn restored(&mut self, table: usize, slot: Slot) {
         let exact = self.exact.get_mut(&slot).expect("it is being restored");
         let Restoring { noted, batch } = exact.restoring.pop_front().expect("it is being restored");
         let (first, last) = (noted.first, noted.last);
@@ -155,17 +163,35 @@ impl<S: Sink> Pipeline<S> {
         }
     }
 
-    /// Partitions whose noted ranges must wait until those of others are through: together they
-    /// could hold every credit, and none would ever be whole. Also those that can't be read.
-    pub(in crate::pipeline) fn must_wait(&self, slot: Slot, credits: &mut usize) -> bool {
-        let Some(exact) = self.exact.get(&slot) else { return false };
-        let largest = exact.restoring.iter().map(|restoring| restoring.noted.rows).max();
-        let needed = largest.unwrap_or_default();
-        let fits = needed <= *credits;
-        if fits {
-            *credits -= needed;
+    /// Lets as many partitions take up their noted ranges as have room beside each other: all of
+    /// them could hold every credit, and none would ever be whole. One that may begin is not made
+    /// to wait again: the others would miss what it holds by then.
+    pub(in crate::pipeline) fn let_restore(&mut self) {
+        let (begun, mut waiting): (Vec<_>, Vec<_>) =
+            self.exact.values_mut().partition(|exact| exact.may_restore);
+        let begun: usize = begun.iter().map(|exact| exact.restoring_rows()).sum();
+        let mut free = self.config.backpressure.pull_limit.saturating_sub(begun);
+        waiting.sort_unstable_by(|a, b| a.intents.partition().cmp(b.intents.partition()));
+        for exact in waiting {
+            let rows = exact.restoring_rows();
+            if exact.stuck.is_none() && rows <= free {
+                exact.may_restore = true;
+                free -= rows;
+            }
         }
-        exact.stuck.is_some() || !fits
+    }
+
+    /// Its noted ranges have to wait for those of others, or can't be read.
+    pub(in crate::pipeline) fn must_wait(&self, slot: Slot) -> bool {
+        self.exact.get(&slot).is_some_and(|exact| !exact.may_restore)
+    }
+}
+
+impl Exact {
+    /// As many rows as it may hold before one of its noted ranges is whole: they come one after
+    /// the other.
+    fn restoring_rows(&self) -> usize {
+        self.restoring.iter().map(|restoring| restoring.noted.rows).max().unwrap_or_default()
     }
 }
 

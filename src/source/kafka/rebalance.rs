@@ -56,7 +56,22 @@ impl Poller {
         }
         tracing::info!(partitions = assigned.len(), "Kafka partitions assigned");
         self.report();
-        if assigned.is_empty() { Ok(()) } else { self.send(SourceEvent::Assigned(assigned)) }
+        if assigned.is_empty() {
+            return Ok(());
+        }
+        let noted = assigned.iter().filter(|assigned| assigned.note.is_some());
+        let last = noted.map(|assigned| assigned.partition.epoch).max();
+        self.send(SourceEvent::Assigned(assigned))?;
+        last.map_or(Ok(()), |epoch| self.until_taken_up(epoch))
+    }
+
+    /// What was noted may be more than there are credits for, so that some of these partitions have
+    /// to wait for the others. Which is said in a moment; a record that came before could take a
+    /// credit that one of those others needs.
+    fn until_taken_up(&self, epoch: u64) -> Result<(), Gone> {
+        let mut wanted = self.port.wanted.clone();
+        let taken_up = async { wanted.wait_for(|wanted| wanted.taken_up >= epoch).await.is_ok() };
+        if self.runtime.block_on(taken_up) { Ok(()) } else { Err(Gone) }
     }
 
     /// Where exactly once is promised: the list with the committed offsets, and the notes beside

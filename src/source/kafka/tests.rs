@@ -1,6 +1,7 @@
 //! The Kafka source against librdkafka's in-process broker.
 
 mod bench;
+mod noted;
 mod real;
 #[path = "../../../tests/it/stack.rs"]
 #[allow(dead_code, reason = "the integration tests need more of it")]
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
-use super::{ChunkLimits, settings};
+use super::{ChunkLimits, Options, settings};
 use crate::config;
 use crate::credits::Credits;
 use crate::source::{Delivery, SourceId, Stage, connect};
@@ -72,7 +73,8 @@ async fn a_chunk_is_bounded_in_bytes_and_records() {
     let large: Vec<String> = (0..40).map(|_| "x".repeat(1_000)).collect();
     produce(&brokers, "t", 0, &large);
     let limits = ChunkLimits { records: 100, bytes: 4_500 };
-    let mut bench = Bench::start_with(&bench::settings(&brokers), &["t"], 1_000, limits);
+    let options = Options { limits, ..Options::default() };
+    let mut bench = Bench::start_with(&bench::settings(&brokers), &["t"], 1_000, options);
     bench.until_seen(40).await;
     assert!(bench.chunks.iter().all(|len| *len <= 5), "{:?}", bench.chunks);
     bench.close().await;
@@ -84,7 +86,8 @@ async fn chunks_do_not_grow_one_by_one() {
     let brokers = cluster.bootstrap_servers();
     produce(&brokers, "t", 0, &vec!["x".repeat(100); 1_000]);
     let limits = ChunkLimits { records: 10, bytes: 1 << 20 };
-    let mut bench = Bench::start_with(&bench::settings(&brokers), &["t"], 1_000, limits);
+    let options = Options { limits, ..Options::default() };
+    let mut bench = Bench::start_with(&bench::settings(&brokers), &["t"], 1_000, options);
     bench.until_seen(1_000).await;
     // 1 KB of payloads, as much again around them, and room.
     assert!(bench.weights.iter().all(|weight| *weight < 4_000), "{:?}", bench.weights);
@@ -400,7 +403,7 @@ fn settings_that_cannot_work_fail_at_the_start() {
         let (events, _kept) = tokio::sync::mpsc::channel(1);
         let (_handle, port) = connect(SourceId(0), "kafka", Delivery::Pulled, events);
         let credits = Arc::new(Credits::new(1, 1));
-        let started = begin(&config, &[topic], port, &credits, ChunkLimits::default());
+        let started = begin(&config, &[topic], port, &credits, Options::default());
         format!("{:#}", started.unwrap_err())
     };
     let message = fails("fetch.wait.max.mss", "5", "t");

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use data_bridge::config::Config;
+use data_bridge::source::SourceEvent;
 
 use super::{World, once};
 use crate::rig::sink::{Mode, down};
@@ -206,6 +207,41 @@ async fn begin_beyond_the_credits(partitions: i32) -> World {
     world.rig.sink.table("once", Mode::Accept);
     world.restart(&once_with_credits(50)).await;
     world
+}
+
+impl World {
+    fn waits(&mut self, number: i32) -> bool {
+        let partition = Arc::clone(&self.assigned[&number]);
+        self.rig.kafka().is_held(&partition)
+    }
+
+    async fn lose(&mut self, number: i32) {
+        let lost = Arc::clone(&self.assigned[&number]);
+        self.rig.kafka().send(SourceEvent::Lost(vec![lost])).await;
+        self.rig.moment().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_leaves_makes_room_for_the_noted_range_of_another() {
+    let mut world = begin_beyond_the_credits(2).await;
+    world.rig.moment().await;
+    assert_eq!((world.waits(0), world.waits(1)), (false, true));
+    world.lose(0).await;
+    assert!(!world.waits(1));
+}
+
+/// Else what it holds by then would be missing to the other, and neither would ever be whole.
+#[tokio::test(start_paused = true)]
+async fn a_noted_range_that_was_begun_does_not_wait_for_a_partition_that_comes_later() {
+    let mut world = begin_beyond_the_credits(2).await;
+    world.lose(0).await;
+    assert_eq!(world.poll(1, 25).await, 25);
+    world.assign(0).await;
+    world.rig.moment().await;
+    assert_eq!((world.waits(0), world.waits(1)), (true, false));
+    world.catch_up().await;
+    world.everything_is_there_once();
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,7 +13,7 @@ use rdkafka::topic_partition_list::Offset;
 use rdkafka::{ClientConfig, TopicPartitionList};
 use tokio::sync::{mpsc, oneshot};
 
-use super::super::{ChunkLimits, Options, Running, start};
+use super::super::{Options, Running, start};
 use crate::config;
 use crate::credits::Credits;
 use crate::record::{Partition, Position};
@@ -78,6 +78,8 @@ pub(super) struct Bench {
     pub(super) committed: Vec<Position>,
     pub(super) commit_errors: Vec<String>,
     pub(super) connection: Vec<Option<String>>,
+    /// Assignments are taken up at once.
+    pub(super) takes_up: bool,
     /// Revocations are answered at once, with all that was seen.
     pub(super) answers: bool,
     closed: bool,
@@ -85,19 +87,19 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn start(config: &config::Kafka, topics: &[&str], credits: usize) -> Self {
-        Self::start_with(config, topics, credits, ChunkLimits::default())
+        Self::start_with(config, topics, credits, Options::default())
     }
 
     pub(super) fn start_with(
         config: &config::Kafka,
         topics: &[&str],
         credits: usize,
-        limits: ChunkLimits,
+        options: Options,
     ) -> Self {
         let (events_in, events) = mpsc::channel(16);
         let (handle, port) = connect(SourceId(0), "kafka", Delivery::Pulled, events_in);
         let credits = Arc::new(Credits::new(credits, credits));
-        let running = begin(config, topics, port, &credits, limits).unwrap();
+        let running = begin(config, topics, port, &credits, options).unwrap();
         Self {
             handle,
             credits,
@@ -112,6 +114,7 @@ impl Bench {
             committed: Vec::new(),
             commit_errors: Vec::new(),
             connection: Vec::new(),
+            takes_up: true,
             answers: true,
             closed: false,
         }
@@ -140,6 +143,9 @@ impl Bench {
             }
             SourceEvent::Assigned(assigned) => {
                 self.assigned.extend(assigned.into_iter().map(|assigned| assigned.partition));
+                if self.takes_up {
+                    self.take_up();
+                }
             }
             SourceEvent::Revoked { partitions, answer, .. } => {
                 self.assigned.retain(|assigned| !partitions.contains(assigned));
@@ -162,6 +168,12 @@ impl Bench {
             }
             other => panic!("not an event of Kafka: {other:?}"),
         }
+    }
+
+    /// Everything that was assigned is known, and what of it has to wait is said.
+    pub(super) fn take_up(&self) {
+        let last = self.assigned.iter().map(|partition| partition.epoch).max();
+        self.handle.want_taken_up(last.unwrap_or_default());
     }
 
     /// Takes events until `done`, and looks again at least every 20 ms for what is not an event.
@@ -227,10 +239,9 @@ pub(super) fn begin(
     topics: &[&str],
     port: SourcePort,
     credits: &Arc<Credits>,
-    limits: ChunkLimits,
+    options: Options,
 ) -> anyhow::Result<Running> {
     let topics: Vec<String> = topics.iter().map(|topic| (*topic).to_owned()).collect();
-    let options = Options { limits, ..Options::default() };
     start(config, "test", &topics, port, Arc::clone(credits), options)
 }
 
