@@ -11,6 +11,7 @@ mod health;
 mod logging;
 mod run;
 mod schema;
+mod table;
 
 use std::fmt;
 use std::io::Write as _;

@@ -32,6 +32,7 @@ pub mod metrics;
 pub mod heartbeat;
 pub mod alert;
 pub mod thousands;
+pub mod causes;
 pub mod http;
 
 pub mod shutdown;

@@ -121,23 +121,6 @@ fn shown(time: UnixMs) -> String {
     time.round(seconds).unwrap_or(time).to_string()
 }
 
-/// The table that a terminal of 100 columns shows well.
-fn table(header: &[&str]) -> comfy_table::Table {
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
-    table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic).set_width(100);
-    table.set_header(header);
-    table
-}
-
-fn rendered(mut table: comfy_table::Table) -> String {
-    let last = table.column_count().saturating_sub(1);
-    for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, if index == last { 0 } else { 2 }));
-    }
-    table.trim_fmt()
-}
-
 /// Nobody waits longer for a listing; a replay has no limit, it makes progress.
 const LIST_WITHIN: Duration = Duration::from_secs(300);
 

@@ -18,6 +18,7 @@ use async_nats::{Client, ConnectOptions};
 use bytes::Bytes;
 
 use super::landed::Landed;
+use crate::causes::causes;
 use crate::config;
 use crate::sink::{Insert, InsertError, Refusal};
 use crate::source::nats::{server_addresses, with_identity};
@@ -160,17 +161,4 @@ fn said(message: String) -> Refusal {
 fn answered(error: &PublishError) -> Option<usize> {
     let error = error.source()?.downcast_ref::<jetstream::Error>()?;
     Some(error.code())
-}
-
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        source = cause.source();
-    }
-    text
 }

@@ -8,13 +8,12 @@ use std::time::Duration;
 use data_bridge::config::Config;
 use data_bridge::pipeline::{Ending, Stop};
 use data_bridge::record::Partition;
-use data_bridge::sink::InsertError;
 use data_bridge::source::SourceEvent;
 use data_bridge::status::BreakerState;
 use proptest::prelude::*;
 use tokio::time::timeout;
 
-use crate::rig::sink::{DEAD_LETTERS, Mode, down, refusal};
+use crate::rig::sink::{DEAD_LETTERS, Mode};
 use crate::rig::source::{Kind, id};
 use crate::rig::{Rig, Sources, config};
 
@@ -114,28 +113,6 @@ fn end() -> impl Strategy<Value = End> {
     prop_oneof![Just(End::Drained), Just(End::Stopped), Just(End::Abandoned), Just(End::Aborted)]
 }
 
-/// Accepting is twice as likely as any fault.
-fn mode(number: usize) -> Mode {
-    match number {
-        1 => down(),
-        2 => Mode::FailAfterWrite,
-        3 => Mode::Hold,
-        4 => Mode::Refuse(InsertError::AwaitFix(refusal(60, "no such table"))),
-        5 => Mode::Refuse(InsertError::SchemaChanged(refusal(16, "no such column"))),
-        _ => Mode::Accept,
-    }
-}
-
-/// A record of a partition is the same whenever it is delivered.
-fn kind_at(offset: i64) -> Kind {
-    match offset {
-        _ if offset % 17 == 3 => Kind::Poison,
-        _ if offset % 13 == 5 => Kind::Broken,
-        _ if offset % 11 == 7 => Kind::Tombstone,
-        _ => Kind::Good,
-    }
-}
-
 /// What the broker knows of a partition.
 #[derive(Debug)]
 struct Known {
@@ -167,7 +144,7 @@ impl History {
             Step::Poll { partition, count } => {
                 let partition = Arc::clone(&self.known[partition].now);
                 let from = self.rig.kafka().next_offset(&partition);
-                let kinds: Vec<Kind> = (from..).take(count).map(kind_at).collect();
+                let kinds: Vec<Kind> = (from..).take(count).map(Kind::mixed).collect();
                 self.rig.kafka().poll_kinds(&partition, &kinds).await;
             }
             Step::Push { subject, count, kind } => {
@@ -176,10 +153,10 @@ impl History {
                 self.rig.nats().push_kinds(SUBJECTS[subject], &vec![kind; count]).await;
             }
             Step::Mode { table: Some(table), mode } => {
-                self.rig.sink.table(TABLES[table], self::mode(mode));
+                self.rig.sink.table(TABLES[table], Mode::of(mode));
             }
-            Step::Mode { table: None, mode } => self.rig.sink.all(self::mode(mode)),
-            Step::Once { table, mode } => self.rig.sink.once(TABLES[table], self::mode(mode)),
+            Step::Mode { table: None, mode } => self.rig.sink.all(Mode::of(mode)),
+            Step::Once { table, mode } => self.rig.sink.once(TABLES[table], Mode::of(mode)),
             Step::Time { millis } => self.rig.after(Duration::from_millis(millis)).await,
             Step::Revoke { partition, within_millis } => {
                 self.revoke(partition, Duration::from_millis(within_millis)).await;
@@ -223,8 +200,8 @@ impl History {
         };
         assert!(offset >= known.committed, "{partition:?} goes back to {offset}: {known:?}");
         for before in known.committed..offset {
-            let kept =
-                kind_at(before) == Kind::Tombstone || durable.contains_key(&id(partition, before));
+            let kept = Kind::mixed(before) == Kind::Tombstone
+                || durable.contains_key(&id(partition, before));
             assert!(kept, "{before} of {partition:?} is not durable, but {offset} was committed");
         }
         known.committed = offset;
@@ -317,7 +294,7 @@ impl History {
             let now = Arc::clone(&self.known[index].now);
             let next = self.rig.kafka().next_offset(&now);
             assert_eq!(self.known[index].committed, next, "of {now:?}");
-            for offset in (0..next).filter(|offset| kind_at(*offset) != Kind::Tombstone) {
+            for offset in (0..next).filter(|offset| Kind::mixed(*offset) != Kind::Tombstone) {
                 assert!(durable.contains_key(&id(&now, offset)), "{offset} of {now:?}");
             }
         }

@@ -126,6 +126,7 @@ const PURE: &[&str] = &[
     "alert.rs",
     "heartbeat.rs",
     "thousands.rs",
+    "causes.rs",
     "cli/audit/ranges.rs",
 ];
 

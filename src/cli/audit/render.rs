@@ -1,12 +1,11 @@
 //! Shows a report: one line a partition, a verdict, what to do. For a terminal of 100 columns and
 //! for a log: no colours. Pure.
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::CellAlignment;
 
 use super::report::{AtMostOnce, Partition, Promise, Report, Route, Sequence, Verdict};
+use crate::cli::table::{indented, list, table};
 use crate::thousands::thousands;
-
-const COLUMNS: u16 = 100;
 
 pub(super) fn render(report: &Report) -> String {
     let mut text = String::new();
@@ -95,7 +94,7 @@ fn lines(partitions: &[Partition]) -> String {
             thousands(partition.not_delivered),
         ]);
     }
-    shown(table)
+    indented(table) + "\n"
 }
 
 fn word(partition: &Partition) -> &'static str {
@@ -168,28 +167,8 @@ fn many(count: u64, what: &str) -> String {
     format!("{} {what}{}", thousands(count), if count == 1 { "" } else { "s" })
 }
 
-fn table() -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(COLUMNS);
-    table
-}
-
-/// Two blanks between the columns, and before the first.
-fn shown(mut table: Table) -> String {
-    let last = table.column_count().saturating_sub(1);
-    for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((if index == 0 { 2 } else { 0 }, if index == last { 0 } else { 2 }));
-    }
-    table.trim_fmt() + "\n"
-}
-
 fn listed(lines: impl IntoIterator<Item = (String, String)>) -> String {
-    let mut table = table();
-    for (mark, text) in lines {
-        table.add_row([mark, text]);
-    }
-    shown(table)
+    indented(list(lines)) + "\n"
 }
 
 fn summary(report: &Report) -> String {

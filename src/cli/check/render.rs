@@ -2,15 +2,14 @@
 
 use std::fmt::Write as _;
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, Table};
 
 use super::exact::span;
 use super::report::{
     Exact, Figures, Finding, Grade, Kept, Report, RouteLine, Severity, TopicLine, Verdict,
 };
+use crate::cli::table::{list, shown, table};
 use crate::thousands::thousands;
-
-const COLUMNS: u16 = 100;
 
 const ONCE: &str = "exactly once";
 const LEAST: &str = "at least once";
@@ -27,7 +26,7 @@ pub(super) fn render(report: &Report) -> String {
     text.push('\n');
     let why: Vec<_> =
         guarantees(report).into_iter().map(|(is, why)| (is.to_owned(), why)).collect();
-    writeln!(text, "{}", listed(&why)).expect("a String takes everything");
+    writeln!(text, "{}", shown(list(why))).expect("a String takes everything");
     for route in report.routes.iter().filter(|route| route.exactly_once) {
         if let Some(exact) = &route.exact {
             text.push_str(&promised(route, exact));
@@ -42,36 +41,12 @@ pub(super) fn render(report: &Report) -> String {
     text
 }
 
-fn table() -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(COLUMNS);
-    table
-}
-
-/// Two blanks between the columns.
-fn shown(mut table: Table) -> String {
-    let last = table.column_count().saturating_sub(1);
-    for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, if index == last { 0 } else { 2 }));
-    }
-    table.trim_fmt()
-}
-
 /// With the numbers in these columns under each other.
 fn with_numbers(mut table: Table, columns: &[usize]) -> String {
     for index in columns {
         if let Some(column) = table.column_mut(*index) {
             column.set_cell_alignment(CellAlignment::Right);
         }
-    }
-    shown(table)
-}
-
-fn listed(lines: &[(String, String)]) -> String {
-    let mut table = table();
-    for (mark, text) in lines {
-        table.add_row([mark, text]);
     }
     shown(table)
 }
@@ -232,7 +207,7 @@ fn promised(route: &RouteLine, exact: &Exact) -> String {
     if let Some(figures) = &exact.figures {
         lines.push(("-".to_owned(), figures_in_words(figures)));
     }
-    format!("\nExactly once: {}\n{}\n", route.name, listed(&lines))
+    format!("\nExactly once: {}\n{}\n", route.name, shown(list(lines)))
 }
 
 fn figures_in_words(figures: &Figures) -> String {
@@ -269,7 +244,7 @@ fn findings(report: &Report, title: &str, severity: Severity) -> String {
     for (index, finding) in found {
         let mark = report.number(index).map_or_else(|| "-".to_owned(), |n| format!("{n}."));
         let indent = " ".repeat(mark.chars().count() + 2);
-        text.push_str(&listed(&[(mark, finding.text.clone())]));
+        text.push_str(&shown(list([(mark, finding.text.clone())])));
         text.push('\n');
         for sql in &finding.sql {
             writeln!(text, "{indent}  {sql};").expect("a String takes everything");

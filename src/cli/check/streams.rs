@@ -1,8 +1,7 @@
 //! Judges a route's stream and its consumer: is anything lost before it is read? Pure.
 
-use super::exact::span;
 use super::report::{Grade, Kept, Report, Sample, TopicLine};
-use super::topics::{GOOD_RETENTION, ahead_of_us, in_words};
+use super::topics::{ahead_of_us, in_words, kept_long_enough};
 use crate::config::Config;
 use crate::source::nats::probe::streams::StreamSample;
 
@@ -42,19 +41,8 @@ pub(super) fn judge(
 /// What the stream forgets before anybody has read it.
 fn keeping(config: &Config, index: usize, stream: &StreamSample, report: &mut Report) {
     let name = &stream.stream;
-    if let Some(kept) = stream.max_age.filter(|kept| *kept < GOOD_RETENTION) {
-        let text = format!(
-            "stream {name} keeps records for {} (max_age): a longer pause loses some",
-            span(kept)
-        );
-        // Alerts come later than the loss: nobody can do anything about it.
-        if kept < config.backpressure.critical_after {
-            let finding = report.error("retention_short", text);
-            report.blame(index, Grade::Wrong, finding);
-        } else {
-            let finding = report.warn("retention_short", text, Vec::new());
-            report.blame(index, Grade::Warned, finding);
-        }
+    if let Some(kept) = stream.max_age {
+        kept_long_enough(config, index, &format!("stream {name}"), kept, "max_age", report);
     }
     if stream.overwrites && !stream.deletes_acknowledged {
         let text = format!(

@@ -13,7 +13,7 @@ use crate::source::kafka::probe::sample::{TopicSample, newest_time};
 use crate::thousands::thousands;
 
 /// A night and a morning, until somebody has mended what was broken.
-pub(super) const GOOD_RETENTION: Duration = Duration::from_secs(86_400);
+const GOOD_RETENTION: Duration = Duration::from_secs(86_400);
 
 /// Clocks that are kept by NTP differ by less; what the bridge stamps and what ClickHouse stamps is
 /// compared by people to a second.
@@ -199,18 +199,31 @@ fn keeping(config: &Config, index: usize, topic: &str, sample: &TopicSample, rep
                 sample.pace.unwrap_or_default()
             ),
         };
-        let text = format!(
-            "topic {topic} keeps records for {} ({why}): a longer pause loses some",
-            span(kept)
-        );
-        // Alerts come later than the loss: nobody can do anything about it.
-        if kept < config.backpressure.critical_after {
-            let finding = report.error("retention_short", text);
-            report.blame(index, Grade::Wrong, finding);
-        } else {
-            let finding = report.warn("retention_short", text, Vec::new());
-            report.blame(index, Grade::Warned, finding);
-        }
+        kept_long_enough(config, index, &format!("topic {topic}"), kept, &why, report);
+    }
+}
+
+/// Whether a pause may be as long as it takes a person to mend what is broken.
+pub(super) fn kept_long_enough(
+    config: &Config,
+    index: usize,
+    place: &str,
+    kept: Duration,
+    why: &str,
+    report: &mut Report,
+) {
+    if kept >= GOOD_RETENTION {
+        return;
+    }
+    let text =
+        format!("{place} keeps records for {} ({why}): a longer pause loses some", span(kept));
+    // Alerts come later than the loss: nobody can do anything about it.
+    if kept < config.backpressure.critical_after {
+        let finding = report.error("retention_short", text);
+        report.blame(index, Grade::Wrong, finding);
+    } else {
+        let finding = report.warn("retention_short", text, Vec::new());
+        report.blame(index, Grade::Warned, finding);
     }
 }
 

@@ -3,8 +3,8 @@
 
 use serde_json::{Value as Json, json};
 
-use super::{Kept, LIST_WITHIN, Which, rendered, shown, table};
-use crate::cli::{Failure, block_on, print};
+use super::{Kept, LIST_WITHIN, Which, shown};
+use crate::cli::{Failure, block_on, print, table};
 use crate::config::Config;
 use crate::dead_letter::letter::DeadLetter;
 use crate::dead_letter::store::{LetterStore as _, Listing};
@@ -109,7 +109,8 @@ fn human(place: &str, what: &str, listing: &Listing, payload: bool) -> String {
     if count == 0 {
         return text;
     }
-    let mut reasons = table(&["COUNT", "ROUTE", "REASON", "NEWEST", "FOR EXAMPLE"]);
+    let mut reasons = table::table();
+    reasons.set_header(["COUNT", "ROUTE", "REASON", "NEWEST", "FOR EXAMPLE"]);
     let mut groups: Vec<_> = listing.groups.iter().collect();
     groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.count));
     for ((route, reason), group) in groups {
@@ -117,7 +118,7 @@ fn human(place: &str, what: &str, listing: &Listing, payload: bool) -> String {
         let newest = shown(group.newest);
         reasons.add_row([thousands(group.count).as_str(), route, reason, &newest, &example]);
     }
-    text.push_str(&format!("\n{}\n", rendered(reasons)));
+    text.push_str(&format!("\n{}\n", table::shown(reasons)));
     if !listing.letters.is_empty() {
         text.push_str("\nThe newest:\n");
     }

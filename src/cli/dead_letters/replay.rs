@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{Kept, Which, rendered, table};
+use super::{Kept, Which};
+use crate::cli::table::{shown, table};
 use crate::cli::{Failure, block_on, print};
 use crate::config::Config;
 use crate::dead_letter::replay::{OnUncertain, Options, Outcome, Replay};
@@ -116,12 +117,13 @@ fn human(outcome: &Outcome, dry_run: bool) -> String {
     }
     text.push('\n');
     if !outcome.refused.is_empty() {
-        let mut refused = table(&["COUNT", "ROUTE", "REASON"]);
+        let mut refused = table();
+        refused.set_header(["COUNT", "ROUTE", "REASON"]);
         for ((route, reason), count) in &outcome.refused {
             refused.add_row([thousands(*count).as_str(), route, reason]);
         }
         let still = if dry_run { "would still be refused" } else { "still refused; they stay" };
-        text.push_str(&format!("\n{still}:\n{}\n", rendered(refused)));
+        text.push_str(&format!("\n{still}:\n{}\n", shown(refused)));
     }
     for (why, count) in &outcome.skipped {
         text.push_str(&format!("\n{} left alone: {why}\n", thousands(*count)));

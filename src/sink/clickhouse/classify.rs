@@ -6,6 +6,7 @@
 
 use clickhouse::error::Error;
 
+use crate::causes::causes;
 use crate::sink::{InsertError, Refusal};
 use crate::tls;
 
@@ -60,7 +61,7 @@ pub(super) struct Place<'a> {
 /// What is to be done about an error.
 pub(super) fn classify(error: &Error, place: &Place<'_>) -> InsertError {
     let Error::BadResponse(text) = error else {
-        let causes = causes(error);
+        let causes = without_layers(error);
         // TLS that fails is as often a person's to mend as a moment's: tried again either way.
         let why = tls::advice(&causes, &tls::Keys::CLICKHOUSE).unwrap_or(causes);
         let message = format!("cannot reach ClickHouse at {}: {why}", place.url);
@@ -183,23 +184,10 @@ fn remedy(code: u32, place: &Place<'_>) -> Option<String> {
 }
 
 /// The chain of causes, without the layers that say nothing to the one who reads the log.
-fn causes(error: &Error) -> String {
-    let text = chain(error);
+fn without_layers(error: &Error) -> String {
+    let text = causes(error);
     let text = text.strip_prefix("network error: ").unwrap_or(&text);
     text.strip_prefix("client error (Connect): ").unwrap_or(text).to_owned()
-}
-
-fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 fn shortened(text: &str) -> String {

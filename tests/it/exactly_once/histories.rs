@@ -4,13 +4,12 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use data_bridge::config::Config;
-use data_bridge::sink::InsertError;
 use data_bridge::source::SourceEvent;
 use proptest::prelude::*;
 use tokio::time::timeout;
 
 use super::{World, once};
-use crate::rig::sink::{Mode, down, refusal};
+use crate::rig::sink::Mode;
 use crate::rig::source::Kind;
 
 const PARTITIONS: i32 = 3;
@@ -53,35 +52,15 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn mode(number: usize) -> Mode {
-    match number {
-        1 => down(),
-        2 => Mode::FailAfterWrite,
-        3 => Mode::Hold,
-        4 => Mode::Refuse(InsertError::AwaitFix(refusal(60, "no such table"))),
-        5 => Mode::Refuse(InsertError::SchemaChanged(refusal(16, "no such column"))),
-        _ => Mode::Accept,
-    }
-}
-
-fn kind_at(offset: i64) -> Kind {
-    match offset {
-        _ if offset % 17 == 3 => Kind::Poison,
-        _ if offset % 13 == 5 => Kind::Broken,
-        _ if offset % 11 == 7 => Kind::Tombstone,
-        _ => Kind::Good,
-    }
-}
-
 async fn take(world: &mut World, step: &Step) {
     let table = |second: bool| if second { crate::rig::sink::DEAD_LETTERS } else { "once" };
     match *step {
         Step::Poll { partition, count } => {
             world.poll(partition, count).await;
         }
-        Step::Mode { all: true, mode } => world.rig.sink.all(self::mode(mode)),
-        Step::Mode { all: false, mode } => world.rig.sink.table("once", self::mode(mode)),
-        Step::Once { letters, mode } => world.rig.sink.once(table(letters), self::mode(mode)),
+        Step::Mode { all: true, mode } => world.rig.sink.all(Mode::of(mode)),
+        Step::Mode { all: false, mode } => world.rig.sink.table("once", Mode::of(mode)),
+        Step::Once { letters, mode } => world.rig.sink.once(table(letters), Mode::of(mode)),
         Step::Time { millis } => world.rig.after(Duration::from_millis(millis)).await,
         Step::Kill { config } => world.restart(&CONFIGS[config]).await,
         Step::Revoke { partition, within_millis } => {
@@ -127,7 +106,7 @@ proptest! {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let mut world = World::begin_with(&CONFIGS[0], PARTITIONS, kind_at).await;
+            let mut world = World::begin_with(&CONFIGS[0], PARTITIONS, Kind::mixed).await;
             for step in &steps {
                 take(&mut world, step).await;
             }

@@ -36,19 +36,18 @@ impl Load {
         let rate = rate / PRODUCERS as u64;
         for &source in &place.wanted.sources {
             for producer in 0..PRODUCERS {
-                let (address, stop) = (place.address(source), stop.subscribe());
+                let (to, stop) = (place.address(source), stop.subscribe());
+                let producer = Producer { number: producer, to, pace: Paced::new(rate), stop };
                 match source {
                     Source::Kafka => {
-                        let sender = place.lab.lasting_kafka();
-                        producers.spawn(to_kafka(sender, address, producer, rate, stop));
+                        producers.spawn(producer.kafka(place.lab.lasting_kafka()));
                     }
                     Source::JetStream => {
                         let context = jetstream::new(place.lab.nats().await);
-                        producers.spawn(to_jetstream(context, address, producer, rate, stop));
+                        producers.spawn(producer.jetstream(context));
                     }
                     Source::Nats => {
-                        let client = place.lab.nats().await;
-                        producers.spawn(to_nats(client, address, producer, rate, stop));
+                        producers.spawn(producer.nats(place.lab.nats().await));
                     }
                 }
             }
@@ -77,49 +76,64 @@ pub(crate) fn payload(producer: usize, n: u64) -> String {
     format!("{{\"p\":{producer},\"n\":{n},\"v\":{v}}}")
 }
 
-async fn to_kafka(
-    sender: KafkaSender,
-    topic: String,
-    producer: usize,
-    rate: u64,
+/// One of them: its numbers, one after the other, in order.
+struct Producer {
+    number: usize,
+    /// A topic, or what its subjects begin with.
+    to: String,
+    pace: Paced,
     stop: watch::Receiver<bool>,
-) -> (Source, usize, u64) {
-    let mut pace = Paced::new(rate);
-    let mut n = 0;
-    while !*stop.borrow() {
-        let to = i32::try_from(partition(n)).unwrap();
-        sender.send(&topic, Some(to), None, Some(payload(producer, n).as_bytes()));
-        n += 1;
-        pace.next().await;
-    }
-    sender.flush().await;
-    (Source::Kafka, producer, n)
 }
 
-/// Publishes again whatever was not acknowledged; the stream knows each by its id.
-async fn to_jetstream(
-    context: Context,
-    subject: String,
-    producer: usize,
-    rate: u64,
-    stop: watch::Receiver<bool>,
-) -> (Source, usize, u64) {
-    let mut pace = Paced::new(rate);
-    let mut next = 0;
-    while !*stop.borrow() {
-        let mut open: Vec<u64> = (next..next + AT_ONCE).collect();
-        next += AT_ONCE;
-        while !open.is_empty() {
-            let sending = open.iter().map(|&n| publish(&context, &subject, producer, n));
-            let landed = join_all(sending).await;
-            let mut landed = landed.into_iter();
-            open.retain(|_| !landed.next().expect("one for each"));
-        }
-        for _ in 0..AT_ONCE {
-            pace.next().await;
-        }
+impl Producer {
+    fn goes_on(&self) -> bool {
+        !*self.stop.borrow()
     }
-    (Source::JetStream, producer, next)
+
+    async fn kafka(mut self, sender: KafkaSender) -> (Source, usize, u64) {
+        let mut n = 0;
+        while self.goes_on() {
+            let partition = i32::try_from(partition(n)).unwrap();
+            let payload = payload(self.number, n);
+            sender.send(&self.to, Some(partition), None, Some(payload.as_bytes()));
+            n += 1;
+            self.pace.next().await;
+        }
+        sender.flush().await;
+        (Source::Kafka, self.number, n)
+    }
+
+    /// Publishes again whatever was not acknowledged; the stream knows each by its id.
+    async fn jetstream(mut self, context: Context) -> (Source, usize, u64) {
+        let mut next = 0;
+        while self.goes_on() {
+            let mut open: Vec<u64> = (next..next + AT_ONCE).collect();
+            next += AT_ONCE;
+            while !open.is_empty() {
+                let sending = open.iter().map(|&n| publish(&context, &self.to, self.number, n));
+                let landed = join_all(sending).await;
+                let mut landed = landed.into_iter();
+                open.retain(|_| !landed.next().expect("one for each"));
+            }
+            for _ in 0..AT_ONCE {
+                self.pace.next().await;
+            }
+        }
+        (Source::JetStream, self.number, next)
+    }
+
+    /// Best effort, as core NATS is.
+    async fn nats(mut self, client: async_nats::Client) -> (Source, usize, u64) {
+        let mut n = 0;
+        while self.goes_on() {
+            let subject = format!("{}.{}", self.to, partition(n));
+            client.publish(subject, payload(self.number, n).into()).await.unwrap();
+            n += 1;
+            self.pace.next().await;
+        }
+        client.flush().await.unwrap();
+        (Source::Nats, self.number, n)
+    }
 }
 
 /// Whether the stream says that it has it.
@@ -132,26 +146,6 @@ async fn publish(context: &Context, subject: &str, producer: usize, n: u64) -> b
         Ok(acknowledgement) => acknowledgement.await.is_ok(),
         Err(_) => false,
     }
-}
-
-/// Best effort, as core NATS is.
-async fn to_nats(
-    client: async_nats::Client,
-    subject: String,
-    producer: usize,
-    rate: u64,
-    stop: watch::Receiver<bool>,
-) -> (Source, usize, u64) {
-    let mut pace = Paced::new(rate);
-    let mut n = 0;
-    while !*stop.borrow() {
-        let subject = format!("{subject}.{}", partition(n));
-        client.publish(subject, payload(producer, n).into()).await.unwrap();
-        n += 1;
-        pace.next().await;
-    }
-    client.flush().await.unwrap();
-    (Source::Nats, producer, n)
 }
 
 /// How many records a topic holds, by partition. The judge of the producers: a number that a

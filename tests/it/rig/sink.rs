@@ -27,6 +27,20 @@ pub(crate) enum Mode {
     FailAfterWrite,
 }
 
+impl Mode {
+    /// By a number from 0 to 5, for random histories: accepting is twice as likely as any fault.
+    pub(crate) fn of(number: usize) -> Self {
+        match number {
+            1 => down(),
+            2 => Self::FailAfterWrite,
+            3 => Self::Hold,
+            4 => Self::Refuse(InsertError::AwaitFix(refusal(60, "no such table"))),
+            5 => Self::Refuse(InsertError::SchemaChanged(refusal(16, "no such column"))),
+            _ => Self::Accept,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Modes {
     all: Mode,

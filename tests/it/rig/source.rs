@@ -28,6 +28,19 @@ pub(crate) enum Kind {
     Tombstone,
 }
 
+impl Kind {
+    /// Mostly good ones, and the others now and then. A record of a partition is the same whenever
+    /// it is delivered.
+    pub(crate) fn mixed(offset: i64) -> Self {
+        match offset {
+            _ if offset % 17 == 3 => Self::Poison,
+            _ if offset % 13 == 5 => Self::Broken,
+            _ if offset % 11 == 7 => Self::Tombstone,
+            _ => Self::Good,
+        }
+    }
+}
+
 /// What the pipeline wanted of the source, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Story {

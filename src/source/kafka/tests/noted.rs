@@ -1,5 +1,7 @@
 //! What the last owner noted beside its offsets, and how it is taken up.
 
+use std::sync::Arc;
+
 use super::bench::{self, Bench, cluster, numbered, produce};
 use super::{ChunkLimits, Options};
 use crate::record::Position;
@@ -32,7 +34,7 @@ async fn nothing_of_noted_partitions_is_taken_before_it_is_said_which_of_them_ha
         bench.look().await;
     }
     assert_eq!(bench.offsets(), [0; 0]);
-    let (waits, goes) = (bench.assigned[0].clone(), bench.assigned[1].clone());
+    let (waits, goes) = (Arc::clone(&bench.assigned[0]), Arc::clone(&bench.assigned[1]));
     bench.want(|wanted| wanted.held = vec![waits]);
     bench.take_up();
     bench.until_seen(10).await;
