@@ -34,6 +34,9 @@ pub struct Limits {
     /// For a request's head to arrive, and for the next one on an idle connection. Above the 15 s
     /// of the usual scrape interval, so that scrapers keep their connection.
     pub header_timeout: Duration,
+    /// The same for a connection that comes while more than half of all are in use: a crowd that
+    /// says nothing soon makes room for those that do, as an orchestrator that asks for `/livez`.
+    pub crowded_header_timeout: Duration,
     /// After this a connection is ended after its present answer: a client that never reads cannot
     /// stay either.
     pub connection_age: Duration,
@@ -47,6 +50,7 @@ impl Default for Limits {
             connections: 512,
             handshake: Duration::from_secs(10),
             header_timeout: Duration::from_secs(20),
+            crowded_header_timeout: Duration::from_secs(1),
             connection_age: Duration::from_secs(300),
             finish: Duration::from_secs(3),
         }
@@ -149,7 +153,12 @@ impl Server {
     }
 
     fn start(&mut self, stream: TcpStream, permit: OwnedSemaphorePermit) {
-        let (router, limits, closing) = (self.router.clone(), self.limits, self.closing.clone());
+        let (router, mut limits, closing) =
+            (self.router.clone(), self.limits, self.closing.clone());
+        if self.permits.available_permits() < limits.connections / 2 {
+            limits.header_timeout = limits.header_timeout.min(limits.crowded_header_timeout);
+            limits.handshake = limits.handshake.min(limits.crowded_header_timeout);
+        }
         let tls = self.access.tls.as_ref().map(|present| Arc::clone(&present.borrow()));
         self.connections.spawn(async move {
             if let Err(error) = stream.set_nodelay(true) {
