@@ -16,7 +16,8 @@ CREATE TABLE IF NOT EXISTS dead_letters
     -- a JSON object
     headers String,
     route LowCardinality(String),
-    -- a stable code
+    -- a stable code; 'replay_plan' is no refused record, but what a replay is about to send: leave it
+    -- out where you count
     reason LowCardinality(String),
     -- a sentence for people
     error String,
