@@ -370,9 +370,12 @@ async fn a_bridge_under_load_is_complete_whenever_it_is_asked() {
     let topic = numbers.lab.topic("numbers");
     let auditing = async {
         // Before its first commit the group has promised nothing.
-        while numbers.lab.committed(&topic).await[0].is_none() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        let promised = async {
+            while numbers.lab.committed(&topic).await[0].is_none() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, promised).await.expect("it commits");
         for _ in 0..5 {
             numbers.audit(&[]).await.says(0, &[]);
         }

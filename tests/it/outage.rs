@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde_json::Value as Json;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::bridge::Bridge;
 use crate::lab::{Lab, ORDINARY_HEARTBEAT, assert_accounts, number, scale, settled};
@@ -49,7 +49,11 @@ async fn an_outage_of_clickhouse_costs_nothing_but_counted_nats_records() {
         )
     };
     let outage = async {
-        sleep(Duration::from_secs(1)).await;
+        let at_work = |health: &Json| {
+            let rows = |source: &str| number(&health["metrics"]["sources"][source]["inserted"]);
+            rows("kafka").min(rows("nats")) >= RATE / 2
+        };
+        bridge.wait_until("both are at work", at_work).await;
         lab.kill_clickhouse().await;
         let health = bridge
             .wait_until("everything is paused", |health| {

@@ -106,6 +106,7 @@ async fn a_stall_longer_than_ack_wait_neither_grows_the_buffer_nor_stores_twice(
 
     // Now it cannot say so: the server delivers again what is held.
     bridge.signal("STOP");
+    // `ack_wait` has to pass: the time itself again
     tokio::time::sleep(2 * ACK_WAIT).await;
     bridge.signal("CONT");
     numbers.lab.start_clickhouse().await;
