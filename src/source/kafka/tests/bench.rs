@@ -180,9 +180,19 @@ impl Bench {
     pub(super) async fn until(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) {
         let end = tokio::time::Instant::now() + PATIENCE;
         while !done(self) {
-            assert!(tokio::time::Instant::now() < end, "{what}: not within {PATIENCE:?}");
+            let in_time = tokio::time::Instant::now() < end;
+            assert!(in_time, "{what}: not within {PATIENCE:?}; {}", self.so_far());
             self.look().await;
         }
+    }
+
+    fn so_far(&self) -> String {
+        let Self { assigned, lost, committed, commit_errors, connection, .. } = self;
+        let (seen, revoked) = (self.seen.len(), self.revoked.len());
+        format!(
+            "{seen} records, {revoked} revocations to be answered, assigned {assigned:?}, lost \
+             {lost:?}, committed {committed:?} with {commit_errors:?}, connection {connection:?}"
+        )
     }
 
     /// Takes the next event, if it comes soon.
