@@ -37,13 +37,14 @@ def choose_engine(stand, floors, contender, shape, rows):
     return trials
 
 
-def rounds(stand, floors, contenders, shape, rows, count, results, floor_results):
+def rounds(stand, floors, found, shape):
     """Each in turn, and the next round begins with another one."""
+    rows, count, contenders = found.rows, found.rounds, found.contenders
     expected = floors.reference(shape, rows)
     for turn in range(count):
         for floor in floors.measure(shape, rows):
             stand.say(f"{shape.name} {turn + 1}/{count}  {floor.name:<52} {floor_line(floor)}")
-            floor_results.append(floor)
+            found.floors.append(floor)
         shift = turn % max(len(contenders), 1)
         for contender in contenders[shift:] + contenders[:shift]:
             job = job_of(stand, shape, rows, contender.key, turn)
@@ -51,10 +52,11 @@ def rounds(stand, floors, contenders, shape, rows, count, results, floor_results
                 continue
             result = catchup.measure(stand, contender, job, expected)
             stand.say(f"{shape.name} {turn + 1}/{count}  {contender.name:<52} {line(result)}")
-            results.append(result)
+            found.results.append(result)
 
 
 def line(result):
+    """For whoever watches."""
     if result.trouble:
         return result.trouble
     return (

@@ -1,18 +1,22 @@
 """data-bridge as a contender: its configurations, and how it is run."""
 
+import json
+import re
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.problem import Problem
+from bench.problem import EXIT_USAGE, Problem
 from bench.stand import DATABASE, REPOSITORY, clean_env, free_port
 
 TUNED = REPOSITORY / "benches" / "tuned.toml"
-MARK = "bench"
+ANSWER_WITHIN_S = 5
+PASSED = 'passed through (format = "json")'
 
 
 @dataclass
 class Bridge:
-    """`layer` is laid over the defaults; the rest of the configuration says only where things are."""
+    """`layer` is laid over the defaults; the rest of the configuration says where things are."""
 
     key: str
     name: str
@@ -26,19 +30,18 @@ class Bridge:
         return not (self.pass_through and job.shape.nested)
 
     def start(self, stand, job):
-        running = [self._start_one(stand, job, number) for number in range(self.instances)]
-        return Running(stand, running)
+        ports = [free_port() for _ in range(self.instances)]
+        children = [self._start_one(stand, job, *one) for one in enumerate(ports)]
+        return Running(stand, children, f"http://127.0.0.1:{ports[0]}")
 
     def settings(self):
         """For the report: what differs from the defaults."""
         text = self.layer.read_text() if self.layer else ""
         return "\n".join(part for part in (text.strip(), self.more.strip()) if part)
 
-    def _start_one(self, stand, job, number):
+    def _start_one(self, stand, job, number, port):
         stem = f"{job.group}-{number}"
-        base = stand.place / f"{stem}.toml"
-        base.write_text(self._base(stand, job, number))
-        layers = [f"--config={base}"]
+        layers = [f"--config={self.write_base(stand, job, number, port)}"]
         if self.layer:
             layers.append(f"--config={self.layer}")
         if self.more:
@@ -48,7 +51,13 @@ class Bridge:
         argv = [stand.bridge, "run", *layers, "--log-format", "human"]
         return stand.spawn(argv, f"{stem}.log", clean_env())
 
-    def _base(self, stand, job, number):
+    def write_base(self, stand, job, number, port):
+        """The part of the configuration that says where things are."""
+        path = stand.place / f"{job.group}-{number}.toml"
+        path.write_text(self._base(stand, job, number, port))
+        return path
+
+    def _base(self, stand, job, number, port):
         source = (
             f'[nats]\nservers = ["{stand.nats}"]\nqueue_group = "{job.group}"\n'
             if job.nats
@@ -58,13 +67,13 @@ class Bridge:
             source += "[nats.jetstream]\n"
         routes = "\n".join(self._route(job, index) for index in range(max(len(job.topics), 1)))
         return f"""\
-instance = "{MARK}-{number}"
+instance = "bench-{number}"
 {source}
 [clickhouse]
 url = "{stand.clickhouse.url}"
 database = "{DATABASE}"
 [http]
-listen = "127.0.0.1:{free_port()}"
+listen = "127.0.0.1:{port}"
 {routes}
 """
 
@@ -94,11 +103,12 @@ listen = "127.0.0.1:{free_port()}"
 
 
 class Running:
-    """Processes that work for a contender."""
+    """Processes that work for a contender; a bridge's answer at `http`."""
 
-    def __init__(self, stand, children):
+    def __init__(self, stand, children, http=""):
         self.stand = stand
         self.children = children
+        self.http = http
 
     def check(self):
         for child in self.children:
@@ -108,13 +118,23 @@ class Running:
     def explain(self):
         return "\n".join(child.tail() for child in self.children)
 
+    def metrics(self):
+        """What the first one says of itself; nothing while it cannot answer."""
+        if not self.http:
+            return {}
+        try:
+            with urllib.request.urlopen(f"{self.http}/health", timeout=ANSWER_WITHIN_S) as answer:
+                return json.load(answer).get("metrics", {})
+        except (OSError, ValueError):
+            return {}
+
+    def pauses(self):
+        return self.metrics().get("backpressure", {}).get("pause_count", 0)
+
     def stop(self):
         """CPU of all of them, and the memory of the largest."""
         used = [self.stand.end(child) for child in self.children]
         return sum(one.cpu_s for one in used), max(one.peak_mib for one in used)
-
-    def release(self):
-        """What is left behind in the servers."""
 
 
 def all_bridges():
@@ -123,5 +143,13 @@ def all_bridges():
         Bridge("defaults", "data-bridge, at least once, defaults"),
         Bridge("tuned", "data-bridge, at least once, tuned", **tuned),
         Bridge("exact", "data-bridge, exactly once, tuned", delivery="exactly_once", **tuned),
-        Bridge("pass", 'data-bridge, passed through (format = "json"), tuned', pass_through=True, **tuned),
+        Bridge("pass", f"data-bridge, {PASSED}, tuned", pass_through=True, **tuned),
     ]
+
+
+def given(text):
+    """`KEY=FILE`: another configuration, to be compared."""
+    key, equals, path = text.partition("=")
+    if not (re.fullmatch(r"[a-z0-9_]+", key) and equals and Path(path).is_file()):
+        raise Problem(f"--bridge {text!r}: write KEY=FILE, of a file that is there", EXIT_USAGE)
+    return Bridge(key, f"data-bridge, {key}", layer=Path(path).resolve())

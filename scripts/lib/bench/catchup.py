@@ -36,6 +36,7 @@ class Result:
     broker_cpu_s: float = 0.0
     peak_mib: float | None = None
     rows_per_insert: float | None = None
+    pauses: int = 0
     # Empty: every row is there, and is what it should be.
     trouble: str = ""
 
@@ -73,10 +74,15 @@ def measure(stand, contender, job, expected):
     return result
 
 
-def create_tables(stand, job, settings=""):
+def create_tables(stand, job):
     extra = "".join(f", {name} {EXTRA_TYPES[source]}" for name, source in job.extra.items())
     for table in job.all_tables():
-        stand.clickhouse.ask(job.shape.create(table, extra, settings))
+        stand.clickhouse.ask(job.shape.create(table, extra))
+        if job.sleep_us:
+            stand.clickhouse.ask(
+                f"CREATE MATERIALIZED VIEW {table}_slow ENGINE = Null AS "
+                f"SELECT sleepEachRow({job.sleep_us / 1e6:.6f}) AS slept FROM {table}"
+            )
 
 
 EXTRA_TYPES = {"@timestamp": "DateTime64(3, 'UTC')"}
@@ -84,7 +90,8 @@ EXTRA_TYPES = {"@timestamp": "DateTime64(3, 'UTC')"}
 
 def drop_tables(stand, job):
     for table in job.all_tables():
-        stand.clickhouse.ask(f"DROP TABLE IF EXISTS {table} SYNC")
+        for name in (f"{table}_slow", table):
+            stand.clickhouse.ask(f"DROP TABLE IF EXISTS {name} SYNC")
 
 
 def content(stand, job):
@@ -113,6 +120,7 @@ def _run(stand, contender, job, result):
         began = _wait_begin(running, broker, written)
         result.rows_per_s = _wait_rows(stand, running, job, began)
         result.broker_cpu_s = accounts.cpu_seconds(broker) - broker_cpu
+        result.pauses = running.pauses()
     except Problem as problem:
         raise Problem(f"{problem}\n{running.explain()}") from problem
     finally:

@@ -77,9 +77,13 @@ class Consuming:
     def check(self):
         pass
 
+    def pauses(self):
+        return 0
+
     def explain(self):
         try:
-            sql = f"SELECT toString(exceptions.text) FROM system.kafka_consumers WHERE table = '{self.queue}'"
+            said = "SELECT toString(exceptions.text) FROM system.kafka_consumers"
+            sql = f"{said} WHERE table = '{self.queue}'"
             return "\n".join(f"    | {row[0]}" for row in self.stand.clickhouse.rows(sql))
         except Problem as problem:
             return str(problem)
@@ -89,9 +93,6 @@ class Consuming:
         self.stand.clickhouse.ask(f"DROP TABLE {self.view} SYNC")
         self.stand.clickhouse.ask(f"DROP TABLE {self.queue} SYNC")
         return None, None
-
-    def release(self):
-        pass
 
 
 def _literal(value):

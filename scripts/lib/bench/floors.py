@@ -59,10 +59,13 @@ class Floors:
         return known
 
     def measure(self, shape, rows):
-        yield self._program("consume", "librdkafka fetches, and throws away", shape, rows, self.stand.kafka, shape.topic, rows)
-        yield self._program("decode", "the bridge's decoder and encoder, one thread", shape, rows, shape.name, rows, self.rows_per_insert)
-        yield self._insert("native", "Native bodies into ClickHouse", "Native", shape, rows)
-        yield self._insert("rowbinary", "RowBinary bodies into ClickHouse", "RowBinary", shape, rows)
+        fetch = (self.stand.kafka, shape.topic, rows)
+        decode = (shape.name, rows, self.rows_per_insert)
+        yield self._program("consume", "librdkafka fetches, and throws away", shape, rows, fetch)
+        name = "the bridge's decoder and encoder, one thread"
+        yield self._program("decode", name, shape, rows, decode)
+        for form in ("Native", "RowBinary"):
+            yield self._insert(form.lower(), f"{form} bodies into ClickHouse", form, shape, rows)
 
     def bodies(self, shape, rows, per_insert, form="Native"):
         """Inserts that lie ready, in the order in which the records were sent."""
@@ -86,7 +89,8 @@ class Floors:
         argv = [stand.floors, "payloads", shape.name, str(rows)]
         with subprocess.Popen(argv, stdout=subprocess.PIPE, env=clean_env()) as lines:
             wire = shape.wire().replace("'", "\\'")
-            sql = f"INSERT INTO {table} SELECT {shape.select()} FROM input('{wire}') FORMAT JSONEachRow"
+            source = f"SELECT {shape.select()} FROM input('{wire}')"
+            sql = f"INSERT INTO {table} {source} FORMAT JSONEachRow"
             chunks = iter(lambda: lines.stdout.read(1 << 20), b"")
             ask(sql, chunks, chunked=True)
         job = Job(shape, rows, table, "")
@@ -95,7 +99,7 @@ class Floors:
             raise Problem(f"the reference of {shape.name} has {found[0]:,} rows, not {rows:,}")
         return found
 
-    def _program(self, key, name, shape, rows, *arguments):
+    def _program(self, key, name, shape, rows, arguments):
         argv = [str(part) for part in (self.stand.floors, key, *arguments)]
         done = subprocess.run(
             argv, capture_output=True, text=True, timeout=RUN_WITHIN_S, env=clean_env()

@@ -17,6 +17,8 @@ class Job:
     tables: tuple = ()
     # Instead of Kafka: "jetstream" or "core".
     nats: str = ""
+    # How long each row keeps ClickHouse waiting, in microseconds.
+    sleep_us: int = 0
     # Further columns of the table, by what fills them.
     extra: dict = field(default_factory=dict)
 

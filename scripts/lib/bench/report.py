@@ -1,44 +1,219 @@
-"""The report, in Markdown that reads as text too."""
+"""The report, in Markdown that reads as text too: what was found, and nothing that was not."""
 
 from dataclasses import dataclass, field
 
-from bench.stats import median, number
+from bench import targets
+from bench.stats import median, number, ratio
+
+INTRODUCTION = """\
+# Benchmarks
+
+Written by `scripts/bench`. Everything ran on one machine, side by side, so the servers took their
+share of the cores: compare within this page, not with other machines.
+
+CPU is in seconds per million rows, user and system, from the operating system's accounts of each
+process. ClickHouse's includes the merges that the inserts caused; nothing is subtracted. Rows/s is
+told when nine tenths of a backlog can be read: whoever makes large batches waits at its end for more
+that does not come. Each table was compared with one that ClickHouse made from the generator's lines:
+as many rows, the same content. Figures are medians of {rounds}; "spread" is how far the rounds lie
+apart."""
+
+# With fewer, a second of lingering at the end is what is measured.
+ROWS_AT_LEAST = 1_000_000
+FEW = """\
+**So few rows measure the start and the end, not the speed: this says only that all of it works.**"""
+
+# What figures are compared with.
+YARDSTICK = "tuned"
 
 
 @dataclass
 class Findings:
     rows: int
     rounds: int
+    machine: dict = field(default_factory=dict)
     versions: dict = field(default_factory=dict)
+    # ClickHouse's, while nobody asks anything: CPU seconds a second.
     idle: float = 0.0
     contenders: list = field(default_factory=list)
     trials: list = field(default_factory=list)
+    titles: dict = field(default_factory=dict)
     results: list = field(default_factory=list)
     floors: list = field(default_factory=list)
+    latencies: list = field(default_factory=list)
+    overloads: list = field(default_factory=list)
+    jetstream: list = field(default_factory=list)
+    pushes: list = field(default_factory=list)
+    scaling: list = field(default_factory=list)
 
     def troubles(self):
-        return [one for one in [*self.results, *self.floors] if one.trouble]
+        scaled = [one for _, _, one in self.scaling]
+        measured = [*self.results, *self.floors, *self.latencies, *self.overloads]
+        return [one for one in [*measured, *self.jetstream, *scaled] if one.trouble]
 
 
 def text(found):
-    parts = [f"ClickHouse idle: {found.idle:.3f} CPU s a second"]
+    rounds = f"{found.rounds} rounds" if found.rounds > 1 else "one round"
+    parts = [INTRODUCTION.format(rounds=rounds), _facts(found)]
+    if found.rows < ROWS_AT_LEAST:
+        parts.append(FEW)
+    if found.results:
+        parts += ["## Targets", *_targets(found)]
     for shape in dict.fromkeys(one.shape for one in found.results):
-        rows = [["contender", "rows/s", "bridge", "ClickHouse", "broker", "bridge + ClickHouse", "MiB", "rows an insert"]]
-        for key in dict.fromkeys(one.key for one in found.results if one.shape == shape):
-            mine = [one for one in found.results if (one.shape, one.key) == (shape, key)]
-            good = [one for one in mine if not one.trouble]
-            def mid(what, digits=2):
-                return number(median([getattr(one, what) for one in good]), digits)
-            rows.append([mine[0].name, mid("rows_per_s", 0), mid("bridge"), mid("clickhouse"), mid("broker"), mid("total"), mid("peak_mib", 0), mid("rows_per_insert", 0)])
-        parts += [f"## {shape}", table(rows)]
-    return "\n\n".join(parts)
+        parts += [f"## {found.titles.get(shape, shape)}", *_backlog(found, shape)]
+    parts += _flow(found) + _nats(found) + _scaling(found) + _settings(found) + _troubles(found)
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _facts(found):
+    facts = {**found.machine, **found.versions}
+    facts["rows"] = f"{found.rows:,} of each shape"
+    facts["ClickHouse idle"] = f"{found.idle:.3f} CPU seconds a second"
+    return "\n".join(f"- {name}: {value}" for name, value in facts.items())
+
+
+def _targets(found):
+    shape = found.results[0].shape
+    rows = [["target", "wanted", "measured", ""]]
+    for one in targets.judge(found, shape):
+        wanted = f"{'≤' if one.at_most else '≥'} {one.wanted:g}"
+        rows.append([f"{one.number}. {one.sentence}", wanted, number(one.measured), one.verdict])
+    yield table(rows)
+    yield f"On {found.titles.get(shape, shape)}; where none is named, by the bridge as tuned."
+
+
+def _backlog(found, shape):
+    mine = [one for one in found.results if one.shape == shape]
+    yield _results(mine)
+    rows = [["floor", "rows/s", "CPU"]]
+    for key in dict.fromkeys(one.key for one in found.floors if one.shape == shape):
+        same = [one for one in found.floors if (one.shape, one.key) == (shape, key)]
+        good = [one for one in same if not one.trouble]
+        speed, cpu = _median(good, "rows_per_s"), _median(good, "cpu")
+        rows.append([same[0].name, number(speed, 0), number(cpu)])
+    if len(rows) > 1:
+        yield table(rows)
+
+
+HEADINGS = ["", "rows/s", "bridge", "ClickHouse", "broker", "bridge + ClickHouse", "spread"]
+HEADINGS += ["CPU ×", "speed ×", "MiB", "rows an insert"]
+
+
+def _results(results, label=lambda one: one.name):
+    """A line a contender; its CPU and speed also as shares of the yardstick's."""
+    good = [one for one in results if not one.trouble]
+    first = [one for one in good if one.key == YARDSTICK]
+    yard = {what: _median(first, what) for what in ("total", "rows_per_s")}
+    rows = [HEADINGS]
+    for name in dict.fromkeys(label(one) for one in results):
+        mine = [one for one in good if label(one) == name]
+        if not mine:
+            why = next(one.trouble for one in results if label(one) == name).splitlines()[0]
+            rows.append([f"{name}: {why}", *["-"] * (len(HEADINGS) - 1)])
+            continue
+        total, speed = _median(mine, "total"), _median(mine, "rows_per_s")
+        totals = [one.total for one in mine]
+        rows.append([
+            name,
+            number(speed, 0),
+            *(number(_median(mine, what)) for what in ("bridge", "clickhouse", "broker")),
+            number(total),
+            f"{100 * ((max(totals) - min(totals)) / total if total else 0):.0f} %",
+            number(ratio(total, yard["total"])),
+            number(ratio(speed, yard["rows_per_s"])),
+            *(number(_median(mine, what), 0) for what in ("peak_mib", "rows_per_insert")),
+        ])
+    return table(rows)
+
+
+def _median(results, what):
+    return median([getattr(one, what) for one in results])
+
+
+def _flow(found):
+    parts = []
+    if found.latencies:
+        rows = [["at a steady 20,000/s", "p50 ms", "p99 ms", "max ms", "sent/s"]]
+        for one in found.latencies:
+            cells = [number(value, 0) for value in (one.p50_ms, one.p99_ms, one.max_ms, one.rate)]
+            rows.append([one.name, *(cells if not one.trouble else ["-"] * 4)])
+        parts += ["## Age of a record when it can be read", table(rows)]
+    if found.overloads:
+        rows = [["ClickHouse that takes less than comes", "rows/s", "of its limit", "pauses"]]
+        for one in found.overloads:
+            cells = [number(one.rows_per_s, 0), number(one.of_limit), one.pauses]
+            rows.append([one.name, *(cells if not one.trouble else ["-"] * 3)])
+        parts += ["## Overload", table(rows)]
+    return parts
+
+
+def _nats(found):
+    parts = []
+    if found.jetstream:
+        title = f"## JetStream: a backlog of {found.jetstream[0].rows:,} rows"
+        parts += [title, _results(found.jetstream)]
+    if found.pushes:
+        rows = [["core NATS", "rows/s without loss", "bridge CPU", "MiB", "beyond it"]]
+        for one in found.pushes:
+            cells = [number(one.rate, 0), number(one.bridge_cpu), number(one.peak_mib, 0)]
+            rows.append([one.name, *cells, one.beyond or "-"])
+        parts += ["## Core NATS", table(rows)]
+    return parts
+
+
+def _scaling(found):
+    if not found.scaling:
+        return []
+    labels = {id(one): label for _, label, one in found.scaling}
+    results = [one for _, _, one in found.scaling]
+    return ["## Scaling", _results(results, lambda one: labels[id(one)])]
+
+
+def _settings(found):
+    parts = ["## Settings"] if found.contenders else []
+    same = {}
+    for one in found.contenders:
+        same.setdefault(one.settings() or DEFAULTS, []).append(f"- {one.name}")
+    for settings, names in same.items():
+        parts.append("\n".join(names) + f"\n\n```text\n{settings}\n```")
+    if found.trials:
+        parts += [TRIALS, _trials(found)]
+    return parts
+
+
+DEFAULTS = "(its defaults, and where things are)"
+TRIALS = """\
+What was tried for the Kafka engine before the rounds; kept was what gave the most rows per second
+and CPU second:"""
+
+
+def _trials(found):
+    rows = [["kafka_…", "rows/s", "CPU"]]
+    for settings, result in found.trials:
+        short = {key.removeprefix("kafka_"): value for key, value in settings.items()}
+        written = ", ".join(f"{key} {value}" for key, value in short.items())
+        good = not result.trouble
+        speed, cpu = (result.rows_per_s, result.total) if good else (None, None)
+        rows.append([written, number(speed, 0), number(cpu)])
+    return table(rows)
+
+
+def _troubles(found):
+    if not found.troubles():
+        return []
+    said = (f"{one.name}:\n\n```text\n{one.trouble}\n```" for one in found.troubles())
+    return ["## Not well", *said]
 
 
 def table(rows):
     """Columns aligned, so that it can be read where nothing renders it."""
-    widths = [max(len(str(row[i])) for row in rows) for i in range(len(rows[0]))]
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+
     def line(row):
-        cells = [str(row[0]).ljust(widths[0]), *(str(c).rjust(w) for c, w in zip(row[1:], widths[1:]))]
-        return "| " + " | ".join(cells) + " |"
-    rule = "| " + " | ".join(["-" * widths[0], *("-" * (w - 1) + ":" for w in widths[1:])]) + " |"
-    return "\n".join([line(rows[0]), rule, *map(line, rows[1:])])
+        first, *others = zip(row, widths, strict=True)
+        padded = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]
+        return "| " + " | ".join(padded) + " |"
+
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join([line(cells[0]), "| " + " | ".join(rule) + " |", *map(line, cells[1:])])

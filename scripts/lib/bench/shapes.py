@@ -21,12 +21,12 @@ class Shape:
         """Whether the payload's keys are not the columns: then it cannot be passed through."""
         return bool(self.paths)
 
-    def create(self, table, extra="", settings=""):
+    def create(self, table, extra=""):
         """The table, the same for each contender. It remembers inserts, as exactly once needs."""
         columns = ", ".join(f"{name} {kind}" for name, kind in self.columns)
         return (
             f"CREATE TABLE {table} ({columns}{extra}) ENGINE = MergeTree ORDER BY "
-            f"({self._order_by}) SETTINGS non_replicated_deduplication_window = 10000{settings}"
+            f"({self._order_by}) SETTINGS non_replicated_deduplication_window = 10000"
         )
 
     def checksum(self, table):

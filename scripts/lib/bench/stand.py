@@ -6,6 +6,7 @@ Owns the stack of servers (scripts/stack) and what is in it; knows no contender.
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -28,7 +29,7 @@ class Stand:
         self.place = Path(tempfile.mkdtemp(prefix="data-bridge-bench-"))
         self.children = []
         self._filled = set()
-        self._streams = {}
+        self._streams = set()
 
     def __enter__(self):
         try:
@@ -40,6 +41,8 @@ class Stand:
         return self
 
     def __exit__(self, *_):
+        # A second Ctrl-C would leave servers behind.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         for child in self.children:
             child.stop()
         self._stack("down", check=False)
@@ -61,7 +64,8 @@ class Stand:
         topics = tuple(topics) or (f"bench.{kind}",)
         if topics in self._filled:
             return
-        self.say(f"filling Kafka: {rows:,} {kind} on {len(topics)} topic(s) of {partitions} partition(s)")
+        place = f"{len(topics)} topic(s) of {partitions} partition(s)"
+        self.say(f"filling Kafka: {rows:,} {kind} on {place}")
         arguments = ["--kafka=" + self.kafka, f"--partitions={partitions}"]
         self.generate([*arguments, f"--topics={','.join(topics)}", f"--kinds={kind}={rows}"])
         self._filled.add(topics)
@@ -73,13 +77,18 @@ class Stand:
         self.say(f"filling JetStream: {rows:,} {kind}")
         self._stack("stream", f"BENCH_{kind.upper()}", f"bench.{kind}.>")
         self.generate([f"--nats={self.nats}", "--jetstream", f"--kinds={kind}={rows}"])
-        self._streams[kind] = rows
+        self._streams.add(kind)
 
     def generate(self, arguments):
         """What was sent, as the generator says it."""
         argv = [self.bridge, "generate", "--quiet", "--json", *arguments]
         done = subprocess.run(
-            argv, cwd=self.place, capture_output=True, text=True, timeout=FILL_WITHIN_S, env=clean_env()
+            argv,
+            cwd=self.place,
+            capture_output=True,
+            text=True,
+            timeout=FILL_WITHIN_S,
+            env=clean_env(),
         )
         if done.returncode != 0:
             raise Problem(f"{' '.join(map(str, argv))}: {done.stderr.strip()}")
@@ -87,10 +96,10 @@ class Stand:
 
     def versions(self):
         """Of everything that was measured, by name."""
-        bridge = subprocess.run([self.bridge, "--version"], capture_output=True, text=True, check=True)
+        bridge = _output([self.bridge, "--version"]).split()[-1]
         revision = _output(["git", "-C", REPOSITORY, "describe", "--always", "--dirty"])
         return {
-            "data-bridge": f"{bridge.stdout.split()[-1]} ({revision})",
+            "data-bridge": f"{bridge} ({revision})",
             "Kafka": self._kafka_version,
             "ClickHouse": self.clickhouse.value("SELECT version()"),
             "NATS": _output([self._nats_binary, "--version"]).split("v")[-1],
@@ -101,8 +110,7 @@ class Stand:
         if given:
             self.bridge = Path(given).resolve()
         else:
-            target = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
-            self.bridge = (target / "release" / "data-bridge").resolve()
+            self.bridge = release() / "data-bridge"
             if not self.bridge.exists():
                 self.say("building the release: some five minutes the first time, on two cores")
             if subprocess.run([*BUILD.split(), "--quiet"], cwd=REPOSITORY).returncode != 0:
@@ -132,6 +140,12 @@ class Stand:
         if check and done.returncode != 0:
             raise Problem(f"scripts/stack {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout
+
+
+def release():
+    """Where cargo puts what it has optimised."""
+    target = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
+    return target.resolve() / "release"
 
 
 def clean_env():
