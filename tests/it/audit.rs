@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::bridge::{Bridge, PATIENCE, program};
 use crate::lab::{Lab, assert_accounts, number, plan, settled};
+use crate::stack::is_apache_kafka;
 use data_bridge::generate::{Kind, Target};
 
 /// Numbers in one topic with one partition, so that a record's offset is known.
@@ -22,6 +23,9 @@ struct Numbers {
     lab: Lab,
     config: String,
 }
+
+/// What these tests need of a broker, beyond records.
+const ENDS: &str = "ends of partitions that are true to a record";
 
 const TABLE: &str = "CREATE TABLE numbers (n UInt64, _topic LowCardinality(Nullable(String)), \
                      _partition Nullable(Int32), _offset Nullable(Int64))";
@@ -128,6 +132,9 @@ impl Audited {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_delivered_undisturbed_is_complete_and_a_lost_row_is_named_by_its_offset() {
+    if !is_apache_kafka(ENDS) {
+        return;
+    }
     let numbers = Numbers::new().await;
     numbers.send_numbers(0..1_000).await;
     numbers.deliver(1_000).await;
@@ -150,6 +157,9 @@ async fn what_was_delivered_undisturbed_is_complete_and_a_lost_row_is_named_by_i
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_row_that_is_there_twice_is_named_and_allowed_where_at_least_once_is_promised() {
+    if !is_apache_kafka(ENDS) {
+        return;
+    }
     let numbers = Numbers::new().await;
     numbers.send_numbers(0..100).await;
     numbers.deliver(100).await;
@@ -164,6 +174,9 @@ async fn a_row_that_is_there_twice_is_named_and_allowed_where_at_least_once_is_p
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_exactly_once_is_promised_a_row_that_is_there_twice_is_a_fault() {
+    if !is_apache_kafka("notes beside committed offsets") {
+        return;
+    }
     let window = "MergeTree ORDER BY n SETTINGS non_replicated_deduplication_window = 1000";
     let mut numbers = Numbers::of_engine(window).await;
     let promise = "table = \"numbers\"\ndelivery = \"exactly_once\"\n";
@@ -178,6 +191,9 @@ async fn where_exactly_once_is_promised_a_row_that_is_there_twice_is_a_fault() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dead_letters_and_tombstones_close_the_gaps_that_they_leave() {
+    if !is_apache_kafka(ENDS) {
+        return;
+    }
     let numbers = Numbers::new().await;
     let payload = |n: u64| match n {
         3 => (None, Some("{\"n\":\"three\"}".to_owned())),
@@ -207,6 +223,9 @@ async fn a_dead_letter_that_is_in_no_table_proves_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transactions_markers_and_what_it_aborted_are_no_records() {
+    if !is_apache_kafka("transactions") {
+        return;
+    }
     let numbers = Numbers::new().await;
     let mut client = numbers.lab.client();
     client.set("transactional.id", &numbers.lab.name);
@@ -242,6 +261,9 @@ async fn a_transactions_markers_and_what_it_aborted_are_no_records() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_compacted_away_before_it_was_delivered_is_no_record() {
+    if !is_apache_kafka("compaction") {
+        return;
+    }
     let numbers = Numbers::new().await;
     let topic = format!("{}.compacted", numbers.lab.name);
     let admin: AdminClient<DefaultClientContext> = numbers.lab.client().create().unwrap();
@@ -302,6 +324,9 @@ async fn records_in(lab: &Lab, topic: &str) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_retention_took_is_proved_by_its_rows_or_not_at_all() {
+    if !is_apache_kafka("records that are deleted") {
+        return;
+    }
     let numbers = Numbers::new().await;
     numbers.send_numbers(0..100).await;
     numbers.deliver(100).await;
@@ -341,6 +366,9 @@ async fn a_table_that_adds_rows_up_proves_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_held_by_a_running_bridge_is_not_delivered_yet_and_not_missing() {
+    if !is_apache_kafka(ENDS) {
+        return;
+    }
     let numbers = Numbers::new().await;
     numbers.send_numbers(0..50).await;
     numbers.deliver(50).await;
@@ -360,6 +388,9 @@ async fn what_is_held_by_a_running_bridge_is_not_delivered_yet_and_not_missing()
 /// The audit asks while rows are inserted, batches are merged and offsets are committed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bridge_under_load_is_complete_whenever_it_is_asked() {
+    if !is_apache_kafka(ENDS) {
+        return;
+    }
     let numbers = Numbers::new().await;
     let bridge: Bridge = numbers.lab.start(&numbers.config, "").await;
     let sending = async {
@@ -389,6 +420,9 @@ async fn a_bridge_under_load_is_complete_whenever_it_is_asked() {
 /// Candles are revised: a row that a merge took away has one of its key that stands for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_a_replacing_table_a_replaced_row_is_no_loss_and_a_lost_key_is() {
+    if !is_apache_kafka(ENDS) {
+        return;
+    }
     let lab = Lab::new().await;
     lab.profile_tables().await;
     lab.profile_topics().await;
@@ -461,6 +495,9 @@ async fn of_core_nats_only_the_producers_numbers_can_be_told() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers_that_are_away_and_arguments_that_make_no_sense_have_codes_of_their_own() {
+    if !is_apache_kafka(ENDS) {
+        return;
+    }
     let numbers = Numbers::new().await;
     let away = |text: &str, address: &str| text.replace(address, "127.0.0.1:1");
     let host = numbers.lab.at.clickhouse.trim_start_matches("http://").to_owned();

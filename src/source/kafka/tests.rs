@@ -3,6 +3,7 @@
 mod bench;
 mod noted;
 mod real;
+mod sharing;
 #[path = "../../../tests/it/stack.rs"]
 #[allow(dead_code, reason = "the integration tests need more of it")]
 mod stack;
@@ -286,38 +287,6 @@ async fn a_revocation_that_is_not_answered_ends_at_its_deadline() {
     bench.answers = true;
     bench.close().await;
     other.leave();
-}
-
-#[tokio::test]
-async fn cooperative_rebalances_take_only_what_goes() {
-    let cluster = cluster(&[("t", 2)]);
-    let brokers = cluster.bootstrap_servers();
-    produce(&brokers, "t", 0, &numbered(0, 10));
-    produce(&brokers, "t", 1, &numbered(10, 20));
-    let mut config = bench::settings(&brokers);
-    let strategy = ("partition.assignment.strategy".to_owned(), "cooperative-sticky".to_owned());
-    config.client.extend([strategy]);
-    let mut first = Bench::start(&config, &["t"], 100);
-    first.answers = false;
-    first.until_seen(20).await;
-    let mut second = Bench::start(&config, &["t"], 100);
-    first.until("a revocation", |bench| !bench.revoked.is_empty()).await;
-    let revoked = first.revoked.pop().unwrap();
-    assert_eq!(revoked.partitions.len(), 1);
-    let durable = first.all_seen();
-    let going = Arc::clone(&revoked.partitions[0]);
-    revoked.answer.send(durable).unwrap();
-    first.until("its commit", |bench| !bench.committed.is_empty()).await;
-    assert_eq!(first.committed.len(), 1, "only what goes is committed");
-    assert_eq!(group_offset(&brokers, GROUP, "t", going.number), Some(10));
-    assert_eq!(first.assigned.len(), 1);
-    second.until("the other partition", |bench| bench.assigned.len() == 1).await;
-    first.answers = true;
-    first.close().await;
-    second.until("both", |bench| bench.assigned.len() == 2).await;
-    // What the first had not committed comes again; what it had does not.
-    second.until_seen(10).await;
-    second.close().await;
 }
 
 #[tokio::test]
