@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::rig::sink::{DEAD_LETTERS, Mode};
 use crate::rig::source::{Kind, id};
-use crate::rig::{Rig, Sources, config};
+use crate::rig::{Rig, Sources, config, in_paused_time};
 
 /// A tenth of a percent of the real limits, so that a short history meets all of them.
 const SMALL: &str = r#"
@@ -322,12 +322,7 @@ proptest! {
         steps in prop::collection::vec(step(), 1..30),
         end in end(),
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        runtime.block_on(async {
+        in_paused_time(async {
             let mut history = History::begin().await;
             for step in &steps {
                 history.take(step).await;

@@ -91,6 +91,12 @@ nats_subjects = ["counted.>"]
 action = "count"
 "#;
 
+/// As `#[tokio::test(start_paused = true)]`, for one of many cases.
+pub(crate) fn in_paused_time<F: Future>(case: F) -> F::Output {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_time().start_paused(true).build().unwrap().block_on(case)
+}
+
 /// Which sources there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sources {

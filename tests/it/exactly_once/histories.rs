@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use tokio::time::timeout;
 
 use super::{World, once};
+use crate::rig::in_paused_time;
 use crate::rig::sink::Mode;
 use crate::rig::source::Kind;
 
@@ -100,12 +101,7 @@ proptest! {
 
     #[test]
     fn whatever_happens_every_record_lands_once(steps in prop::collection::vec(step(), 1..30)) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        runtime.block_on(async {
+        in_paused_time(async {
             let mut world = World::begin_with(&CONFIGS[0], PARTITIONS, Kind::mixed).await;
             for step in &steps {
                 take(&mut world, step).await;
