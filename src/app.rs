@@ -199,7 +199,9 @@ impl Sources {
             let (handle, port) = source::connect(id, "kafka", Delivery::Pulled, events.clone());
             sources.handles.push(handle);
             let credits = Arc::clone(credits);
-            let exactly_once = config.routes.iter().any(Route::is_exactly_once);
+            let of_kafka =
+                |route: &Route| route.is_exactly_once() && !route.kafka_topics.is_empty();
+            let exactly_once = config.routes.iter().any(of_kafka);
             let options = kafka::Options { exactly_once, ..kafka::Options::default() };
             let running = kafka::start(kafka, &config.instance, &topics, port, credits, options)?;
             sources.running.kafka = Some(running);

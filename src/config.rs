@@ -146,7 +146,18 @@ pub struct JetStream {
     pub ack: Ack,
     pub double_ack: bool,
     pub deliver: Deliver,
+    pub state: JetStreamState,
     pub api: JetStreamApi,
+}
+
+/// Where routes that promise exactly once keep who reads and how far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JetStreamState {
+    pub bucket: String,
+    /// When it is made; None: as many as the stream has that is read.
+    pub replicas: Option<usize>,
+    /// Without a word of the owner for so long, another instance takes over.
+    pub lease: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -310,9 +321,19 @@ pub struct JetStreamRoute {
     /// Found by the subjects if it is not given.
     pub stream: Option<String>,
     pub consumer: String,
+    /// Its route promises to insert no record twice: one instance at a time reads the stream like a
+    /// log, and the consumer's name is that of what is kept in the bucket.
+    pub exactly_once: bool,
 }
 
 impl Route {
+    /// It fills this table out of a stream.
+    #[must_use]
+    pub fn streams_into(&self, table: &str) -> bool {
+        let Action::Insert(insert) = &self.action else { return false };
+        self.jetstream.is_some() && insert.table == table
+    }
+
     /// It promises to insert no record twice.
     #[must_use]
     pub fn is_exactly_once(&self) -> bool {

@@ -23,6 +23,14 @@ pub struct Partition {
     pub epoch: u64,
 }
 
+impl Partition {
+    /// It is a stream of JetStream, as one consumer has it: no topic has a `/` in it.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        self.topic.contains('/')
+    }
+}
+
 /// A place in a partition: what can be committed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {

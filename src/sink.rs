@@ -158,13 +158,25 @@ impl Window {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LandedQuestion {
     pub table: String,
-    pub topic: String,
-    pub partition: i32,
+    pub from: RowsFrom,
     pub first: i64,
     pub last: i64,
     pub rows: usize,
     /// Under which they would have been inserted.
     pub token: String,
+}
+
+/// Where rows came from, as far as their columns can tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RowsFrom {
+    Partition {
+        topic: String,
+        number: i32,
+    },
+    /// They have no topic, and of a stream only its numbers. `alone`: no other stream fills the table.
+    Stream {
+        alone: bool,
+    },
 }
 
 /// Whether they are.

@@ -6,11 +6,13 @@ use super::problem::Problems;
 use super::raw_jetstream as raw;
 use super::raw_route;
 use super::units::Size;
-use super::{Ack, Deliver, JetStream, JetStreamApi, JetStreamRoute};
+use super::{Ack, Deliver, JetStream, JetStreamApi, JetStreamRoute, JetStreamState};
 use crate::subject::{SubjectPattern, minimal};
 
 /// Below it the records of a bridge that is busy for a moment would come again.
 const LEAST_ACK_WAIT: Duration = Duration::from_secs(1);
+/// Below it an instance that is busy for a moment would lose what it reads to another.
+const LEAST_LEASE: Duration = Duration::from_secs(1);
 /// The server's limit on the name of a consumer.
 const NAME_CHARS: usize = 255;
 
@@ -23,6 +25,11 @@ pub(super) fn jetstream(raw: &raw::JetStream, problems: &mut Problems) -> JetStr
         let text = "must be at least \"1MiB\"; the default is \"16MiB\"";
         problems.text("nats.jetstream.prefetch_bytes", &raw.prefetch_bytes.to_string(), text);
     }
+    if raw.lease.0 < LEAST_LEASE {
+        let text = "must be at least \"1s\"; the default is \"10s\"";
+        problems.text("nats.jetstream.lease", &raw.lease.to_string(), text);
+    }
+    bucket(&raw.state_bucket, problems);
     JetStream {
         ack_wait: raw.ack_wait.0,
         max_ack_pending: raw.max_ack_pending,
@@ -37,6 +44,11 @@ pub(super) fn jetstream(raw: &raw::JetStream, problems: &mut Problems) -> JetStr
         deliver: match raw.deliver {
             raw::Deliver::All => Deliver::All,
             raw::Deliver::New => Deliver::New,
+        },
+        state: JetStreamState {
+            bucket: raw.state_bucket.clone(),
+            replicas: raw.state_replicas,
+            lease: raw.lease.0,
         },
         api: api(raw, problems),
     }
@@ -102,6 +114,7 @@ pub(super) fn route(
         subjects,
         stream: raw.jetstream_stream.clone(),
         consumer: raw.jetstream_consumer.clone().unwrap_or_else(|| default_name(group, &raw.name)),
+        exactly_once: raw.delivery == Some(raw_route::Delivery::ExactlyOnce),
     })
 }
 
@@ -118,6 +131,15 @@ fn name(key: &str, name: &str, problems: &mut Problems) {
     if name.is_empty() || name.len() > NAME_CHARS || name.contains(forbidden) {
         let text = "must be a name without white space and without `.`, `*`, `>`, `/`, `\\`";
         problems.text(key, name, text);
+    }
+}
+
+fn bucket(name: &str, problems: &mut Problems) {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    // the bucket's stream is called KV_NAME
+    if name.is_empty() || name.len() > NAME_CHARS - 3 || !name.chars().all(allowed) {
+        let text = "must be the name of a key-value bucket: letters, digits, `-` and `_`";
+        problems.text("nats.jetstream.state_bucket", name, text);
     }
 }
 

@@ -31,6 +31,16 @@ pub(super) struct JetStream {
     pub(super) double_ack: bool,
     /// Where a consumer begins that does not exist yet.
     pub(super) deliver: Deliver,
+    /// The key-value bucket in which routes with `exactly_once` keep who reads a consumer and how
+    /// far it is; made if it is missing.
+    pub(super) state_bucket: String,
+    /// Its replicas when it is made. Default: as many as the stream of the route has.
+    #[schemars(range(min = 1, max = 5))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) state_replicas: Option<usize>,
+    /// With `exactly_once` one instance reads a consumer. When it is not heard of for so long,
+    /// another one takes over.
+    pub(super) lease: Span,
     /// JetStream's domain, where the server has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) domain: Option<String>,
@@ -50,6 +60,9 @@ impl Default for JetStream {
             ack: Ack::Each,
             double_ack: false,
             deliver: Deliver::All,
+            state_bucket: "data_bridge".to_owned(),
+            state_replicas: None,
+            lease: Span::seconds(10),
             domain: None,
             api_prefix: None,
         }

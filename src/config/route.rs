@@ -149,11 +149,6 @@ fn delivery(key: &str, raw: &raw_route::Route, problems: &mut Problems) -> Deliv
                     twice; move the subjects into a route of their own, or to JetStream";
         problems.bare(&format!("{key}.delivery"), text);
     }
-    if !raw.jetstream_subjects.is_empty() {
-        let text = "\"exactly_once\" is not available with jetstream_subjects in this version; \
-                    leave it out (at least once), or give the subjects a route of their own";
-        problems.bare(&format!("{key}.delivery"), text);
-    }
     if let Some(column) = columns::taken_from(&raw.columns, "@received_at") {
         let text = "@received_at is different when a record is read again, so \"exactly_once\" \
                     could not recognise its batch; use @timestamp, or a DEFAULT in ClickHouse";

@@ -15,7 +15,7 @@ use crate::config::OnUncertain;
 use crate::encode::{self, Program};
 use crate::intent::Range;
 use crate::record::Partition;
-use crate::sink::{InsertError, Landed, LandedQuestion, Refusal, Sink, Window};
+use crate::sink::{InsertError, Landed, LandedQuestion, Refusal, RowsFrom, Sink, Window};
 
 /// What a job gives back.
 #[derive(Debug)]
@@ -65,6 +65,18 @@ pub(super) enum Outcome {
 pub(super) struct Place {
     pub(super) partition: Arc<Partition>,
     pub(super) on_uncertain: OnUncertain,
+    /// Streams that fill the table.
+    pub(super) streams: usize,
+}
+
+impl Place {
+    fn rows_from(&self) -> RowsFrom {
+        if self.partition.is_stream() {
+            return RowsFrom::Stream { alone: self.streams == 1 };
+        }
+        let Partition { topic, number, .. } = &*self.partition;
+        RowsFrom::Partition { topic: topic.clone(), number: *number }
+    }
 }
 
 /// Runs one step of a batch.
@@ -184,8 +196,7 @@ async fn verify<S: Sink>(sink: &S, cut: &CutBatch, place: &Place) -> Outcome {
     let Some(noted) = cut.noted() else { return Outcome::NeverLanded };
     let question = LandedQuestion {
         table: noted.table.clone(),
-        topic: place.partition.topic.clone(),
-        partition: place.partition.number,
+        from: place.rows_from(),
         first: noted.first,
         last: noted.last,
         rows: noted.rows,

@@ -211,6 +211,7 @@ impl<S: Sink> Pipeline<S> {
             let place = place.map(|exact| Place {
                 partition: Arc::clone(exact.intents.partition()),
                 on_uncertain: exact.on_uncertain,
+                streams: table.streams,
             });
             let (number, table, slot) = (cut.number, cut.table, cut.slot);
             self.under_way.push(UnderWay { number, table, began: now, probe, slot });

@@ -44,6 +44,8 @@ pub(super) struct Table {
     pub buffer: OpenBatches,
     /// Exactly once is promised of its rows; and what to do where it cannot be kept.
     pub exactly_once: Option<OnUncertain>,
+    /// Streams of JetStream that fill it, by whatever route.
+    pub streams: usize,
     /// The number of its newest part when it was last looked at.
     pub block: u64,
     /// How much it remembers, where exactly once is promised.
@@ -78,6 +80,10 @@ pub(super) fn plan(config: &Config) -> (Vec<Table>, Vec<RouteTally>) {
         };
         routes.push(RouteTally::new(&route.name, &route.class, table));
     }
+    for table in &mut tables {
+        table.streams =
+            config.routes.iter().filter(|route| route.streams_into(&table.name)).count();
+    }
     let letters = &config.dead_letters;
     tables.push(Table::new(&letters.place(), None, letters.format(), DEAD_LETTER_LIMITS));
     (tables, routes)
@@ -110,6 +116,7 @@ impl Table {
             format,
             buffer: OpenBatches::new(limits),
             exactly_once: None,
+            streams: 0,
             block: 0,
             window: None,
             restoring: 0,

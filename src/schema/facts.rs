@@ -71,6 +71,12 @@ impl PositionColumns {
     pub fn locate_kafka(self) -> bool {
         self.topic && self.partition && self.offset
     }
+
+    /// The same of a range of a stream: its rows have no topic, and so are told from Kafka's.
+    #[must_use]
+    pub fn locate_stream(self) -> bool {
+        self.topic && self.offset
+    }
 }
 
 impl TableFacts {

@@ -108,7 +108,7 @@ async fn exactly_once_kill_9_of_the_bridge_neither_loses_nor_repeats() {
     if !is_kafka_itself() {
         return;
     }
-    kill_9_of_the_bridge_under_load(Delivery::ExactlyOnce, &[Source::Kafka]).await;
+    kill_9_of_the_bridge_under_load(Delivery::ExactlyOnce, &LOSSLESS).await;
 }
 
 /// Also while the outcome is not known the same rows go out with the same token: even at least

@@ -1,6 +1,7 @@
 //! JetStream, with the real binary, a real nats-server and a real ClickHouse.
 
 mod lane;
+mod once;
 mod server;
 
 use std::ops::Range;

@@ -128,6 +128,8 @@ const PURE: &[&str] = &[
     "thousands.rs",
     "causes.rs",
     "cli/audit/ranges.rs",
+    "source/nats/jetstream/lease.rs",
+    "source/nats/jetstream/lease/",
 ];
 
 /// What a pure file does not use. `tokio::time::Instant` is a point in time, and nothing that runs.

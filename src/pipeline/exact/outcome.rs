@@ -81,7 +81,7 @@ impl<S: Sink> Pipeline<S> {
             rows,
             first,
             last,
-            "the topic lost these records before they were inserted"
+            "the source lost these records before they were inserted"
         );
         self.resolved(batch.slot, first);
     }

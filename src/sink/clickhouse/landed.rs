@@ -10,7 +10,7 @@ use super::probe::literal;
 use super::{ClickHouse, quoted};
 use crate::schema::exactly_once::{Problem, exactly_once_problems};
 use crate::schema::facts::TableFacts;
-use crate::sink::{InsertError, Landed, LandedQuestion, Refusal, Window};
+use crate::sink::{InsertError, Landed, LandedQuestion, Refusal, RowsFrom, Window};
 
 impl ClickHouse {
     /// What the table and all that stands behind it remember: the shortest window, and the sum of
@@ -33,10 +33,9 @@ impl ClickHouse {
     /// Asks the table's own rows, then the log of queries.
     pub(super) async fn look_for(&self, asked: &LandedQuestion) -> Result<Landed, InsertError> {
         let facts = self.facts(&asked.table).await?;
-        let of_rows = if facts.positions.locate_kafka() {
-            told_by_rows(&facts, asked, self.count_rows(asked).await?)
-        } else {
-            Err("it has no columns _topic, _partition and _offset".to_owned())
+        let of_rows = match rows_of(&facts, &asked.from) {
+            Ok(rows) => told_by_rows(&facts, asked, self.count_rows(asked, &rows).await?),
+            Err(why) => Err(why.to_owned()),
         };
         let why = match of_rows {
             Ok(landed) => return Ok(landed),
@@ -52,13 +51,12 @@ impl ClickHouse {
     }
 
     /// Different offsets of the range that are in the table.
-    async fn count_rows(&self, asked: &LandedQuestion) -> Result<usize, InsertError> {
-        let LandedQuestion { table, topic, partition, first, last, .. } = asked;
+    async fn count_rows(&self, asked: &LandedQuestion, rows: &str) -> Result<usize, InsertError> {
+        let LandedQuestion { table, first, last, .. } = asked;
         let query = format!(
-            "SELECT uniqExact(_offset) AS offsets FROM {} WHERE _topic = {} \
-             AND _partition = {partition} AND _offset BETWEEN {first} AND {last}",
+            "SELECT uniqExact(_offset) AS offsets FROM {} WHERE {rows} \
+             AND _offset BETWEEN {first} AND {last}",
             quoted(table),
-            literal(topic),
         );
         let answer = self.text(&query, "JSONEachRow").await?;
         let counted = answer.lines().next().map(serde_json::from_str::<Counted>);
@@ -87,6 +85,26 @@ impl ClickHouse {
             }
             Err(_) => Ok(None),
         }
+    }
+}
+
+/// The condition that picks the rows of one origin, or why there is none.
+fn rows_of(facts: &TableFacts, from: &RowsFrom) -> Result<String, &'static str> {
+    match from {
+        RowsFrom::Partition { .. } if !facts.positions.locate_kafka() => {
+            Err("it has no columns _topic, _partition and _offset")
+        }
+        RowsFrom::Partition { topic, number } => {
+            Ok(format!("_topic = {} AND _partition = {number}", literal(topic)))
+        }
+        RowsFrom::Stream { .. } if !facts.positions.locate_stream() => {
+            Err("it has no columns _topic and _offset")
+        }
+        RowsFrom::Stream { alone: false } => {
+            Err("several streams fill it, whose rows it cannot tell apart")
+        }
+        // A record of a stream has a subject, and no topic.
+        RowsFrom::Stream { alone: true } => Ok("ifNull(toString(_topic), '') = ''".to_owned()),
     }
 }
 
@@ -147,7 +165,23 @@ mod tests {
 
     fn asked() -> LandedQuestion {
         let (table, topic, token) = ("t".to_owned(), "p".to_owned(), "x".to_owned());
-        LandedQuestion { table, topic, partition: 0, first: 0, last: 9, rows: 10, token }
+        let from = RowsFrom::Partition { topic, number: 0 };
+        LandedQuestion { table, from, first: 0, last: 9, rows: 10, token }
+    }
+
+    #[test]
+    fn rows_are_counted_only_where_they_can_be_told_from_those_of_others() {
+        let mut located = facts("MergeTree");
+        let (alone, partition) = (RowsFrom::Stream { alone: true }, asked().from);
+        assert!(rows_of(&located, &alone).is_err());
+        assert!(rows_of(&located, &partition).is_err());
+        located.positions.topic = true;
+        located.positions.offset = true;
+        assert!(rows_of(&located, &alone).unwrap().contains("= ''"));
+        assert!(rows_of(&located, &partition).is_err(), "there is no _partition");
+        assert!(rows_of(&located, &RowsFrom::Stream { alone: false }).is_err());
+        located.positions.partition = true;
+        assert_eq!(rows_of(&located, &partition).unwrap(), "_topic = 'p' AND _partition = 0");
     }
 
     #[test]

@@ -12,8 +12,11 @@
 //! ```
 
 mod bind;
+mod bucket;
 mod bulk;
+mod follow;
 mod lane;
+mod lease;
 mod outbox;
 mod puller;
 mod pulls;
@@ -95,7 +98,7 @@ pub async fn start(
         let answers = client.subscribe(format!("{inbox}.*")).await;
         let answers = answers.with_context(|| format!("subscribing for route {route}"))?;
         let wish = Wish { settings: settings.clone(), route, takes };
-        puller.add(Lane::new(wish, inbox, Instant::now()), answers);
+        puller.add(Lane::new(wish, instance, inbox, Instant::now()), answers);
     }
     let mut readers = JoinSet::new();
     readers.spawn(async move {

@@ -74,7 +74,7 @@ impl Source {
 
     /// What its route promises where so much is wanted.
     pub(crate) fn can_at_best(self, wanted: Delivery) -> Delivery {
-        if self == Self::Kafka { wanted } else { Delivery::AtLeastOnce }
+        if self == Self::Nats { Delivery::AtLeastOnce } else { wanted }
     }
 
     /// Whether what is not stored comes again.
@@ -108,9 +108,9 @@ pub(crate) struct Place {
     stacks: Vec<Arc<Stack>>,
 }
 
-/// What a bridge that was killed held comes again after five seconds; and nobody's fault is it that
-/// it comes often.
-const JETSTREAM: &str = "[nats.jetstream]\nack_wait = \"5s\"\nmax_deliver = 1000\n";
+/// What a bridge that was killed held comes again after five seconds, or where exactly once is
+/// promised is read by another one after two; and nobody's fault is it that it comes often.
+const JETSTREAM: &str = "[nats.jetstream]\nack_wait = \"5s\"\nlease = \"2s\"\nmax_deliver = 1000\n";
 
 /// A member that was killed is missed after two seconds.
 const KAFKA_CLIENT: &str = "kafka.client.\"session.timeout.ms\" = 2000\n\

@@ -13,12 +13,12 @@ use crate::nats_source::server::Server;
 const RESUMES_WITHIN: Duration = Duration::from_secs(30);
 
 /// Every acknowledged publish is on disk: the server may be killed.
-fn with_jetstream(server: &Server) -> String {
+pub(super) fn with_jetstream(server: &Server) -> String {
     let dir = server.path("data");
     format!("jetstream {{ store_dir: \"{}\", sync_interval: always }}", dir.display())
 }
 
-async fn flows(bridge: &Bridge, received_before: u64, since: Instant) {
+pub(super) async fn flows(bridge: &Bridge, received_before: u64, since: Instant) {
     bridge
         .wait_until_within(RESUMES_WITHIN, "records flow again", |health| {
             received(health) > received_before
@@ -110,13 +110,13 @@ async fn a_stream_that_is_made_anew_is_read_from_its_start() {
 }
 
 /// Three servers, each of which may go.
-struct Cluster {
-    servers: Vec<Server>,
-    configs: Vec<String>,
+pub(super) struct Cluster {
+    pub(super) servers: Vec<Server>,
+    pub(super) configs: Vec<String>,
 }
 
 impl Cluster {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let mut servers: Vec<Server> = (0..3).map(|_| Server::down()).collect();
         let routes: Vec<u16> = (0..3).map(|_| Server::down().port).collect();
         let all: Vec<String> =
@@ -140,7 +140,7 @@ impl Cluster {
         Self { servers, configs }
     }
 
-    fn urls(&self) -> Vec<String> {
+    pub(super) fn urls(&self) -> Vec<String> {
         self.servers.iter().map(Server::url).collect()
     }
 }

@@ -44,6 +44,20 @@ pub(super) enum Unbound {
     NeedsPerson(String),
 }
 
+impl Unbound {
+    /// Says it when it is new.
+    pub(super) fn note(self, known: &mut Option<Self>) {
+        if known.as_ref() == Some(&self) {
+            return;
+        }
+        match &self {
+            Self::NeedsPerson(what) => tracing::error!("needs a person: {what}"),
+            Self::Later(why) => tracing::warn!("JetStream, trying again: {why}"),
+        }
+        *known = Some(self);
+    }
+}
+
 pub(super) fn context(client: Client, api: &JetStreamApi) -> Context {
     let builder = ContextBuilder::new().timeout(ANSWER_WITHIN);
     match api {
@@ -85,13 +99,16 @@ impl Wish {
         Ok(Bound { consumer, stream_made: Some(made) })
     }
 
-    /// Looks at the consumer again; None if it is gone.
+    /// Looks at a consumer again; None if it is gone.
     pub(super) async fn look(
         self,
         context: Context,
         stream: String,
+        name: String,
     ) -> Result<Option<Bound>, Unbound> {
-        let Some(consumer) = self.existing(&context, &stream).await? else { return Ok(None) };
+        let Some(consumer) = self.consumer(&context, &stream, &name).await? else {
+            return Ok(None);
+        };
         Ok(Some(Bound { consumer, stream_made: None }))
     }
 
@@ -167,12 +184,21 @@ impl Wish {
         }
     }
 
+    /// The route's own consumer, which lasts.
     pub(super) async fn existing(
         &self,
         context: &Context,
         stream: &str,
     ) -> Result<Option<Consumer<pull::Config>>, Unbound> {
-        let name = &self.takes.consumer;
+        self.consumer(context, stream, &self.takes.consumer).await
+    }
+
+    async fn consumer(
+        &self,
+        context: &Context,
+        stream: &str,
+        name: &str,
+    ) -> Result<Option<Consumer<pull::Config>>, Unbound> {
         match context.get_consumer_from_stream(name, stream).await {
             Ok(consumer) => Ok(Some(consumer)),
             Err(error) => match error.kind() {
@@ -220,17 +246,24 @@ impl Wish {
     }
 
     fn wanted(&self) -> pull::Config {
-        let mut subjects: Vec<String> =
-            self.takes.subjects.iter().map(|subject| subject.as_str().to_owned()).collect();
-        let single = if subjects.len() == 1 { subjects.pop() } else { None };
         pull::Config {
             durable_name: Some(self.takes.consumer.clone()),
-            description: Some(format!("data-bridge, route {}", self.route)),
             ack_policy: self.ack_policy(),
             ack_wait: self.settings.ack_wait,
             // What comes too often is a dead letter; the server would only forget it.
             max_deliver: -1,
             max_ack_pending: i64::try_from(self.settings.max_ack_pending).unwrap_or(i64::MAX),
+            ..self.filtered()
+        }
+    }
+
+    /// A consumer of the route's subjects.
+    pub(super) fn filtered(&self) -> pull::Config {
+        let mut subjects: Vec<String> =
+            self.takes.subjects.iter().map(|subject| subject.as_str().to_owned()).collect();
+        let single = if subjects.len() == 1 { subjects.pop() } else { None };
+        pull::Config {
+            description: Some(format!("data-bridge, route {}", self.route)),
             filter_subject: single.unwrap_or_default(),
             filter_subjects: subjects,
             ..pull::Config::default()
@@ -298,6 +331,7 @@ struct Names {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::JetStreamState;
 
     fn wish() -> Wish {
         let settings = JetStream {
@@ -309,10 +343,16 @@ mod tests {
             ack: Ack::Each,
             double_ack: false,
             deliver: Deliver::All,
+            state: JetStreamState {
+                bucket: "data_bridge".to_owned(),
+                replicas: None,
+                lease: Duration::from_secs(10),
+            },
             api: JetStreamApi::Default,
         };
         let subjects = ["a.*", "b.>"].map(|subject| subject.parse().unwrap()).to_vec();
-        let takes = JetStreamRoute { subjects, stream: None, consumer: "g-r".to_owned() };
+        let consumer = "g-r".to_owned();
+        let takes = JetStreamRoute { subjects, stream: None, consumer, exactly_once: false };
         Wish { settings, route: "r".to_owned(), takes }
     }
 

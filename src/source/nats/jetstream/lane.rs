@@ -1,25 +1,31 @@
-//! One route's consumer, as it is for us: whether it is bound, what was asked of it, what of it is
-//! not acknowledged. Says what is to be done; does nothing itself.
+//! One route's consumer, as it is for us: whether it is bound, what was asked of it. What of it is
+//! done is kept in mind in one of two ways: by acknowledgements (`acks.rs`), or, where exactly once
+//! is promised, like a place in a log (`owned.rs`). Says what is to be done; does nothing itself.
 
+mod acks;
 mod intake;
+mod owned;
+mod question;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{Consumer, pull};
 use tokio::time::Instant;
 
-use super::bind::{Bound, Unbound, Wish, ack_wait};
-use super::bulk::Standing;
+use super::bind::{Bound, Unbound, Wish};
+use super::follow::Followed;
 use super::pulls::Pulls;
-use super::unacked::{Answer, Unacked};
-use crate::config::{Ack, Retry};
+use super::unacked;
+use crate::config::Retry;
 use crate::record::{Partition, Position};
 use crate::retry;
-use crate::source::PartitionObserved;
+use crate::source::{PartitionObserved, SourceEvent};
 
+use self::acks::Acks;
 pub(super) use self::intake::{Pull, Taken};
+use self::owned::{Follows, Owned};
+pub(super) use self::question::{Answer, Question};
 
 /// A request that was not fulfilled ends after this long: how long an idle consumer keeps its
 /// credit, and how soon a server that says nothing is noticed.
@@ -42,6 +48,15 @@ enum State {
     Bound(Arc<Consumer<pull::Config>>),
 }
 
+/// How it is kept in mind what of the stream is done.
+#[derive(Debug)]
+enum Keeping {
+    /// By acknowledgements, of a consumer that instances share.
+    Acks(Acks),
+    /// By a place in a log, of which this instance may be the owner.
+    Owned(Owned),
+}
+
 #[derive(Debug)]
 pub(super) struct Lane {
     wish: Wish,
@@ -49,27 +64,12 @@ pub(super) struct Lane {
     pub(super) inbox: String,
     state: State,
     attempts: u32,
-    /// A question is on its way.
+    /// A question about the consumer is on its way.
     asked: bool,
     look_at: Instant,
-    stream_made: Option<i128>,
-    /// When the consumer was made: another one counts its deliveries anew.
-    consumer_made: Option<i128>,
-    /// Nothing is asked for until the consumer was looked at: deliveries are missing.
-    quiet: bool,
-    /// Durable up to here; told when everything that says so was answered.
-    to_tell: Option<Position>,
-    /// Of the stream that it reads; None until it was bound.
-    partition: Option<Arc<Partition>>,
-    /// Streams that were deleted under us: let go when all that we had of them is durable.
-    past: Vec<(Arc<Partition>, i64)>,
-    unacked: Unacked,
-    acked_to: i64,
+    keeping: Keeping,
     pulls: Pulls,
     heard_at: Instant,
-    tell_again_at: Instant,
-    /// Up to here the server knows that everything is acknowledged.
-    known_to: u64,
     pending: u64,
     /// Records that came since the last look, and about how many come between two.
     came: usize,
@@ -80,27 +80,30 @@ pub(super) struct Lane {
     trouble: Option<Unbound>,
 }
 
+/// What follows from an answer.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    pub(super) events: Vec<SourceEvent>,
+    /// So many credits are free.
+    pub(super) free: usize,
+}
+
 impl Lane {
-    pub(super) fn new(wish: Wish, inbox: String, now: Instant) -> Self {
+    pub(super) fn new(wish: Wish, instance: &str, inbox: String, now: Instant) -> Self {
+        let keeping = match wish.takes.exactly_once {
+            false => Keeping::Acks(Acks::new(wish.settings.ack, now)),
+            true => Keeping::Owned(Owned::new(&wish, instance, now)),
+        };
         Self {
+            wish,
             inbox,
             state: State::Unbound(now),
             attempts: 0,
             asked: false,
             look_at: now,
-            stream_made: None,
-            consumer_made: None,
-            quiet: false,
-            to_tell: None,
-            partition: None,
-            past: Vec::new(),
-            unacked: Unacked::new(wish.settings.ack == Ack::All, now),
-            wish,
-            acked_to: 0,
+            keeping,
             pulls: Pulls::default(),
             heard_at: now,
-            tell_again_at: now,
-            known_to: 0,
             pending: 0,
             came: 0,
             rate: 0,
@@ -110,7 +113,10 @@ impl Lane {
     }
 
     pub(super) fn partition(&self) -> Option<&Arc<Partition>> {
-        self.partition.as_ref()
+        match &self.keeping {
+            Keeping::Acks(acks) => acks.partition.as_ref(),
+            Keeping::Owned(owned) => owned.partition.as_ref(),
+        }
     }
 
     pub(super) fn outstanding(&self) -> usize {
@@ -118,42 +124,53 @@ impl Lane {
     }
 
     pub(super) fn lag(&self) -> Option<u64> {
-        self.partition.as_ref().map(|_| self.pending)
+        self.partition().map(|_| self.pending)
     }
 
     pub(super) fn observed(&self) -> Option<PartitionObserved> {
-        let Partition { topic, number, .. } = &**self.partition.as_ref()?;
+        let Partition { topic, number, .. } = &**self.partition()?;
+        let done_to = match &self.keeping {
+            Keeping::Acks(acks) => Some(acks.known_to),
+            Keeping::Owned(owned) => owned.done_to(),
+        };
         Some(PartitionObserved {
             topic: topic.clone(),
             number: *number,
             lag: i64::try_from(self.pending).ok(),
-            committed: i64::try_from(self.known_to).ok(),
+            committed: done_to.and_then(|sequence| i64::try_from(sequence).ok()),
         })
     }
 
     /// What a person has to do, if anything.
     pub(super) fn needs_person(&self) -> Option<&str> {
-        match &self.trouble {
-            Some(Unbound::NeedsPerson(what)) => Some(what),
-            _ => None,
-        }
+        let of_bucket = match &self.keeping {
+            Keeping::Acks(_) => None,
+            Keeping::Owned(owned) => owned.trouble.as_ref(),
+        };
+        self.trouble.iter().chain(of_bucket).find_map(|trouble| match trouble {
+            Unbound::NeedsPerson(what) => Some(what.as_str()),
+            Unbound::Later(_) => None,
+        })
     }
 
     // --- the consumer ----------------------------------------------------------------------
 
-    /// What to ask now: to bind, or how the consumer is.
+    /// What to ask now: for a consumer, or how it is.
     pub(super) fn question(&mut self, now: Instant) -> Option<Question> {
         if self.asked {
             return None;
         }
-        let question = match &self.state {
-            State::Unbound(due) if *due <= now => Question::Bind(
-                self.wish.clone(),
-                self.stream_made.map(|made| (made, self.known_to)),
-            ),
-            State::Bound(consumer) if self.look_at <= now => {
+        let question = match (&self.state, &mut self.keeping) {
+            (State::Unbound(due), Keeping::Acks(acks)) if *due <= now => {
+                Question::Bind(self.wish.clone(), acks.known_to())
+            }
+            (State::Unbound(due), Keeping::Owned(owned)) if *due <= now => {
+                owned.follow(&self.wish)?
+            }
+            (State::Bound(consumer), _) if self.look_at <= now => {
                 self.look_at = now + LOOK_EVERY;
-                Question::Look(self.wish.clone(), consumer.cached_info().stream_name.clone())
+                let info = consumer.cached_info();
+                Question::Look(self.wish.clone(), info.stream_name.clone(), info.name.clone())
             }
             _ => return None,
         };
@@ -161,103 +178,113 @@ impl Lane {
         Some(question)
     }
 
-    /// The answer. Says which partition is ours from here on, if that is new, and how many credits
-    /// are free.
-    pub(super) fn answered(
-        &mut self,
-        answer: Result<Option<Box<Bound>>, Unbound>,
-        now: Instant,
-    ) -> (Option<Arc<Partition>>, usize) {
-        self.asked = false;
+    /// What to ask of the bucket now, where the lane has one.
+    pub(super) fn claim(&mut self, now: Instant) -> Option<Question> {
+        match &mut self.keeping {
+            Keeping::Acks(_) => None,
+            Keeping::Owned(owned) => owned.claim(&self.wish, now),
+        }
+    }
+
+    pub(super) fn answered(&mut self, answer: Answer, now: Instant) -> Heard {
         match answer {
-            Ok(Some(bound)) => (self.bound(*bound, now), 0),
-            Ok(None) => (None, self.lost("it was deleted", now)),
-            // While records come, that one question was not answered is no matter.
-            Err(Unbound::Later(why)) if matches!(self.state, State::Bound(_)) => {
-                tracing::debug!(route = self.wish.route, "JetStream: {why}");
-                (None, 0)
+            Answer::Bound(bound) => {
+                self.asked = false;
+                match bound {
+                    Ok(Some(bound)) => self.bound(*bound, now),
+                    Ok(None) => Heard::free(self.lost("it was deleted", now)),
+                    Err(trouble) => self.unbound(trouble, now),
+                }
             }
-            Err(trouble) => {
-                self.attempts = self.attempts.saturating_add(1);
-                self.state = State::Unbound(now + retry::delay(&BIND, self.attempts));
-                self.note(trouble);
-                (None, self.give_up_pulls())
+            Answer::Followed(followed) => {
+                self.asked = false;
+                match followed {
+                    Ok(Followed::Bound(bound)) => self.bound(*bound, now),
+                    Ok(Followed::Another { made, last }) => self.another(made, last, now),
+                    Err(trouble) => self.unbound(trouble, now),
+                }
+            }
+            Answer::Bucket(told) => {
+                let Keeping::Owned(owned) = &mut self.keeping else { return Heard::default() };
+                let follows = owned.told(*told, &self.wish, now);
+                self.follows(follows, now)
             }
         }
     }
 
-    fn note(&mut self, trouble: Unbound) {
-        if self.trouble.as_ref() != Some(&trouble) {
-            match &trouble {
-                Unbound::NeedsPerson(what) => tracing::error!("needs a person: {what}"),
-                Unbound::Later(why) => tracing::warn!("JetStream, trying again: {why}"),
-            }
-            self.trouble = Some(trouble);
+    fn unbound(&mut self, trouble: Unbound, now: Instant) -> Heard {
+        // While records come, that one question was not answered is no matter.
+        if let (Unbound::Later(why), State::Bound(_)) = (&trouble, &self.state) {
+            tracing::debug!(route = self.wish.route, "JetStream: {why}");
+            return Heard::default();
         }
+        self.try_later(now);
+        trouble.note(&mut self.trouble);
+        Heard::free(self.give_up_pulls())
     }
 
-    fn bound(&mut self, bound: Bound, now: Instant) -> Option<Arc<Partition>> {
-        let Bound { consumer, stream_made } = bound;
-        let info = consumer.cached_info();
-        let name = format!("{}/{}", info.stream_name, info.name);
-        let another =
-            stream_made.is_some() && self.stream_made.is_some_and(|it| Some(it) != stream_made);
-        let standing = Standing {
-            open: info.num_ack_pending,
-            delivery: info.delivered.consumer_sequence,
-            sequence: info.delivered.stream_sequence,
-            floor: info.ack_floor.stream_sequence,
-        };
-        let made = Some(info.created.unix_timestamp_nanos());
-        let (pending, on_their_way) = (info.num_pending, self.pulls.outstanding());
-        if matches!(self.state, State::Unbound(_)) {
+    fn try_later(&mut self, now: Instant) {
+        self.attempts = self.attempts.saturating_add(1);
+        self.state = State::Unbound(now + retry::delay(&BIND, self.attempts));
+    }
+
+    fn another(&mut self, made: i64, last: u64, now: Instant) -> Heard {
+        self.try_later(now);
+        if let Keeping::Owned(owned) = &mut self.keeping
+            && let Some(trouble) = owned.another(made, last, &self.wish)
+        {
+            trouble.note(&mut self.trouble);
+        }
+        Heard::default()
+    }
+
+    fn follows(&mut self, follows: Follows, now: Instant) -> Heard {
+        let Follows { events, unbind } = follows;
+        let mut heard = Heard { events, free: 0 };
+        if unbind {
+            self.attempts = 0;
+            self.state = State::Unbound(now);
+            heard.free = self.give_up_pulls();
+        }
+        heard
+    }
+
+    /// A consumer was found, made, or looked at.
+    fn bound(&mut self, bound: Bound, now: Instant) -> Heard {
+        let info = bound.consumer.cached_info();
+        let fresh = matches!(self.state, State::Unbound(_));
+        let mut events = Vec::new();
+        match &mut self.keeping {
+            Keeping::Acks(acks) => {
+                let new = acks.bound(&bound, self.pulls.outstanding(), now);
+                events.extend(new.map(|new| SourceEvent::Assigned(vec![new.into()])));
+                self.look_at = now + if acks.quiet { LOOK_AGAIN } else { LOOK_EVERY };
+                let trouble = acks.foreign_reader(&self.wish, now);
+                match trouble {
+                    Some(trouble) => trouble.note(&mut self.trouble),
+                    None => self.trouble = None,
+                }
+            }
+            // One that was left meanwhile.
+            Keeping::Owned(owned) if fresh && !owned.suits(&info.config.deliver_policy) => {
+                return Heard::default();
+            }
+            Keeping::Owned(owned) => {
+                if fresh {
+                    events.extend(owned.bound(&info.name, &self.wish));
+                }
+                self.look_at = now + LOOK_EVERY;
+                self.trouble = None;
+            }
+        }
+        if fresh {
+            let name = format!("{}/{}", info.stream_name, info.name);
             tracing::info!(route = self.wish.route, consumer = name, "JetStream consumer bound");
             self.heard_at = now;
         }
-        let new = another || self.partition.as_ref().is_none_or(|known| known.topic != name);
-        if new {
-            self.begin_stream(name, now);
-        } else if self.consumer_made != made {
-            self.unacked.begin_again(now);
-        }
-        (self.consumer_made, self.pending) = (made, pending);
-        self.known_to = self.known_to.max(standing.floor);
-        self.quiet = self.unacked.looked(standing, on_their_way);
-        self.stream_made = stream_made.or(self.stream_made);
-        self.look_at = now + if self.quiet { LOOK_AGAIN } else { LOOK_EVERY };
-        match self.foreign_reader(now) {
-            Some(trouble) => self.note(trouble),
-            None => self.trouble = None,
-        }
-        self.state = State::Bound(Arc::new(consumer));
-        self.partition.clone().filter(|_| new)
-    }
-
-    /// With one acknowledgement for all before it nobody else may read.
-    fn foreign_reader(&self, now: Instant) -> Option<Unbound> {
-        let patience = 2 * self.wish.settings.ack_wait + SILENT_AFTER;
-        self.unacked.gap_for(now).filter(|gap| *gap > patience).map(|_| {
-            Unbound::NeedsPerson(format!(
-                "route {}: deliveries of the consumer {} do not come here; with \
-                 nats.jetstream.ack = \"all\" nobody else may read it: stop the other reader, or \
-                 set ack = \"each\" and delete the consumer",
-                self.wish.route, self.wish.takes.consumer
-            ))
-        })
-    }
-
-    /// Another stream than before: its numbers have nothing to do with those that we know.
-    fn begin_stream(&mut self, topic: String, now: Instant) {
-        static EPOCHS: AtomicU64 = AtomicU64::new(1);
-        if let Some(before) = self.partition.take() {
-            tracing::warn!(before = before.topic, now = topic, "the stream was made anew");
-            self.past.push((before, self.unacked.end()));
-        }
-        self.unacked = Unacked::new(self.wish.settings.ack == Ack::All, now);
-        self.to_tell = None;
-        (self.acked_to, self.known_to) = (0, 0);
-        let epoch = EPOCHS.fetch_add(1, Ordering::Relaxed);
-        self.partition = Some(Arc::new(Partition { topic, number: 0, epoch }));
+        self.pending = info.num_pending;
+        self.state = State::Bound(Arc::new(bound.consumer));
+        Heard { events, free: 0 }
     }
 
     /// The consumer is gone, or does not get through to us: it is bound again. Says how many
@@ -265,8 +292,7 @@ impl Lane {
     pub(super) fn lost(&mut self, why: &str, now: Instant) -> usize {
         if matches!(self.state, State::Bound(_)) {
             tracing::warn!(route = self.wish.route, "JetStream consumer lost, bound again: {why}");
-            self.attempts = self.attempts.saturating_add(1);
-            self.state = State::Unbound(now + retry::delay(&BIND, self.attempts));
+            self.try_later(now);
         }
         self.give_up_pulls()
     }
@@ -276,58 +302,73 @@ impl Lane {
         self.pulls.give_up()
     }
 
-    // --- acknowledgements ------------------------------------------------------------------
+    // --- what is done ----------------------------------------------------------------------
 
     /// What is durable up to here: what to answer.
-    pub(super) fn settle(&mut self, position: &Position) -> Vec<Answer> {
-        let ours = self.partition.as_ref() == Some(&position.partition);
-        if !ours || position.offset <= self.acked_to {
-            return Vec::new();
+    pub(super) fn settle(&mut self, position: &Position) -> Vec<unacked::Answer> {
+        match &mut self.keeping {
+            Keeping::Acks(acks) => acks.settle(position),
+            Keeping::Owned(owned) => {
+                owned.settle(position);
+                Vec::new()
+            }
         }
-        self.acked_to = position.offset;
-        self.to_tell = Some(position.clone());
-        self.unacked.settle(position.offset)
     }
 
     /// What can be answered by now although it could not before.
-    pub(super) fn settle_bulk(&mut self) -> Option<Answer> {
-        self.unacked.settle_bulk()
+    pub(super) fn settle_bulk(&mut self) -> Option<unacked::Answer> {
+        self.acks()?.settle_bulk()
     }
 
     /// What the pipeline is to be told when all answers so far were sent.
     pub(super) fn told(&mut self) -> Option<Position> {
-        if self.unacked.is_told_all() { self.to_tell.take() } else { None }
+        self.acks()?.told()
     }
 
     /// Streams that are no more, and of which everything is durable by this.
     pub(super) fn past(&mut self, position: &Position) -> Option<Arc<Partition>> {
-        let over = |(partition, end): &(Arc<Partition>, i64)| {
-            *partition == position.partition && *end <= position.offset
-        };
-        let index = self.past.iter().position(over)?;
-        Some(self.past.swap_remove(index).0)
+        self.acks()?.past(position)
     }
 
     /// What the server must hear of, or it would deliver it again.
     pub(super) fn in_progress(&mut self, now: Instant) -> Vec<Box<str>> {
-        let State::Bound(consumer) = &self.state else { return Vec::new() };
-        if now < self.tell_again_at {
-            return Vec::new();
+        match (&self.state, &mut self.keeping) {
+            (State::Bound(consumer), Keeping::Acks(acks)) => acks.in_progress(consumer, now),
+            _ => Vec::new(),
         }
-        let wait = ack_wait(consumer);
-        self.tell_again_at = now + wait / 6;
-        self.unacked.in_progress(now, wait / 3)
     }
+
+    fn acks(&mut self) -> Option<&mut Acks> {
+        match &mut self.keeping {
+            Keeping::Acks(acks) => Some(acks),
+            Keeping::Owned(_) => None,
+        }
+    }
+
+    // --- the end ---------------------------------------------------------------------------
 
     /// What is held no longer although it is not durable.
     pub(super) fn give_up(&mut self) -> Vec<Box<str>> {
-        self.unacked.give_up()
+        self.acks().map(Acks::give_up).unwrap_or_default()
+    }
+
+    /// Nothing new is begun.
+    pub(super) fn stand_down(&mut self) {
+        if let Keeping::Owned(owned) = &mut self.keeping {
+            owned.stand_down();
+        }
+    }
+
+    /// Leaves the stream to others. Says which consumer is of no use any more.
+    pub(super) fn resign(&mut self) -> Option<(String, String)> {
+        let Keeping::Owned(owned) = &mut self.keeping else { return None };
+        owned.resign();
+        owned.reader()
     }
 }
 
-/// A question to JetStream.
-#[derive(Debug)]
-pub(super) enum Question {
-    Bind(Wish, Option<(i128, u64)>),
-    Look(Wish, String),
+impl Heard {
+    fn free(free: usize) -> Self {
+        Self { events: Vec::new(), free }
+    }
 }

@@ -22,8 +22,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc::OwnedPermit;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-use super::bind::{Bound, Unbound};
-use super::lane::{Lane, Question, Taken};
+use super::lane::{Answer, Heard, Lane, Question, Taken};
 use super::outbox::{Out, Outbox, Sent};
 use crate::credits::Credits;
 use crate::record::{Chunk, NewRecord};
@@ -40,15 +39,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 
 type Permit = OwnedPermit<(SourceId, SourceEvent)>;
-/// Which lane it is for, and what it says.
-type Answer = (usize, Result<Option<Box<Bound>>, Unbound>);
 
 /// What happened.
 enum Action {
     Wanted,
     Look,
-    /// JetStream has answered a question about a consumer.
-    Answered(Answer),
+    /// JetStream has answered a lane's question.
+    Answered(usize, Answer),
     Sent(Sent),
     /// The client is done with so many messages.
     Counted(u64),
@@ -78,7 +75,7 @@ pub(super) struct Puller {
     waiting_bytes: usize,
     /// To be handed over, in this order, before anything is read.
     events: VecDeque<SourceEvent>,
-    questions: FuturesUnordered<BoxFuture<'static, Answer>>,
+    questions: FuturesUnordered<BoxFuture<'static, (usize, Answer)>>,
     outbox: Outbox,
     missing: Missing,
     fence: Fence,
@@ -164,7 +161,7 @@ impl Puller {
             biased;
             changed = port.wanted.changed() => changed.map_or(Action::Gone, |()| Action::Wanted),
             _ = tick.tick() => Action::Look,
-            Some(answer) = questions.next() => Action::Answered(answer),
+            Some((lane, answer)) = questions.next() => Action::Answered(lane, answer),
             sent = outbox.sent() => Action::Sent(sent),
             in_messages = missing.answer() => Action::Counted(in_messages),
             permit = hand => permit.map_or(Action::Gone, Action::Hand),
@@ -177,12 +174,10 @@ impl Puller {
         match action {
             Action::Wanted => self.note_wanted(),
             Action::Look => self.look(now),
-            Action::Answered((lane, answer)) => {
-                let (assigned, free) = self.lanes[lane].answered(answer, now);
+            Action::Answered(lane, answer) => {
+                let Heard { events, free } = self.lanes[lane].answered(answer, now);
                 self.credits.release(free);
-                self.events.extend(
-                    assigned.map(|partition| SourceEvent::Assigned(vec![partition.into()])),
-                );
+                self.events.extend(events);
             }
             Action::Sent(Sent { acked, unconfirmed }) => {
                 unconfirmed.into_iter().for_each(|out| self.outbox.push(out));
@@ -208,10 +203,10 @@ impl Puller {
     /// What follows from the new state, whatever happened.
     fn go_on(&mut self) {
         let now = Instant::now();
-        for (index, lane) in self.lanes.iter_mut().enumerate() {
-            if let Some(question) = lane.question(now) {
-                self.questions.push(ask(self.context.clone(), index, question).boxed());
-            }
+        for index in 0..self.lanes.len() {
+            let question = self.lanes[index].question(now);
+            let claim = self.lanes[index].claim(now);
+            question.into_iter().chain(claim).for_each(|question| self.ask(index, question));
         }
         if self.wanted.stage == Stage::Running && self.connected() {
             self.pull(now);
@@ -219,6 +214,11 @@ impl Puller {
         if self.connected() {
             self.outbox.begin();
         }
+    }
+
+    fn ask(&mut self, lane: usize, question: Question) {
+        let context = self.context.clone();
+        self.questions.push(question.ask(context).map(move |answer| (lane, answer)).boxed());
     }
 
     fn note_wanted(&mut self) {
@@ -229,6 +229,7 @@ impl Puller {
             // What still comes is given back, so it needs no credit.
             let free: usize = self.lanes.iter_mut().map(Lane::give_up_pulls).sum();
             self.credits.release(free);
+            self.lanes.iter_mut().for_each(Lane::stand_down);
         }
         for position in std::mem::take(&mut self.wanted.commit) {
             for lane in &mut self.lanes {
@@ -417,16 +418,4 @@ async fn fill(
         if waiting.is_empty() { Poll::Pending } else { Poll::Ready(emptied) }
     }))
     .await
-}
-
-async fn ask(context: Context, lane: usize, question: Question) -> Answer {
-    let answer = match question {
-        Question::Bind(wish, known_to) => {
-            wish.bind(context, known_to).await.map(|bound| Some(Box::new(bound)))
-        }
-        Question::Look(wish, stream) => {
-            wish.look(context, stream).await.map(|bound| bound.map(Box::new))
-        }
-    };
-    (lane, answer)
 }

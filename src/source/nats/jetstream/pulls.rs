@@ -63,6 +63,11 @@ impl Pulls {
         missing
     }
 
+    /// Whether this request was given up: what is said of it concerns a consumer that was left.
+    pub(super) fn is_void(&self, number: u64) -> bool {
+        number <= self.void
+    }
+
     /// Nothing that was asked for is waited for any more: how much that was.
     pub(super) fn give_up(&mut self) -> usize {
         self.void = self.last;

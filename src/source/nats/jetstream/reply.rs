@@ -24,8 +24,7 @@ impl Delivery {
     /// `$JS.ACK.STREAM.CONSUMER.times.sequence.number.nanoseconds.pending`; newer servers put a
     /// domain and an account before the stream, and may append a token.
     pub(super) fn parse(reply: &str) -> Option<Self> {
-        let rest = reply.strip_prefix(PREFIX)?;
-        let names = if rest.split('.').count() >= 9 { 4 } else { 2 };
+        let (rest, names) = parts(reply)?;
         let mut numbers = rest.split('.').skip(names).map(str::parse::<u64>);
         let mut next = || numbers.next()?.ok();
         Some(Self {
@@ -36,6 +35,18 @@ impl Delivery {
             pending: next()?,
         })
     }
+}
+
+/// Behind the prefix, and how many of its tokens are names.
+fn parts(reply: &str) -> Option<(&str, usize)> {
+    let rest = reply.strip_prefix(PREFIX)?;
+    Some((rest, if rest.split('.').count() >= 9 { 4 } else { 2 }))
+}
+
+/// The consumer that delivered it.
+pub(super) fn consumer(reply: &str) -> Option<&str> {
+    let (rest, names) = parts(reply)?;
+    rest.split('.').nth(names - 1)
 }
 
 #[cfg(test)]
@@ -57,6 +68,7 @@ mod tests {
             "$JS.ACK.hub.hash.S.c.2.10.5.1700000000123456789.42.token",
         ] {
             assert_eq!(Delivery::parse(reply), Some(expected), "{reply}");
+            assert_eq!(consumer(reply), Some("c"), "{reply}");
         }
     }
 

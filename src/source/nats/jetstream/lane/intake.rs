@@ -6,8 +6,8 @@ use async_nats::jetstream::consumer::{Consumer, pull};
 use async_nats::{Message, StatusCode};
 use tokio::time::Instant;
 
-use super::{EXPIRES, Lane, SILENT_AFTER, State};
-use crate::source::nats::jetstream::reply::Delivery;
+use super::{EXPIRES, Keeping, Lane, SILENT_AFTER, State};
+use crate::source::nats::jetstream::reply::{self, Delivery};
 use crate::source::nats::jetstream::unacked::Arrival;
 
 /// What a message of the consumer's turned out to be.
@@ -37,7 +37,7 @@ impl Lane {
     /// What to ask the server for, were there credits: how many records.
     pub(in super::super) fn wants(&self) -> usize {
         let State::Bound(consumer) = &self.state else { return 0 };
-        if self.quiet {
+        if matches!(&self.keeping, Keeping::Acks(acks) if acks.quiet) {
             return 0;
         }
         let limit = usize::try_from(consumer.cached_info().config.max_batch).unwrap_or(0);
@@ -84,20 +84,46 @@ impl Lane {
             tracing::warn!(subject = %message.subject, "not a message of JetStream: left");
             return Taken::Status(usize::from(self.pulls.took()));
         };
+        if matches!(&self.keeping, Keeping::Owned(owned) if owned.is_stale(reply::consumer(reply)))
+        {
+            return Taken::Status(0);
+        }
         self.pending = delivery.pending;
         let asked = self.pulls.took();
         if !asked || !wanted {
-            self.unacked.pass(&delivery, now);
-            return Taken::Back { asked };
+            return self.pass(&delivery, asked, wanted, now);
         }
         self.came += 1;
         self.attempts = 0;
         self.alone = false;
-        let poisoned = delivery.times > self.wish.settings.max_deliver;
-        match self.unacked.arrive(&delivery, reply, poisoned, now) {
-            Arrival::New(place) => Taken::Record { place, delivery, poisoned },
-            Arrival::Held => Taken::Again,
-            Arrival::Done => Taken::Done,
+        match &mut self.keeping {
+            Keeping::Acks(acks) => {
+                let poisoned = delivery.times > self.wish.settings.max_deliver;
+                match acks.arrive(&delivery, reply, poisoned, now) {
+                    Arrival::New(place) => Taken::Record { place, delivery, poisoned },
+                    Arrival::Held => Taken::Again,
+                    Arrival::Done => Taken::Done,
+                }
+            }
+            Keeping::Owned(owned) => match owned.arrive(&delivery) {
+                Some(place) => Taken::Record { place, delivery, poisoned: false },
+                None => Taken::Status(1 + self.lost("a delivery is missing", now)),
+            },
+        }
+    }
+
+    /// A record that is not kept.
+    fn pass(&mut self, delivery: &Delivery, asked: bool, wanted: bool, now: Instant) -> Taken {
+        match &mut self.keeping {
+            Keeping::Acks(acks) => {
+                acks.pass(delivery, now);
+                Taken::Back { asked }
+            }
+            // It comes again, by another consumer.
+            Keeping::Owned(_) if wanted => Taken::Status(
+                usize::from(asked) + self.lost("a record that was not asked for", now),
+            ),
+            Keeping::Owned(_) => Taken::Status(usize::from(asked)),
         }
     }
 
@@ -107,6 +133,9 @@ impl Lane {
             message.headers.as_ref().and_then(|headers| headers.get("Nats-Pending-Messages"));
         let pending = pending.and_then(|pending| pending.as_str().parse().ok());
         let text = message.description.as_deref().unwrap_or_default();
+        if number.is_some_and(|number| self.pulls.is_void(number)) {
+            return 0;
+        }
         let ended = self.pulls.ended(number.unwrap_or_default(), pending);
         if status == StatusCode::TIMEOUT {
             self.attempts = 0;

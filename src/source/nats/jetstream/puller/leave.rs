@@ -1,9 +1,11 @@
 //! How the source leaves: everything that is durable was said, and everything else is given back.
 
 use async_nats::jetstream::AckKind;
+use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
 use super::{Action, Out, Puller, fill};
+use crate::source::nats::jetstream::follow;
 
 impl Puller {
     /// Says what is durable, and gives back the rest, so that it comes again at once: what is held
@@ -14,6 +16,7 @@ impl Puller {
                 self.outbox.push(Out::Answer { reply, kind: AckKind::Nak(None) });
             }
         }
+        self.resign().await;
         if !self.connected() {
             return;
         }
@@ -25,6 +28,24 @@ impl Puller {
         // The server has read everything when this one comes back.
         self.fence.send(&self.client).await;
         self.take_until_fence().await;
+    }
+
+    /// Streams that only one instance reads are left to others at once, with the last word on them.
+    async fn resign(&mut self) {
+        let left: Vec<_> = self.lanes.iter_mut().filter_map(super::Lane::resign).collect();
+        loop {
+            let now = Instant::now();
+            for index in 0..self.lanes.len() {
+                let claim = self.lanes[index].claim(now);
+                claim.into_iter().for_each(|claim| self.ask(index, claim));
+            }
+            let Some((lane, answer)) = self.questions.next().await else { break };
+            self.apply(Action::Answered(lane, answer));
+        }
+        let forget = left.iter().map(|(stream, consumer)| {
+            follow::forget(&self.context, stream, Some(consumer.as_str()))
+        });
+        futures_util::future::join_all(forget).await;
     }
 
     /// Takes what comes before the fence does, or until the server has refused it.

@@ -1,0 +1,229 @@
+//! The key-value bucket in which it is kept who reads a stream exactly once, and how far: one key
+//! for each consumer. Asks and answers; what is asked and what it means is `lease.rs`.
+
+use std::sync::Arc;
+
+use async_nats::jetstream::Context;
+use async_nats::jetstream::kv::{self, Store};
+use async_nats::jetstream::stream::{Info, LastRawMessageErrorKind, StorageType};
+
+use super::bind::{Unbound, Wish};
+use super::follow::made;
+use super::lease::{Ask, Entry, Place, Value};
+use crate::config::Deliver;
+
+/// The key of one consumer, ready to be asked for.
+#[derive(Debug, Clone)]
+pub(super) struct Bucket {
+    store: Arc<Store>,
+    key: String,
+    /// The stream whose consumer it is.
+    pub(super) stream: String,
+}
+
+/// What the bucket said.
+#[derive(Debug)]
+pub(super) enum Told {
+    Read {
+        bucket: Bucket,
+        entry: Entry,
+        /// Where to begin, if nobody ever did.
+        first: Option<Place>,
+    },
+    Unread(Unbound),
+    Wrote(u64),
+    /// It was refused, or nobody knows.
+    Unwritten(String),
+}
+
+/// Asks; `bucket` is what a question before this one has opened.
+pub(super) async fn ask(wish: Wish, context: Context, bucket: Option<Bucket>, ask: Ask) -> Told {
+    match (ask, bucket) {
+        (Ask::Read, bucket) => match read(&wish, &context, bucket).await {
+            Ok((bucket, entry, first)) => Told::Read { bucket, entry, first },
+            Err(why) => Told::Unread(why),
+        },
+        (Ask::Write { value, revision }, Some(bucket)) => bucket.write(&value, revision).await,
+        (Ask::Write { .. }, None) => Told::Unwritten("the bucket is not open".to_owned()),
+    }
+}
+
+async fn read(
+    wish: &Wish,
+    context: &Context,
+    bucket: Option<Bucket>,
+) -> Result<(Bucket, Entry, Option<Place>), Unbound> {
+    let bucket = match bucket {
+        Some(bucket) => bucket,
+        None => {
+            let stream = wish.stream(context).await?;
+            wish.must_keep(&stream)?;
+            let replicas = wish.settings.state.replicas.unwrap_or(stream.config.num_replicas);
+            Bucket::open(wish, context, &stream.config.name, Some(replicas)).await?
+        }
+    };
+    let entry = bucket.entry(wish).await?;
+    let first = match &entry.value {
+        Some(_) => None,
+        None => Some(wish.first(context).await?),
+    };
+    Ok((bucket, entry, first))
+}
+
+impl Wish {
+    /// Where to begin when nobody ever did: behind what the route's consumer has done, if it had
+    /// one while it was read at least once; else as it is configured.
+    async fn first(&self, context: &Context) -> Result<Place, Unbound> {
+        let stream = self.stream(context).await?;
+        let consumer = self.existing(context, &stream.config.name).await?;
+        let done = consumer.map(|consumer| consumer.cached_info().ack_floor.stream_sequence);
+        Ok(Place { stream: made(&stream), next: self.begins_at(&stream, done), note: None })
+    }
+
+    fn begins_at(&self, stream: &Info, done: Option<u64>) -> u64 {
+        match (done.filter(|done| *done > 0), self.settings.deliver) {
+            (Some(done), _) => done + 1,
+            (None, Deliver::All) => 1,
+            (None, Deliver::New) => stream.state.last_sequence + 1,
+        }
+    }
+}
+
+impl Bucket {
+    /// The bucket as it is; if there is none, it is made with so many `replicas`.
+    pub(super) async fn open(
+        wish: &Wish,
+        context: &Context,
+        stream: &str,
+        replicas: Option<usize>,
+    ) -> Result<Self, Unbound> {
+        let name = &wish.settings.state.bucket;
+        let store = match (context.get_key_value(name).await, replicas) {
+            (Ok(store), _) => store,
+            (Err(_), Some(num_replicas)) => {
+                let config = kv::Config {
+                    bucket: name.clone(),
+                    description: "data-bridge: who reads a stream exactly once, and how far"
+                        .to_owned(),
+                    history: 1,
+                    storage: StorageType::File,
+                    num_replicas,
+                    ..kv::Config::default()
+                };
+                let made = context.create_key_value(config).await;
+                made.map_err(|error| unopened(wish, &error.to_string()))?
+            }
+            (Err(error), None) => return Err(unopened(wish, &error.to_string())),
+        };
+        if let Some(wrong) = wrong(&store) {
+            return Err(Unbound::NeedsPerson(format!(
+                "route {}: the bucket {name} (nats.jetstream.state_bucket) {wrong}: what \
+                 delivery = \"exactly_once\" goes by would be lost; name another one, which is made \
+                 by itself",
+                wish.route
+            )));
+        }
+        let store = Arc::new(store);
+        Ok(Self { store, key: key(stream, &wish.takes.consumer), stream: stream.to_owned() })
+    }
+
+    /// The key, from the leader of the bucket: a replica may be behind.
+    pub(super) async fn entry(&self, wish: &Wish) -> Result<Entry, Unbound> {
+        let subject = format!("{}{}", self.store.prefix, self.key);
+        let message = match self.store.stream.get_last_raw_message_by_subject(&subject).await {
+            Ok(message) => message,
+            Err(error) => {
+                return match error.kind() {
+                    LastRawMessageErrorKind::NoMessageFound => {
+                        Ok(Entry { revision: 0, value: None })
+                    }
+                    _ => Err(unopened(wish, &error.to_string())),
+                };
+            }
+        };
+        // A key that was deleted is a message without a value.
+        if message.headers.get("KV-Operation").is_some() {
+            return Ok(Entry { revision: message.sequence, value: None });
+        }
+        let value: Value = serde_json::from_slice(&message.payload).map_err(|error| {
+            Unbound::NeedsPerson(format!(
+                "route {}: the key {} of the bucket {} cannot be read ({error}): run the version \
+                 that wrote it until it has stopped cleanly, or name another bucket \
+                 (nats.jetstream.state_bucket)",
+                wish.route, self.key, self.store.name
+            ))
+        })?;
+        Ok(Entry { revision: message.sequence, value: Some(value) })
+    }
+
+    async fn write(&self, value: &Value, revision: u64) -> Told {
+        let text = serde_json::to_vec(value).expect("names and numbers are JSON");
+        match self.store.update(&self.key, text.into(), revision).await {
+            Ok(revision) => Told::Wrote(revision),
+            Err(error) => Told::Unwritten(format!(
+                "the key {} of the bucket {}: {error}",
+                self.key, self.store.name
+            )),
+        }
+    }
+}
+
+fn unopened(wish: &Wish, why: &str) -> Unbound {
+    let name = &wish.settings.state.bucket;
+    Unbound::Later(format!("route {}: the bucket {name}: {why}", wish.route))
+}
+
+/// Why what is in it would not last.
+fn wrong(store: &Store) -> Option<&'static str> {
+    let config = &store.stream.cached_info().config;
+    if config.storage == StorageType::Memory {
+        return Some("is kept in memory");
+    }
+    (!config.max_age.is_zero()).then_some("forgets its keys by their age")
+}
+
+/// `STREAM.CONSUMER`; what a key may not contain is written as its bytes, so that no two consumers
+/// have one key.
+fn key(stream: &str, consumer: &str) -> String {
+    let mut key = String::with_capacity(stream.len() + consumer.len() + 1);
+    for (index, name) in [stream, consumer].into_iter().enumerate() {
+        if index > 0 {
+            key.push('.');
+        }
+        for byte in name.bytes() {
+            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') {
+                key.push(char::from(byte));
+            } else {
+                key.push_str(&format!("={byte:02x}"));
+            }
+        }
+    }
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_consumer_has_a_key_of_its_own_that_a_bucket_takes() {
+        let allowed = |key: &str| {
+            key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '=' | '.'))
+        };
+        assert_eq!(key("TICKS", "bridge-ticks"), "TICKS.bridge-ticks");
+        assert_eq!(key("T$", "ü"), "T=24.=c3=bc");
+        assert_ne!(key("T", "a=24"), key("T", "a$"));
+        assert!(allowed(&key("T=$ü", "a b")));
+    }
+
+    #[test]
+    fn what_is_kept_in_a_key_is_read_as_it_was_written() {
+        for note in [None, Some("db1 00ff 1a t:1-9:9:ab:0:1700000000000".into())] {
+            let place = Place { stream: 1_700_000_000_123_456_789, next: 10, note };
+            let value = Value { owner: "a/1".to_owned(), free: false, count: 3, place };
+            let text = serde_json::to_string(&value).unwrap();
+            assert!(text.contains("\"next\":10"), "{text}");
+            assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
+        }
+    }
+}

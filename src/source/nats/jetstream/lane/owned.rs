@@ -1,0 +1,283 @@
+//! What a lane keeps in mind of a stream that it reads like a log, alone, because exactly once is
+//! promised: its lease, where it reads on, and what is announced. Nothing is acknowledged: what is
+//! done is in the bucket.
+//!
+//! ```text
+//! lease: gained --> follow: a consumer from there --> Assigned, with the note --> records
+//!        lost   --> Lost, and it competes again
+//! consumer gone, or a delivery missing --> follow, from the next record: nothing is read twice
+//! stream made anew --> what was read of the old one becomes durable --> Lost, Assigned: a new life
+//! ```
+
+use std::sync::Arc;
+
+use async_nats::jetstream::consumer::DeliverPolicy;
+use tokio::time::Instant;
+
+use super::super::bind::{Unbound, Wish};
+use super::super::bucket::{Bucket, Told};
+use super::super::follow::From;
+use super::super::lease::{Lease, News, Place};
+use super::super::reply::Delivery;
+use super::acks::new_partition;
+use super::question::Question;
+use crate::record::{Partition, Position};
+use crate::source::{Assigned, SourceEvent};
+
+/// So many writes that fail in a row are no accident.
+const FAILURES_TO_TELL: u32 = 3;
+
+#[derive(Debug)]
+pub(super) struct Owned {
+    lease: Lease,
+    bucket: Option<Bucket>,
+    /// Who had the lease when we last looked.
+    holder: Option<String>,
+    /// Where the lease was gained, or the stream begun anew, until a consumer is there.
+    begins: Option<Place>,
+    pub(super) partition: Option<Arc<Partition>>,
+    /// The sequence that may come next.
+    next: u64,
+    /// The number that the consumer's next delivery must have.
+    delivery: u64,
+    /// What reads for us, or did last.
+    consumer: Option<String>,
+    /// The stream was made anew: to be begun there, as soon as all that we had is durable.
+    anew: Option<Place>,
+    /// What stands between us and the bucket.
+    pub(super) trouble: Option<Unbound>,
+}
+
+/// What follows from an answer.
+#[derive(Debug, Default)]
+pub(super) struct Follows {
+    pub(super) events: Vec<SourceEvent>,
+    /// A consumer has to be found, or must not be used any more.
+    pub(super) unbind: bool,
+}
+
+impl Owned {
+    pub(super) fn new(wish: &Wish, instance: &str, now: Instant) -> Self {
+        let me = format!("{instance}/{:016x}", rand::random::<u64>());
+        Self {
+            lease: Lease::new(me, wish.settings.state.lease, now),
+            bucket: None,
+            holder: None,
+            begins: None,
+            partition: None,
+            next: 0,
+            delivery: 1,
+            consumer: None,
+            anew: None,
+            trouble: None,
+        }
+    }
+
+    // --- the lease -------------------------------------------------------------------------
+
+    /// What to ask of the bucket now.
+    pub(super) fn claim(&mut self, wish: &Wish, now: Instant) -> Option<Question> {
+        let ask = self.lease.question(now)?;
+        Some(Question::Bucket(wish.clone(), self.bucket.clone(), ask))
+    }
+
+    pub(super) fn told(&mut self, told: Told, wish: &Wish, now: Instant) -> Follows {
+        let mut follows = Follows::default();
+        let news = match told {
+            Told::Read { bucket, entry, first } => {
+                self.bucket = Some(bucket);
+                self.trouble.take_if(|_| self.lease.failures() < FAILURES_TO_TELL);
+                self.lease.read(entry, first, now)
+            }
+            Told::Unread(why) => {
+                // It may have been deleted: opened again, and made if need be.
+                self.bucket = None;
+                self.lease.unread(now);
+                why.note(&mut self.trouble);
+                None
+            }
+            Told::Wrote(revision) => {
+                self.trouble = None;
+                self.lease.wrote(Some(revision), now)
+            }
+            Told::Unwritten(why) => {
+                let news = self.lease.wrote(None, now);
+                if self.lease.failures() >= FAILURES_TO_TELL {
+                    let why = format!("route {}: cannot write {why}", wish.route);
+                    Unbound::Later(why).note(&mut self.trouble);
+                }
+                news
+            }
+        };
+        self.tell_holder(wish);
+        match news {
+            None => {}
+            Some(News::Gained(place)) => {
+                tracing::info!(route = wish.route, next = place.next, "this instance reads it now");
+                self.next = place.next;
+                self.begins = Some(place);
+                follows.unbind = true;
+            }
+            Some(News::Landed(place)) => self.landed(place, &mut follows),
+            Some(News::Lost) => {
+                let holder = self.lease.holder().unwrap_or("nobody");
+                tracing::warn!(route = wish.route, holder, "another instance reads it now");
+                self.anew = None;
+                self.begins = None;
+                follows.events.extend(self.let_go());
+                follows.unbind = true;
+            }
+        }
+        follows
+    }
+
+    fn tell_holder(&mut self, wish: &Wish) {
+        let holder = self.lease.holder().map(str::to_owned);
+        if self.holder != holder {
+            if let Some(holder) = &holder {
+                tracing::info!(route = wish.route, holder, "read by another instance: standing by");
+            }
+            self.holder = holder;
+        }
+    }
+
+    fn landed(&mut self, place: Place, follows: &mut Follows) {
+        if self.anew.as_ref() == Some(&place) {
+            self.anew = None;
+            self.next = place.next;
+            self.begins = Some(place);
+            follows.events.extend(self.let_go());
+            follows.unbind = true;
+            return;
+        }
+        if let Some(partition) = &self.partition {
+            let offset = signed(place.next);
+            let positions =
+                vec![Position { partition: Arc::clone(partition), offset, note: place.note }];
+            follows.events.push(SourceEvent::Committed { positions, error: None });
+        }
+        self.begin_anew();
+    }
+
+    fn let_go(&mut self) -> Option<SourceEvent> {
+        Some(SourceEvent::Lost(vec![self.partition.take()?]))
+    }
+
+    /// Everything before is durable: to be in the bucket as soon as possible.
+    pub(super) fn settle(&mut self, position: &Position) {
+        let ours = self.partition.as_ref() == Some(&position.partition);
+        let Some(landed) = self.lease.landed().filter(|_| ours) else { return };
+        let stream = landed.stream;
+        let next = position.offset.unsigned_abs();
+        self.lease.want(Place { stream, next, note: position.note.clone() });
+        self.begin_anew();
+    }
+
+    /// Everything before this is done.
+    pub(super) fn done_to(&self) -> Option<u64> {
+        self.lease.landed().map(|place| place.next.saturating_sub(1))
+    }
+
+    /// Does not begin what it would have to leave.
+    pub(super) fn stand_down(&mut self) {
+        if self.lease.landed().is_none() {
+            self.lease.resign();
+        }
+    }
+
+    /// Leaves it to whoever wants it, at once.
+    pub(super) fn resign(&mut self) {
+        self.lease.resign();
+    }
+
+    // --- the consumer ----------------------------------------------------------------------
+
+    /// What to ask for a consumer; None while there is nothing to read.
+    pub(super) fn follow(&mut self, wish: &Wish) -> Option<Question> {
+        let landed = self.lease.landed().filter(|_| self.anew.is_none())?;
+        let bucket = self.bucket.as_ref()?;
+        let (stream, made) = (bucket.stream.clone(), landed.stream);
+        let before = self.consumer.take();
+        Some(Question::Follow(wish.clone(), From { stream, made, next: self.next, before }))
+    }
+
+    /// What reads for us: its stream and its name.
+    pub(super) fn reader(&self) -> Option<(String, String)> {
+        Some((self.bucket.as_ref()?.stream.clone(), self.consumer.clone()?))
+    }
+
+    /// Whether this consumer, which was just made, reads on where we are now. It does not if the
+    /// lease was lost meanwhile, also if it was gained again.
+    pub(super) fn suits(&self, policy: &DeliverPolicy) -> bool {
+        let reads = self.lease.landed().is_some() && self.anew.is_none();
+        let start_sequence = self.next.max(1);
+        reads && *policy == DeliverPolicy::ByStartSequence { start_sequence }
+    }
+
+    /// A consumer is there. Says which partition is ours from here on, if that is new.
+    pub(super) fn bound(&mut self, consumer: &str, wish: &Wish) -> Option<SourceEvent> {
+        self.consumer = Some(consumer.to_owned());
+        self.delivery = 1;
+        let begins = self.begins.take()?;
+        let stream = &self.bucket.as_ref()?.stream;
+        let partition = new_partition(format!("{stream}/{}", wish.takes.consumer));
+        self.partition = Some(Arc::clone(&partition));
+        let note = begins.note.as_deref().map(str::to_owned);
+        Some(SourceEvent::Assigned(vec![Assigned { partition, note }]))
+    }
+
+    /// It is another stream than the one that was read: its numbers have nothing to do with those
+    /// that we know. One that was set back gives them to other records.
+    pub(super) fn another(&mut self, made: i64, last: u64, wish: &Wish) -> Option<Unbound> {
+        let landed = self.lease.landed()?;
+        let next = if made == landed.stream { last + 1 } else { 1 };
+        tracing::warn!(route = wish.route, made, next, "the stream was made anew, or set back");
+        if self.partition.is_none()
+            && let Some(note) = landed.note.as_deref().filter(|note| note.contains(':'))
+        {
+            tracing::error!(
+                route = wish.route,
+                note,
+                "what was announced of the stream before cannot be read any more: whether it landed \
+                 is not known"
+            );
+        }
+        self.anew = Some(Place { stream: made, next, note: None });
+        self.begin_anew();
+        self.anew.as_ref().filter(|_| self.partition.is_some()).map(|_| {
+            Unbound::Later(format!(
+                "route {}: its stream was made anew; it is read as soon as all records of the one \
+                 before are in ClickHouse",
+                wish.route
+            ))
+        })
+    }
+
+    /// Once all that was read of the stream before is durable, and that is in the bucket.
+    fn begin_anew(&mut self) {
+        let Some(anew) = &self.anew else { return };
+        let done = self.lease.landed().is_some_and(|landed| landed.next >= self.next);
+        if self.partition.is_none() || done {
+            self.lease.want(anew.clone());
+        }
+    }
+
+    /// Its place, if it is the delivery that must come next.
+    pub(super) fn arrive(&mut self, delivery: &Delivery) -> Option<i64> {
+        if delivery.number != self.delivery || delivery.sequence < self.next {
+            return None;
+        }
+        self.delivery += 1;
+        self.next = delivery.sequence + 1;
+        Some(signed(delivery.sequence))
+    }
+
+    /// Whether it comes from a consumer that was left.
+    pub(super) fn is_stale(&self, consumer: Option<&str>) -> bool {
+        consumer.is_none() || consumer != self.consumer.as_deref()
+    }
+}
+
+fn signed(sequence: u64) -> i64 {
+    i64::try_from(sequence).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,364 @@
+//! Exactly once from JetStream: one instance reads a stream like a log, a bucket says which and how
+//! far. Instances die, freeze and take over; consumers, buckets, streams and servers go and come.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::PullConsumer;
+use async_nats::jetstream::stream::{self, RetentionPolicy};
+use futures_util::StreamExt as _;
+use serde_json::Value as Json;
+use tokio::time::Instant;
+
+use super::server::{Cluster, flows, with_jetstream};
+use super::{Numbers, received, source, until_acked};
+use crate::bridge::{Bridge, PATIENCE};
+use crate::lab::{Lab, number};
+use crate::nats_source::server::Server;
+
+/// Short enough for tests that wait for it, long enough for a machine that has more to do.
+const LEASE: &str = "lease = \"3s\"";
+const LEASE_LASTS: Duration = Duration::from_secs(3);
+/// Nobody waits for this one.
+const LONG_LEASE: &str = "lease = \"1h\"";
+
+impl Numbers {
+    /// Its route, with the promise; the bucket is the test's own.
+    fn once(&self, more: &str) -> String {
+        let config = self.config(&format!("{more}\nstate_bucket = \"{}\"", self.bucket()));
+        let once = config
+            .replace("table = \"numbers\"\n", "table = \"numbers\"\ndelivery = \"exactly_once\"\n");
+        assert_ne!(once, config);
+        once
+    }
+
+    fn bucket(&self) -> String {
+        format!("state_{}", self.lab.name)
+    }
+
+    /// What is in the bucket of the route's consumer.
+    async fn state(&self) -> Json {
+        let bucket = self.jetstream.get_key_value(self.bucket()).await.unwrap();
+        let key = format!("{}.{}", self.stream(), self.consumer());
+        serde_json::from_slice(&bucket.get(key).await.unwrap().unwrap()).unwrap()
+    }
+
+    /// The consumers that bridges made for themselves.
+    async fn readers(&self) -> Vec<String> {
+        let stream = self.jetstream.get_stream(self.stream()).await.unwrap();
+        let names: Vec<String> = stream.consumer_names().map(Result::unwrap).collect().await;
+        names.into_iter().filter(|name| name.starts_with("data-bridge-")).collect()
+    }
+}
+
+fn instance(name: &str) -> String {
+    format!("instance = \"{name}\"")
+}
+
+async fn standing_by(bridge: &Bridge) {
+    bridge.wait_for_log("standing by").await;
+    assert_eq!(received(&bridge.health().await), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn once_each_record_comes_once_and_a_clean_stop_leaves_it_to_the_next_at_once() {
+    let numbers = Numbers::new().await;
+    let config = numbers.once(LONG_LEASE);
+    let bridge = numbers.lab.start(&config, &instance("a")).await;
+    numbers.publish(0..20_000, 1_000_000).await;
+    numbers.assert_each_once(0..20_000).await;
+    let health = until_acked(&bridge, 20_000).await;
+    assert_eq!(received(&health), 20_000);
+    assert_eq!(number(&source(&health)["lag"]), 0, "{health:#}");
+    assert!(bridge.metrics().await.contains("jetstream_ack_floor_sequence"));
+    bridge.stop().await;
+    let state = numbers.state().await;
+    assert_eq!((&state["free"], number(&state["place"]["next"])), (&Json::Bool(true), 20_001));
+    assert!(numbers.readers().await.is_empty(), "it leaves nothing behind");
+    // The lease lasts for an hour, and was given up.
+    let bridge = numbers.lab.start(&config, &instance("b")).await;
+    numbers.publish(20_000..25_000, 1_000_000).await;
+    numbers.assert_each_once(0..25_000).await;
+    assert_eq!(received(&until_acked(&bridge, 5_000).await), 5_000);
+    bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn once_an_owner_that_is_killed_is_replaced_after_its_lease() {
+    const ALL: u64 = 30_000;
+    let numbers = Numbers::new().await;
+    let config = numbers.once(LEASE);
+    let mut owner = numbers.lab.start(&config, &instance("owner")).await;
+    let other = numbers.lab.spawn(&config, &instance("other")).ready().await;
+    standing_by(&other).await;
+    let replaced = async {
+        owner.wait_until("under load", |health| received(health) > ALL / 4).await;
+        owner.kill().await;
+        let killed = Instant::now();
+        other.wait_until("it goes on", |health| received(health) > 0).await;
+        killed.elapsed()
+    };
+    let ((), took) = tokio::join!(numbers.publish(0..ALL, 3_000), replaced);
+    // The last renewal may be a third of the lease old, and what follows is a look and a start.
+    assert!(took > LEASE_LASTS / 2 && took < LEASE_LASTS + Duration::from_secs(10), "{took:?}");
+    numbers.assert_each_once(0..ALL).await;
+    other.stop().await;
+}
+
+/// Longer than the lease, and then it wakes in the middle of what it was doing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn once_an_owner_that_was_frozen_sends_nothing_new_when_it_wakes() {
+    const ALL: u64 = 40_000;
+    let numbers = Numbers::new().await;
+    let config = numbers.once(LEASE);
+    let mut all = [
+        numbers.lab.start(&config, &instance("a")).await,
+        numbers.lab.spawn(&config, &instance("b")).ready().await,
+    ];
+    standing_by(&all[1]).await;
+    let freezes = async {
+        for _ in 0..3 {
+            let [owner, other] = &all;
+            let (before, after) =
+                (received(&owner.health().await), received(&other.health().await));
+            owner.wait_until("under load", |health| received(health) > before + 1_000).await;
+            owner.signal("STOP");
+            other.wait_until("it goes on", |health| received(health) > after + 1_000).await;
+            owner.signal("CONT");
+            owner.wait_for_log("another instance reads it now").await;
+            all.reverse();
+        }
+    };
+    tokio::join!(numbers.publish(0..ALL, 1_500), freezes);
+    numbers.assert_each_once(0..ALL).await;
+    for bridge in all {
+        bridge.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn once_kill_9_and_restart_under_load_neither_loses_nor_repeats() {
+    const ALL: u64 = 30_000;
+    let numbers = Numbers::new().await;
+    let config = numbers.once("lease = \"1s\"");
+    let kills = async {
+        for round in 1..=5 {
+            let mut bridge = numbers.lab.start(&config, "").await;
+            bridge.wait_until("it reads", |health| received(health) > 100 * round).await;
+            bridge.kill().await;
+        }
+        numbers.lab.start(&config, "").await
+    };
+    let ((), bridge) = tokio::join!(numbers.publish(0..ALL, 2_000), kills);
+    numbers.assert_each_once(0..ALL).await;
+    bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn once_a_consumer_deleted_under_way_is_replaced_and_nothing_is_read_twice() {
+    const ALL: u64 = 30_000;
+    let numbers = Numbers::new().await;
+    let bridge = numbers.lab.start(&numbers.once(LONG_LEASE), "").await;
+    let deletions = async {
+        for round in 1..=3 {
+            let at = round * ALL / 5;
+            bridge.wait_until("under load", |health| received(health) > at).await;
+            let readers = numbers.readers().await;
+            for reader in &readers {
+                let stream = numbers.stream();
+                numbers.jetstream.delete_consumer_from_stream(reader, stream).await.unwrap();
+            }
+            assert!(!readers.is_empty());
+            flows(&bridge, received(&bridge.health().await), Instant::now()).await;
+        }
+    };
+    tokio::join!(numbers.publish(0..ALL, 4_000), deletions);
+    numbers.assert_each_once(0..ALL).await;
+    assert_eq!(received(&until_acked(&bridge, ALL).await), ALL, "nothing is read twice");
+    bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn once_a_bucket_that_is_deleted_is_made_again_with_what_was_in_it() {
+    const ALL: u64 = 20_000;
+    let numbers = Numbers::new().await;
+    let bridge = numbers.lab.start(&numbers.once(LEASE), "").await;
+    let deletion = async {
+        bridge.wait_until("under load", |health| received(health) > ALL / 3).await;
+        numbers.jetstream.delete_key_value(numbers.bucket()).await.unwrap();
+        flows(&bridge, received(&bridge.health().await), Instant::now()).await;
+    };
+    tokio::join!(numbers.publish(0..ALL, 4_000), deletion);
+    numbers.assert_each_once(0..ALL).await;
+    assert_eq!(received(&until_acked(&bridge, ALL).await), ALL, "nothing is read twice");
+    bridge.stop().await;
+    assert_eq!(number(&numbers.state().await["place"]["next"]), ALL + 1);
+}
+
+/// Its numbers begin anew: they have nothing to do with those of the stream before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn once_a_stream_that_is_made_anew_is_read_from_its_start() {
+    let numbers = Numbers::new().await;
+    let config = numbers.once(LEASE);
+    let bridge = numbers.lab.start(&config, "").await;
+    for round in 0..2 {
+        let (from, to) = (round * 8_000, round * 8_000 + 5_000);
+        numbers.publish(from..to, 1_000_000).await;
+        numbers.assert_each_once(0..to).await;
+        numbers.jetstream.delete_stream(numbers.stream()).await.unwrap();
+        numbers.create_stream(1).await;
+        numbers.publish(to..to + 3_000, 1_000_000).await;
+        numbers.assert_each_once(0..to + 3_000).await;
+    }
+    until_acked(&bridge, 16_000).await;
+    bridge.stop().await;
+    assert_eq!(number(&numbers.state().await["place"]["next"]), 3_001);
+    // Also while no bridge runs.
+    numbers.jetstream.delete_stream(numbers.stream()).await.unwrap();
+    numbers.create_stream(1).await;
+    let bridge = numbers.lab.start(&config, "").await;
+    numbers.publish(16_000..17_000, 1_000_000).await;
+    numbers.assert_each_once(0..17_000).await;
+    bridge.stop().await;
+}
+
+/// What the route had done while it was at least once is not read again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn once_a_route_that_gets_the_promise_goes_on_where_its_consumer_was() {
+    let numbers = Numbers::new().await;
+    let bridge = numbers.lab.start(&numbers.config(""), "").await;
+    numbers.publish(0..4_000, 1_000_000).await;
+    until_acked(&bridge, 4_000).await;
+    bridge.stop().await;
+    numbers.until_all_acked().await;
+    let bridge = numbers.lab.start(&numbers.once(LEASE), "").await;
+    numbers.publish(4_000..6_000, 1_000_000).await;
+    numbers.assert_each_once(0..6_000).await;
+    assert_eq!(received(&until_acked(&bridge, 2_000).await), 2_000);
+    bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn once_a_stream_that_deletes_what_is_acknowledged_is_refused_until_it_is_another() {
+    let numbers = Numbers::without_stream(Lab::new().await).await;
+    let queue = stream::Config {
+        name: numbers.stream(),
+        subjects: vec![numbers.lab.subject("numbers.>")],
+        retention: RetentionPolicy::WorkQueue,
+        ..stream::Config::default()
+    };
+    numbers.jetstream.create_stream(queue).await.unwrap();
+    let bridge = numbers.lab.spawn(&numbers.once(LEASE), "").ready().await;
+    let health = bridge
+        .wait_until("it says so", |health| {
+            health["needs_person"].to_string().contains("retention workqueue")
+        })
+        .await;
+    assert_eq!(health["status"], "critical");
+    numbers.jetstream.delete_stream(numbers.stream()).await.unwrap();
+    numbers.create_stream(1).await;
+    numbers.publish(0..1_000, 1_000_000).await;
+    numbers.assert_each_once(0..1_000).await;
+    bridge
+        .wait_until("nobody is needed any more", |health| {
+            health["needs_person"].as_array().is_some_and(Vec::is_empty)
+        })
+        .await;
+    bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn once_a_killed_server_costs_nothing_and_resumes() {
+    const ALL: u64 = 20_000;
+    let mut server = Server::down();
+    let config = with_jetstream(&server);
+    server.restart(&config).await;
+    let numbers = Numbers::at(&server.url()).await;
+    numbers.create_stream(1).await;
+    let bridge = numbers.lab.start(&numbers.once(LEASE), "").await;
+    let kills = async {
+        for round in 1..=3 {
+            let at = round * ALL / 5;
+            bridge.wait_until("under load", |health| received(health) > at).await;
+            server.kill().await;
+            server.restart(&config).await;
+            flows(&bridge, received(&bridge.health().await), Instant::now()).await;
+        }
+    };
+    tokio::join!(numbers.publish_stubbornly(0..ALL, 2_000), kills);
+    numbers.assert_each_once(0..ALL).await;
+    assert_eq!(received(&until_acked(&bridge, ALL).await), ALL, "nothing is read twice");
+    bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn once_a_change_of_leader_resumes_and_costs_nothing() {
+    const ALL: u64 = 12_000;
+    let mut cluster = Cluster::start().await;
+    let numbers = Numbers::at(&cluster.urls().join(",")).await;
+    numbers.create_stream_when_it_can(3).await;
+    let over = format!("nats.servers = {:?}", cluster.urls());
+    let bridge = numbers.lab.start(&numbers.once(LEASE), &over).await;
+    let bucket = numbers.jetstream.get_stream(format!("KV_{}", numbers.bucket())).await.unwrap();
+    assert_eq!(bucket.cached_info().config.num_replicas, 3, "as many as the stream has");
+    let changes = async {
+        for round in 1..=3 {
+            let at = round * ALL / 5;
+            bridge.wait_until("under load", |health| received(health) > at).await;
+            let leader = match round {
+                // Where the bucket is written, where the stream is read, where it is delivered.
+                1 => numbers.leader_of(&format!("KV_{}", numbers.bucket())).await,
+                2 => numbers.leader_of(&numbers.stream()).await,
+                _ => numbers.leader_of_reader().await,
+            };
+            let before = received(&bridge.health().await);
+            cluster.servers[leader].kill().await;
+            flows(&bridge, before, Instant::now()).await;
+            cluster.servers[leader].restart(&cluster.configs[leader]).await;
+            cluster.is_whole(&numbers).await;
+        }
+    };
+    tokio::join!(numbers.publish_stubbornly(0..ALL, 1_000), changes);
+    numbers.assert_each_once(0..ALL).await;
+    assert_eq!(received(&until_acked(&bridge, ALL).await), ALL, "nothing is read twice");
+    bridge.stop().await;
+}
+
+impl Numbers {
+    async fn leader_of(&self, stream: &str) -> usize {
+        let stream = self.jetstream.get_stream(stream).await.unwrap();
+        index(stream.cached_info().cluster.clone().unwrap().leader)
+    }
+
+    async fn leader_of_reader(&self) -> usize {
+        let readers = self.readers().await;
+        let reader: PullConsumer = self
+            .jetstream
+            .get_consumer_from_stream(readers.last().unwrap(), self.stream())
+            .await
+            .unwrap();
+        index(reader.cached_info().cluster.clone().unwrap().leader)
+    }
+}
+
+fn index(leader: Option<String>) -> usize {
+    leader.unwrap().trim_start_matches('n').parse().unwrap()
+}
+
+impl Cluster {
+    /// Every replica of the stream has caught up: the next server may go.
+    async fn is_whole(&self, numbers: &Numbers) {
+        let started = Instant::now();
+        loop {
+            assert!(started.elapsed() < PATIENCE, "a replica never catches up");
+            let stream = numbers.jetstream.get_stream(numbers.stream()).await;
+            let cluster = stream.ok().and_then(|stream| stream.cached_info().cluster.clone());
+            if cluster.is_some_and(|cluster| {
+                cluster.leader.is_some()
+                    && cluster.replicas.iter().filter(|replica| replica.current).count() == 2
+            }) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
