@@ -219,7 +219,7 @@ fn jetstream(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
     let help = "Records of the stream that the consumer has not delivered yet";
     out.gauges("jetstream_lag_records", help, NONE, lag)?;
     let floor = consumers.iter().filter_map(|c| Some((labels(&c.topic), c.committed?)));
-    let help = "Everything up to this sequence of the stream is acknowledged";
+    let help = "Everything up to this sequence of the stream is acknowledged, or kept as done";
     out.gauges("jetstream_ack_floor_sequence", help, NONE, floor)
 }
 

@@ -14,8 +14,13 @@ use crate::batch::{LooseRow, Refused};
 use crate::config::OnUncertain;
 use crate::encode::{self, Program};
 use crate::intent::Range;
-use crate::record::Partition;
+use crate::record::{Partition, UnixMs};
 use crate::sink::{InsertError, Landed, LandedQuestion, Refusal, RowsFrom, Sink, Window};
+
+/// A batch that is announced is sent within moments, unless slots are scarce, ClickHouse is away (then
+/// a look at the window costs little), or the process was stopped meanwhile: for as long, at least, as
+/// it takes to be replaced.
+const OLD_MS: UnixMs = 5_000;
 
 /// What a job gives back.
 #[derive(Debug)]
@@ -163,10 +168,12 @@ async fn send<S: Sink>(sink: &S, cut: &CutBatch) -> Result<(), InsertError> {
     }
 }
 
-/// Sends a batch that was announced. If an earlier attempt may have landed, only the table's
-/// window keeps this one from landing beside it: where that may have passed, the table is asked.
+/// Sends a batch that was announced. If an earlier attempt may have landed, or one of another owner
+/// that took over while we were frozen, only the table's window keeps this one from landing beside
+/// it: where that may have passed, the table is asked.
 async fn send_once<S: Sink>(sink: &S, cut: &CutBatch, place: &Place) -> Outcome {
-    let doubt = cut.noted().filter(|_| cut.is_doubtful());
+    let now = super::wall_clock();
+    let doubt = cut.noted().filter(|range| cut.is_doubtful() || is_old(range, now));
     if let Some(range) = doubt {
         match sink.window(&range.table).await {
             Ok(window) if window_covers(&window, range) => {}
@@ -178,6 +185,11 @@ async fn send_once<S: Sink>(sink: &S, cut: &CutBatch, place: &Place) -> Outcome 
         }
     }
     Outcome::of(send(sink, cut).await)
+}
+
+/// Announced so long ago that others may have been owner since.
+fn is_old(range: &Range, now: UnixMs) -> bool {
+    now - range.listed_at > OLD_MS
 }
 
 /// Whether the table certainly still knows a token that was first sent when the range was listed.

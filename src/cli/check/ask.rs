@@ -105,12 +105,14 @@ async fn streams(
     nats: &config::Nats,
 ) -> BTreeMap<usize, Result<StreamSample, String>> {
     let routes = config.routes.iter().enumerate();
-    let wanted: Vec<(usize, &config::JetStreamRoute)> =
-        routes.filter_map(|(index, route)| Some((index, route.jetstream.as_ref()?))).collect();
+    let wanted: Vec<(usize, (&str, &config::JetStreamRoute))> = routes
+        .filter_map(|(index, route)| Some((index, (&*route.name, route.jetstream.as_ref()?))))
+        .collect();
     if wanted.is_empty() {
         return BTreeMap::new();
     }
-    let routes: Vec<&config::JetStreamRoute> = wanted.iter().map(|(_, route)| *route).collect();
+    let routes: Vec<(&str, &config::JetStreamRoute)> =
+        wanted.iter().map(|(_, route)| *route).collect();
     let asking = streams::sample(nats, &config.instance, &routes);
     let late = |_| Err(format!("no answer within {WITHIN:?}"));
     let samples = match tokio::time::timeout(WITHIN, asking).await.unwrap_or_else(late) {

@@ -1,7 +1,7 @@
 //! The codes of the findings. Machines compare them: one may be added, none renamed. `docs/check.md`
 //! explains each.
 
-pub(super) const ALL: [&str; 47] = [
+pub(super) const ALL: [&str; 48] = [
     // servers
     "unreachable",
     "refused",
@@ -23,6 +23,7 @@ pub(super) const ALL: [&str; 47] = [
     "stream_in_memory",
     "consumer_acknowledges_nothing",
     "consumer_gives_up",
+    "bucket_replicas",
     // dead letters outside ClickHouse
     "dead_letters_refused",
     "dead_letters_forgotten",

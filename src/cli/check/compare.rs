@@ -242,12 +242,14 @@ fn exactly_once(config: &Config, found: &Found, warehouse: &Warehouse, report: &
     }
 }
 
-fn flow(config: &Config, found: &Found, index: usize) -> Flow {
-    let Some(Ok(topics)) = &found.topics else { return Flow::default() };
+fn flow<'a>(config: &Config, found: &'a Found, index: usize) -> Flow<'a> {
+    let stream = found.streams.get(&index).and_then(|stream| stream.as_ref().ok());
+    let Some(Ok(topics)) = &found.topics else { return Flow { stream, ..Flow::default() } };
     let routes = by_route(config, topics.keys());
     let of_route = || routes.get(&index).into_iter().flatten().map(|name| &topics[*name]);
     let paces: Vec<f64> = of_route().filter_map(|topic| topic.pace).collect();
     Flow {
+        stream,
         kafka_partitions: of_route().map(|topic| topic.partitions).sum(),
         pace: (!paces.is_empty()).then(|| paces.iter().sum()),
         table_partitions: found.samples.get(&index).and_then(|s| s.partitions).unwrap_or(1),
@@ -274,10 +276,15 @@ fn promised(
     }
     let Action::Insert(insert) = &route.action else { return };
     let Some(Ok(facts)) = &table.facts else { return };
-    if !facts.positions.locate_kafka() || table.may_select == Some(false) {
+    let stream_only = route.kafka_topics.is_empty();
+    let (located, columns) = match stream_only {
+        true => (facts.positions.locate_stream(), "_topic, _offset"),
+        false => (facts.positions.locate_kafka(), "_topic, _partition, _offset"),
+    };
+    if !located || table.may_select == Some(false) {
         let text = format!(
             "route {}: after an outage longer than its window, rows could only be found again by \
-             columns _topic, _partition, _offset (from = \"@topic\", …) and a SELECT grant on {}; \
+             columns {columns} (from = \"@topic\", …) and a SELECT grant on {}; \
              without them only system.query_log can tell, and where it cannot, `on_uncertain` decides",
             route.name, facts.place
         );

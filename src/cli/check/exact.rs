@@ -8,11 +8,14 @@ use crate::config::{Config, InsertAction, Route};
 use crate::schema::exactly_once::exactly_once_problems;
 use crate::schema::facts::{TableFacts, Window};
 use crate::sink::clickhouse::Session;
+use crate::source::nats::probe::streams::StreamSample;
 use crate::thousands::thousands;
 
 /// What is known of a route's sources.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Flow {
+pub(super) struct Flow<'a> {
+    /// The stream, where it was sampled.
+    pub(super) stream: Option<&'a StreamSample>,
     /// Of all its topics.
     pub(super) kafka_partitions: usize,
     /// Records per second, of all its topics.
@@ -29,12 +32,12 @@ pub(super) fn judge(
     table: &Table,
     letters: Option<&Table>,
     session: &Session,
-    flow: Flow,
+    flow: Flow<'_>,
 ) -> Option<Exact> {
     let facts = table.facts.as_ref()?.as_ref().ok()?;
     let mut conditions = Vec::new();
     of_sources(config, route, &mut conditions);
-    of_streams(config, route, &mut conditions);
+    conditions.extend(flow.stream.and_then(of_stream));
     of_tables(facts, "exactly_once_table", &mut conditions);
     let letters = letters.and_then(|letters| letters.facts.as_ref()?.as_ref().ok());
     if let Some(letters) = letters.filter(|letters| letters.place != facts.place) {
@@ -84,18 +87,36 @@ fn of_sources(config: &Config, route: &Route, conditions: &mut Vec<Condition>) {
     });
 }
 
-/// Several instances share a consumer, so that none of them has a range of records to itself.
-fn of_streams(config: &Config, route: &Route, conditions: &mut Vec<Condition>) {
-    if config.nats.is_some() && route.jetstream.is_some() {
-        conditions.push(Condition {
-            code: "jetstream",
-            holds: false,
-            says: "JetStream gives no instance a range of records to itself, which exactly once \
-                   goes by: give its subjects a route of their own"
-                .to_owned(),
-            sql: None,
-        });
+/// One instance reads a stream like a log, and a bucket says which: both must keep what they have.
+fn of_stream(stream: &StreamSample) -> Option<Condition> {
+    let name = &stream.stream;
+    let condition = |holds, says| Some(Condition { code: "jetstream", holds, says, sql: None });
+    if stream.deletes_acknowledged {
+        let says = format!(
+            "stream {name} deletes records by their acknowledgements (retention workqueue or \
+             interest), and is read without any: give it the retention limits"
+        );
+        return condition(false, says);
     }
+    let kept = match stream.kept.as_ref()? {
+        Ok(kept) => kept,
+        Err(why) => return condition(false, format!("what is kept of it is not known: {why}")),
+    };
+    let bucket = &kept.bucket;
+    if let Some(wrong) = &kept.wrong {
+        let says = format!(
+            "the bucket {bucket} {wrong}: name another one (nats.jetstream.state_bucket), which is \
+             made by itself"
+        );
+        return condition(false, says);
+    }
+    let until = kept.next.map_or_else(String::new, |next| format!(", up to {next}"));
+    let now = match (&kept.owner, kept.replicas) {
+        (Some(owner), _) => format!("now {owner}{until}"),
+        (None, Some(_)) => format!("now none{until}"),
+        (None, None) => "which is made at the start".to_owned(),
+    };
+    condition(true, format!("one instance at a time reads stream {name} (bucket {bucket}, {now})"))
 }
 
 fn of_tables(facts: &TableFacts, code: &'static str, conditions: &mut Vec<Condition>) {
@@ -137,7 +158,7 @@ pub(super) fn window(window: Window) -> String {
     }
 }
 
-fn figures(config: &Config, insert: &InsertAction, facts: &TableFacts, flow: Flow) -> Figures {
+fn figures(config: &Config, insert: &InsertAction, facts: &TableFacts, flow: Flow<'_>) -> Figures {
     let writer = &config.writers[&insert.writer];
     let partitions = flow.kafka_partitions.max(1);
     let rows_max = writer.batch_rows.min(config.backpressure.pull_limit / partitions).max(1);

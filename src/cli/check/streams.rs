@@ -23,7 +23,12 @@ pub(super) fn judge(
         }
     };
     keeping(config, index, stream, report);
-    consumer(config, index, stream, report);
+    let alone = config.routes[index].is_exactly_once();
+    if alone {
+        replicas(index, stream, report);
+    } else {
+        consumer(config, index, stream, report);
+    }
     let newest = stream.records.records().filter_map(|record| record.timestamp()).max();
     let ahead = newest.map_or(0, |time| time - stream.records_read_at);
     ahead_of_us(&format!("stream {}", stream.stream), ahead, "the NATS server", report);
@@ -32,7 +37,7 @@ pub(super) fn judge(
         name: format!("{} (stream)", stream.stream),
         partitions: 1,
         pace: None,
-        lag: stream.consumer.map(|consumer| consumer.pending),
+        lag: stream.consumer.filter(|_| !alone).map(|consumer| consumer.pending),
         kept: stream.max_age.map_or(Kept::Forever, Kept::For),
         sampled: in_words(stream.records.len(), sample, siblings),
     });
@@ -57,6 +62,21 @@ fn keeping(config: &Config, index: usize, stream: &StreamSample, report: &mut Re
         let finding = report.warn("stream_in_memory", text, Vec::new());
         report.blame(index, Grade::Warned, finding);
     }
+}
+
+/// What says how far a stream was read must not be lost sooner than the stream.
+fn replicas(index: usize, stream: &StreamSample, report: &mut Report) {
+    let Some(Ok(kept)) = &stream.kept else { return };
+    let Some(replicas) = kept.replicas.filter(|replicas| *replicas < stream.replicas) else {
+        return;
+    };
+    let text = format!(
+        "stream {} has {} replicas, and the bucket {}, which says how far it was read, {replicas}: \
+         nats stream edit KV_{} --replicas {}",
+        stream.stream, stream.replicas, kept.bucket, kept.bucket, stream.replicas
+    );
+    let finding = report.warn("bucket_replicas", text, Vec::new());
+    report.blame(index, Grade::Warned, finding);
 }
 
 fn consumer(config: &Config, index: usize, stream: &StreamSample, report: &mut Report) {

@@ -1,5 +1,6 @@
 //! JetStream: NATS without loss. Durable pull consumers, one a route; the records are acknowledged
-//! when they are durable in ClickHouse, and not before.
+//! when they are durable in ClickHouse, and not before. Where exactly once is promised, nothing is
+//! acknowledged: one instance reads the stream like a log, and a bucket says which one and how far.
 //!
 //! Shares with core NATS how it connects, how it reads, how it watches and how it counts what the
 //! client drops. Two connections: on one come the records, and on it their acknowledgements go; on
@@ -8,7 +9,7 @@
 //!
 //! ```text
 //! server ==> client task --> inboxes --> puller --> Records, Poisoned; asks for more with credits
-//!        <== acks, progress <-- outbox <-/     \--> questions about consumers (bind)
+//!        <== acks, progress <-- outbox <-/     \--> questions: consumers (bind, follow), bucket
 //! ```
 
 mod bind;
@@ -22,6 +23,7 @@ mod puller;
 mod pulls;
 mod ranges;
 mod reply;
+pub mod state;
 pub mod streams;
 mod unacked;
 

@@ -10,9 +10,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::oracle::{PARTITIONS, is_bad, partition};
-use super::place::{Place, Source};
+use super::place::{Delivery, Place, Source};
 use crate::bridge::PATIENCE;
-use crate::lab::{KafkaSender, Paced};
+use crate::lab::{KafkaSender, Paced, number};
 
 /// Of each source.
 pub(crate) const PRODUCERS: usize = 2;
@@ -170,9 +170,16 @@ pub(crate) async fn held_by_jetstream(place: &Place) -> (u64, u64) {
     let context = jetstream::new(place.lab.nats().await);
     let stream = context.get_stream(place.stream()).await.unwrap();
     let name = format!("{}-{}", place.lab.name, Source::JetStream);
+    let state = &stream.cached_info().state;
+    if Source::JetStream.can_at_best(place.wanted.delivery) == Delivery::ExactlyOnce {
+        let bucket = context.get_key_value("data_bridge").await.unwrap();
+        let kept = bucket.get(format!("{}.{name}", place.stream())).await.unwrap().unwrap();
+        let kept: serde_json::Value = serde_json::from_slice(&kept).unwrap();
+        return (state.messages, state.last_sequence + 1 - number(&kept["place"]["next"]));
+    }
     let consumer: Consumer<pull::Config> = stream.get_consumer(&name).await.unwrap();
     let info = consumer.cached_info();
-    (stream.cached_info().state.messages, info.num_pending + info.num_ack_pending as u64)
+    (state.messages, info.num_pending + info.num_ack_pending as u64)
 }
 
 /// How many a partition must hold.

@@ -194,6 +194,46 @@ async fn once_a_bucket_that_is_deleted_is_made_again_with_what_was_in_it() {
     assert_eq!(number(&numbers.state().await["place"]["next"]), ALL + 1);
 }
 
+/// They were announced and never inserted; then the stream loses some of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn once_what_the_stream_lost_of_a_noted_range_is_looked_for_and_the_rest_is_inserted() {
+    const ALL: u64 = 3_000;
+    const GONE: u64 = 1_700;
+    let numbers = Numbers::without_stream(Lab::with_own_clickhouse().await).await;
+    let sql = "ALTER TABLE numbers ADD COLUMN _topic LowCardinality(Nullable(String))";
+    numbers.lab.clickhouse.query(sql).await;
+    numbers.create_stream(1).await;
+    let config = numbers.once("lease = \"1s\"") + "_topic = \"@topic\"\n";
+    let over = "writers.aggregate = { batch_rows = 500, linger = \"1s\" }";
+    let mut bridge = numbers.lab.start(&config, over).await;
+    numbers.publish(0..1, 1_000_000).await;
+    numbers.assert_each_once(0..1).await;
+    numbers.lab.kill_clickhouse().await;
+    numbers.publish(1..ALL, 1_000_000).await;
+    let noted = async || {
+        let note = numbers.state().await["place"]["note"].to_string();
+        note.split(' ').filter(|word| word.contains(':')).count()
+    };
+    let started = Instant::now();
+    while noted().await < 4 {
+        assert!(started.elapsed() < PATIENCE, "{}", bridge.log_tail());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    bridge.kill().await;
+    let stream = numbers.jetstream.get_stream(numbers.stream()).await.unwrap();
+    stream.purge().sequence(GONE + 1).await.unwrap();
+    numbers.lab.start_clickhouse().await;
+    let bridge = numbers.lab.start(&config, over).await;
+    // Number n has the sequence n + 1: the first one was stored before, those up to GONE are lost.
+    let there = ALL - GONE + 1;
+    numbers.lab.clickhouse.until("SELECT uniqExact(n) FROM numbers", there).await;
+    until_acked(&bridge, ALL - GONE).await;
+    let rows = "SELECT count() FROM numbers";
+    assert_eq!(numbers.lab.clickhouse.number(rows).await, there);
+    assert!(!bridge.logged("the source lost these records").is_empty());
+    bridge.stop().await;
+}
+
 /// Its numbers begin anew: they have nothing to do with those of the stream before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn once_a_stream_that_is_made_anew_is_read_from_its_start() {
@@ -264,6 +304,39 @@ async fn once_a_stream_that_deletes_what_is_acknowledged_is_refused_until_it_is_
         })
         .await;
     bridge.stop().await;
+}
+
+/// `check` makes nothing and takes nothing; `audit` goes by what is in the bucket.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn once_check_says_who_reads_and_the_audit_proves_that_each_is_there_once() {
+    let numbers = Numbers::new().await;
+    let config = numbers.once(LEASE);
+    let file = numbers.lab.file("once.toml", &config);
+    let said = async |args: &[&str]| {
+        let output = crate::bridge::program().args(args).arg("--config").arg(&file).output().await;
+        let output = output.unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), text.split_whitespace().collect::<Vec<_>>().join(" "))
+    };
+    let (_, before) = said(&["check"]).await;
+    assert!(before.contains("which is made at the start"), "{before}");
+    assert!(numbers.jetstream.get_key_value(numbers.bucket()).await.is_err(), "it makes nothing");
+
+    let bridge = numbers.lab.start(&config, &instance("reader")).await;
+    numbers.publish(0..500, 1_000_000).await;
+    until_acked(&bridge, 500).await;
+    let (_, during) = said(&["check"]).await;
+    assert!(during.contains("now reader/"), "{during}");
+    bridge.stop().await;
+    let (_, after) = said(&["check"]).await;
+    assert!(after.contains("now none, up to 501"), "{after}");
+
+    let (code, proved) = said(&["audit"]).await;
+    assert!(code == Some(0) && proved.contains("1..501 500 0"), "{code:?} {proved}");
+    let again = "INSERT INTO numbers SELECT * FROM numbers WHERE n = 7";
+    numbers.lab.clickhouse.query(again).await;
+    let (code, repeated) = said(&["audit"]).await;
+    assert!(code == Some(1), "a repeated row is a fault here: {repeated}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,10 +1,12 @@
 //! Exactly once: refused where it would be a lie, and its price where it is none.
 
-use super::topics::found_with_pace;
+use super::topics::{by_stream, found_with_pace, stream};
 use super::*;
 use crate::cli::check::compare::compare_with;
 use crate::cli::check::report::Exact;
 use crate::schema::facts::{Target, View};
+use crate::source::nats::jetstream::state::Kept;
+use crate::source::nats::probe::streams::StreamSample;
 
 /// The route of the topics promises it, and has no subjects.
 fn promising() -> Config {
@@ -177,4 +179,56 @@ fn routes_that_could_promise_it_are_named() {
     let text = render(&compare(&promising(), &found_with_pace(10.0)));
     let words: Vec<&str> = text.split_whitespace().collect();
     assert!(words.join(" ").contains("Exactly once is possible for candles"), "{text}");
+}
+
+fn with_stream(stream: StreamSample) -> Report {
+    let mut found = found_with_pace(10.0);
+    found.streams = [(0, Ok(stream))].into();
+    judged(&by_stream("delivery = 'exactly_once'"), &found)
+}
+
+fn kept() -> Kept {
+    Kept { bucket: "state".to_owned(), replicas: Some(1), ..Kept::default() }
+}
+
+#[test]
+fn a_stream_that_one_instance_reads_at_a_time_keeps_the_promise() {
+    let says = |kept: Kept| {
+        let report = with_stream(StreamSample { kept: Some(Ok(kept)), ..stream() });
+        assert_eq!((report.exit_code(), refusals(&report)), (0, vec![]));
+        let conditions = &exact(&report).conditions;
+        conditions.iter().find(|it| it.code == "jetstream").unwrap().says.clone()
+    };
+    let read = Kept { owner: Some("bridge-1/a".to_owned()), next: Some(42), ..kept() };
+    let text = "one instance at a time reads stream S (bucket state, now bridge-1/a, up to 42)";
+    assert_eq!(says(read), text);
+    assert!(says(Kept { next: Some(42), ..kept() }).ends_with("now none, up to 42)"));
+    assert!(says(Kept { replicas: None, ..kept() }).ends_with("which is made at the start)"));
+}
+
+#[test]
+fn a_stream_or_a_bucket_that_does_not_keep_what_it_has_is_refused() {
+    let deletes = StreamSample { deletes_acknowledged: true, ..stream() };
+    let wrong = Some("is kept in memory".to_owned());
+    let forgets = StreamSample { kept: Some(Ok(Kept { wrong, ..kept() })), ..stream() };
+    let unknown = StreamSample { kept: Some(Err("no answer".to_owned())), ..stream() };
+    for (stream, says) in [
+        (deletes, "give it the retention limits"),
+        (forgets, "the bucket state is kept in memory: name another one"),
+        (unknown, "is not known: no answer"),
+    ] {
+        let report = with_stream(stream);
+        let refused = refusals(&report);
+        assert!(refused.len() == 1 && refused[0].contains(says), "{says}: {refused:?}");
+        assert_eq!(report.exit_code(), 1);
+    }
+}
+
+#[test]
+fn a_bucket_with_fewer_replicas_than_its_stream_is_told() {
+    let stream = StreamSample { replicas: 3, kept: Some(Ok(kept())), ..stream() };
+    let report = with_stream(stream);
+    let told = report.findings.iter().find(|finding| finding.code == "bucket_replicas").unwrap();
+    assert!(told.text.ends_with("nats stream edit KV_state --replicas 3"), "{}", told.text);
+    assert_eq!(report.exit_code(), 0);
 }

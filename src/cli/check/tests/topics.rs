@@ -178,20 +178,13 @@ fn what_was_not_sampled_is_said() {
 
 #[test]
 fn a_stream_that_loses_records_and_a_consumer_that_does_not_wait_are_told() {
-    let text = "[nats]\n[nats.jetstream]\n[clickhouse]\ndatabase = 'market'\n[[routes]]\n\
-                name = 'candles'\njetstream_subjects = ['s.>']\ntable = 'aggregates'\n";
-    let file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
-    std::fs::write(file.path(), text).unwrap();
-    let config = config::load(&[file.path().to_owned()]).unwrap();
+    let config = by_stream("");
     let stream = StreamSample {
-        stream: "S".to_owned(),
-        records: topic().records,
-        records_read_at: NOW,
         max_age: Some(Duration::from_secs(7_200)),
         overwrites: true,
-        deletes_acknowledged: false,
         in_memory: true,
         consumer: Some(ConsumerFacts { acknowledges: false, max_deliver: Some(5), pending: 9 }),
+        ..stream()
     };
     let mut found = well();
     found.streams = [(0, Ok(stream))].into();
@@ -250,4 +243,31 @@ fn every_code_is_explained() {
 /// All is well, at this pace.
 pub(super) fn found_with_pace(pace: f64) -> Found {
     found_with(TopicSample { pace: Some(pace), ..topic() }, Some(landed(10)))
+}
+
+/// A route by JetStream; `more` are its keys.
+pub(super) fn by_stream(more: &str) -> Config {
+    let text = format!(
+        "[nats]\n[nats.jetstream]\n[clickhouse]\ndatabase = 'market'\n[[routes]]\n\
+         name = 'candles'\njetstream_subjects = ['s.>']\ntable = 'aggregates'\n{more}\n"
+    );
+    let file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    config::load(&[file.path().to_owned()]).unwrap()
+}
+
+/// Its stream, when all is well.
+pub(super) fn stream() -> StreamSample {
+    StreamSample {
+        stream: "S".to_owned(),
+        records: topic().records,
+        records_read_at: NOW,
+        max_age: None,
+        overwrites: false,
+        deletes_acknowledged: false,
+        in_memory: false,
+        replicas: 1,
+        kept: None,
+        consumer: None,
+    }
 }

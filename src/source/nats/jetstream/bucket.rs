@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
-use async_nats::jetstream::Context;
+use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind, KeyValueError};
 use async_nats::jetstream::kv::{self, Store};
 use async_nats::jetstream::stream::{Info, LastRawMessageErrorKind, StorageType};
+use async_nats::jetstream::{Context, ErrorCode};
 
 use super::bind::{Unbound, Wish};
 use super::follow::made;
@@ -58,10 +59,20 @@ async fn read(
         None => {
             let stream = wish.stream(context).await?;
             wish.must_keep(&stream)?;
-            let replicas = wish.settings.state.replicas.unwrap_or(stream.config.num_replicas);
-            Bucket::open(wish, context, &stream.config.name, Some(replicas)).await?
+            let name = &stream.config.name;
+            match Bucket::open(wish, context, name).await? {
+                Some(bucket) => bucket,
+                None => Bucket::make(wish, context, name, stream.config.num_replicas).await?,
+            }
         }
     };
+    if let Some(wrong) = bucket.wrong() {
+        return Err(Unbound::NeedsPerson(format!(
+            "route {}: the bucket {} (nats.jetstream.state_bucket) {wrong}: what delivery = \
+             \"exactly_once\" goes by would be lost; name another one, which is made by itself",
+            wish.route, wish.settings.state.bucket
+        )));
+    }
     let entry = bucket.entry(wish).await?;
     let first = match &entry.value {
         Some(_) => None,
@@ -90,41 +101,58 @@ impl Wish {
 }
 
 impl Bucket {
-    /// The bucket as it is; if there is none, it is made with so many `replicas`.
+    /// The key in the bucket as it is; None if there is no bucket.
     pub(super) async fn open(
         wish: &Wish,
         context: &Context,
         stream: &str,
-        replicas: Option<usize>,
-    ) -> Result<Self, Unbound> {
-        let name = &wish.settings.state.bucket;
-        let store = match (context.get_key_value(name).await, replicas) {
-            (Ok(store), _) => store,
-            (Err(_), Some(num_replicas)) => {
-                let config = kv::Config {
-                    bucket: name.clone(),
-                    description: "data-bridge: who reads a stream exactly once, and how far"
-                        .to_owned(),
-                    history: 1,
-                    storage: StorageType::File,
-                    num_replicas,
-                    ..kv::Config::default()
-                };
-                let made = context.create_key_value(config).await;
-                made.map_err(|error| unopened(wish, &error.to_string()))?
-            }
-            (Err(error), None) => return Err(unopened(wish, &error.to_string())),
-        };
-        if let Some(wrong) = wrong(&store) {
-            return Err(Unbound::NeedsPerson(format!(
-                "route {}: the bucket {name} (nats.jetstream.state_bucket) {wrong}: what \
-                 delivery = \"exactly_once\" goes by would be lost; name another one, which is made \
-                 by itself",
-                wish.route
-            )));
+    ) -> Result<Option<Self>, Unbound> {
+        match context.get_key_value(&wish.settings.state.bucket).await {
+            Ok(store) => Ok(Some(Self::of(wish, stream, store))),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(unopened(wish, &error.to_string())),
         }
-        let store = Arc::new(store);
-        Ok(Self { store, key: key(stream, &wish.takes.consumer), stream: stream.to_owned() })
+    }
+
+    /// As many replicas as the stream has, unless it is configured.
+    async fn make(
+        wish: &Wish,
+        context: &Context,
+        stream: &str,
+        replicas: usize,
+    ) -> Result<Self, Unbound> {
+        let bucket = wish.settings.state.bucket.clone();
+        let num_replicas = wish.settings.state.replicas.unwrap_or(replicas);
+        tracing::info!(bucket, replicas = num_replicas, "the bucket is made");
+        let config = kv::Config {
+            bucket,
+            description: "data-bridge: who reads a stream exactly once, and how far".to_owned(),
+            history: 1,
+            storage: StorageType::File,
+            num_replicas,
+            ..kv::Config::default()
+        };
+        let made = context.create_key_value(config).await;
+        let store = made.map_err(|error| unopened(wish, &error.to_string()))?;
+        Ok(Self::of(wish, stream, store))
+    }
+
+    fn of(wish: &Wish, stream: &str, store: Store) -> Self {
+        let key = key(stream, &wish.takes.consumer);
+        Self { store: Arc::new(store), key, stream: stream.to_owned() }
+    }
+
+    pub(super) fn replicas(&self) -> usize {
+        self.store.stream.cached_info().config.num_replicas
+    }
+
+    /// Why what is in it would not last.
+    pub(super) fn wrong(&self) -> Option<&'static str> {
+        let config = &self.store.stream.cached_info().config;
+        if config.storage == StorageType::Memory {
+            return Some("is kept in memory");
+        }
+        (!config.max_age.is_zero()).then_some("forgets its keys by their age")
     }
 
     /// The key, from the leader of the bucket: a replica may be behind.
@@ -173,13 +201,13 @@ fn unopened(wish: &Wish, why: &str) -> Unbound {
     Unbound::Later(format!("route {}: the bucket {name}: {why}", wish.route))
 }
 
-/// Why what is in it would not last.
-fn wrong(store: &Store) -> Option<&'static str> {
-    let config = &store.stream.cached_info().config;
-    if config.storage == StorageType::Memory {
-        return Some("is kept in memory");
-    }
-    (!config.max_age.is_zero()).then_some("forgets its keys by their age")
+fn is_missing(error: &KeyValueError) -> bool {
+    let source = std::error::Error::source(error);
+    let source = source.and_then(|source| source.downcast_ref::<GetStreamError>());
+    source.is_some_and(|error| match error.kind() {
+        GetStreamErrorKind::JetStream(error) => error.error_code() == ErrorCode::STREAM_NOT_FOUND,
+        _ => false,
+    })
 }
 
 /// `STREAM.CONSUMER`; what a key may not contain is written as its bytes, so that no two consumers

@@ -231,7 +231,7 @@ impl Lane {
     fn another(&mut self, made: i64, last: u64, now: Instant) -> Heard {
         self.try_later(now);
         if let Keeping::Owned(owned) = &mut self.keeping
-            && let Some(trouble) = owned.another(made, last, &self.wish)
+            && let Some(trouble) = owned.another(made, last, &self.wish, now)
         {
             trouble.note(&mut self.trouble);
         }

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::{DeliverPolicy, pull};
-use async_nats::jetstream::stream::RetentionPolicy;
+use async_nats::jetstream::stream::{Info, RetentionPolicy};
 use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::bind::{Unbound, Wish};
+use super::state;
 use crate::config::{self, JetStream, JetStreamRoute};
 use crate::record::{Chunk, NewRecord, Partition};
 use crate::source::nats::{probe, subscriptions};
@@ -79,17 +80,16 @@ impl Streams {
             Wish { settings: self.settings.clone(), route: route.to_owned(), takes: takes.clone() };
         let asked = async {
             let stream = wish.stream(&self.context).await?;
-            let consumer = wish.existing(&self.context, &stream.config.name).await?;
-            Ok((stream, consumer))
+            let next = self.next(&wish, &stream).await?;
+            Ok((stream, next))
         };
-        let (stream, consumer) = match asked.await {
+        let (stream, next) = match asked.await {
             Ok(both) => both,
             Err(Unbound::NeedsPerson(what)) => return Ok(Err(what)),
             Err(Unbound::Later(why)) => return Err(ProbeError::Unreachable(why)),
         };
         let number = |sequence: u64| i64::try_from(sequence).unwrap_or(i64::MAX);
         let end = number(stream.state.last_sequence) + 1;
-        let floor = consumer.map(|consumer| consumer.cached_info().ack_floor.stream_sequence);
         let name = stream.config.name;
         Ok(Ok(Consumed {
             extent: Extent {
@@ -97,12 +97,22 @@ impl Streams {
                 number: 0,
                 low: number(stream.state.first_sequence).max(1),
                 end,
-                committed: floor.filter(|floor| *floor > 0).map(|floor| number(floor) + 1),
+                committed: next.map(number),
                 since: None,
             },
             stream: name,
             forgets: stream.config.retention != RetentionPolicy::Limits,
         }))
+    }
+
+    /// The first sequence that is not done; None: none is.
+    async fn next(&self, wish: &Wish, stream: &Info) -> Result<Option<u64>, Unbound> {
+        if wish.takes.exactly_once {
+            return Ok(state::kept(wish, &self.context, stream).await?.next);
+        }
+        let consumer = wish.existing(&self.context, &stream.config.name).await?;
+        let floor = consumer.map(|consumer| consumer.cached_info().ack_floor.stream_sequence);
+        Ok(floor.filter(|floor| *floor > 0).map(|floor| floor + 1))
     }
 
     /// Hands over every record of the route that is there within the stretches, and maybe a few

@@ -8,9 +8,10 @@ use async_nats::Message;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::AckPolicy;
 use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::{DiscardPolicy, RetentionPolicy, StorageType, Stream};
+use async_nats::jetstream::stream::{DiscardPolicy, Info, RetentionPolicy, StorageType, Stream};
 use futures_util::StreamExt as _;
 
+use super::super::jetstream::state::{self, Kept};
 use super::super::{jetstream, options, subscriptions};
 use super::{ANSWER_WITHIN, CONNECT_WITHIN};
 use crate::config::{JetStreamRoute, Nats};
@@ -34,6 +35,9 @@ pub struct StreamSample {
     /// Interest and work queue: what every consumer has acknowledged is deleted.
     pub deletes_acknowledged: bool,
     pub in_memory: bool,
+    pub replicas: usize,
+    /// Where the route promises exactly once: what is kept of it, or why that is not known.
+    pub kept: Option<Result<Kept, String>>,
     /// None: there is no such consumer yet; the bridge makes it.
     pub consumer: Option<ConsumerFacts>,
 }
@@ -54,7 +58,7 @@ pub struct ConsumerFacts {
 pub async fn sample(
     config: &Nats,
     instance: &str,
-    routes: &[&JetStreamRoute],
+    routes: &[(&str, &JetStreamRoute)],
 ) -> Result<Vec<Result<StreamSample, String>>, String> {
     let servers = options::server_addresses(config).map_err(|error| format!("{error:#}"))?;
     let name = format!("data-bridge {instance} check");
@@ -66,13 +70,23 @@ pub async fn sample(
         .map_err(|error| error.to_string())?;
     let context = jetstream::context(client, config);
     let mut samples = Vec::with_capacity(routes.len());
-    for route in routes {
-        samples.push(of_route(&context, route).await);
+    for (name, route) in routes {
+        let mut sample = of_route(&context, route).await;
+        if let (Ok((sample, stream)), Some(settings)) = (&mut sample, &config.jetstream)
+            && route.exactly_once
+        {
+            let kept = state::of_route(&context, settings, name, route, stream).await;
+            sample.kept = Some(kept);
+        }
+        samples.push(sample.map(|(sample, _)| sample));
     }
     Ok(samples)
 }
 
-async fn of_route(context: &Context, route: &JetStreamRoute) -> Result<StreamSample, String> {
+async fn of_route(
+    context: &Context,
+    route: &JetStreamRoute,
+) -> Result<(StreamSample, Info), String> {
     let name = match (&route.stream, route.subjects.first()) {
         (Some(name), _) => name.clone(),
         (None, Some(subject)) => context
@@ -90,16 +104,19 @@ async fn of_route(context: &Context, route: &JetStreamRoute) -> Result<StreamSam
         pending: info.num_pending,
     });
     let limited = config.max_bytes > 0 || config.max_messages > 0;
-    Ok(StreamSample {
+    let sample = StreamSample {
         records,
         records_read_at: now_ms(),
         max_age: (!config.max_age.is_zero()).then_some(config.max_age),
         overwrites: limited && config.discard == DiscardPolicy::Old,
         deletes_acknowledged: config.retention != RetentionPolicy::Limits,
         in_memory: config.storage == StorageType::Memory,
+        replicas: config.num_replicas,
+        kept: None,
         consumer,
         stream: name,
-    })
+    };
+    Ok((sample, stream.cached_info().clone()))
 }
 
 /// The last record of each subject of the route, up to a number.

@@ -10,6 +10,7 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_nats::jetstream::consumer::DeliverPolicy;
 use tokio::time::Instant;
@@ -24,6 +25,9 @@ use super::question::Question;
 use crate::record::{Partition, Position};
 use crate::source::{Assigned, SourceEvent};
 
+/// A stream that seems to end before what was read of it is believed after this long: a new leader
+/// may have to catch up first.
+const SET_BACK_FOR: Duration = Duration::from_secs(10);
 /// So many writes that fail in a row are no accident.
 const FAILURES_TO_TELL: u32 = 3;
 
@@ -44,6 +48,8 @@ pub(super) struct Owned {
     consumer: Option<String>,
     /// The stream was made anew: to be begun there, as soon as all that we had is durable.
     anew: Option<Place>,
+    /// Since when it seems to end before what was read of it.
+    set_back: Option<Instant>,
     /// What stands between us and the bucket.
     pub(super) trouble: Option<Unbound>,
 }
@@ -69,6 +75,7 @@ impl Owned {
             delivery: 1,
             consumer: None,
             anew: None,
+            set_back: None,
             trouble: None,
         }
     }
@@ -218,6 +225,7 @@ impl Owned {
     pub(super) fn bound(&mut self, consumer: &str, wish: &Wish) -> Option<SourceEvent> {
         self.consumer = Some(consumer.to_owned());
         self.delivery = 1;
+        self.set_back = None;
         let begins = self.begins.take()?;
         let stream = &self.bucket.as_ref()?.stream;
         let partition = new_partition(format!("{stream}/{}", wish.takes.consumer));
@@ -228,9 +236,23 @@ impl Owned {
 
     /// It is another stream than the one that was read: its numbers have nothing to do with those
     /// that we know. One that was set back gives them to other records.
-    pub(super) fn another(&mut self, made: i64, last: u64, wish: &Wish) -> Option<Unbound> {
+    pub(super) fn another(
+        &mut self,
+        made: i64,
+        last: u64,
+        wish: &Wish,
+        now: Instant,
+    ) -> Option<Unbound> {
         let landed = self.lease.landed()?;
-        let next = if made == landed.stream { last + 1 } else { 1 };
+        let same = made == landed.stream;
+        if same && *self.set_back.get_or_insert(now) + SET_BACK_FOR > now {
+            let (route, next) = (&wish.route, self.next);
+            return Some(Unbound::Later(format!(
+                "route {route}: its stream ends at {last} and was read up to {next} already"
+            )));
+        }
+        self.set_back = None;
+        let next = if same { last + 1 } else { 1 };
         tracing::warn!(route = wish.route, made, next, "the stream was made anew, or set back");
         if self.partition.is_none()
             && let Some(note) = landed.note.as_deref().filter(|note| note.contains(':'))
