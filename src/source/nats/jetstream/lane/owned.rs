@@ -303,3 +303,56 @@ impl Owned {
 fn signed(sequence: u64) -> i64 {
     i64::try_from(sequence).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Ack, Deliver, JetStream, JetStreamApi, JetStreamRoute, JetStreamState};
+
+    fn owned() -> Owned {
+        let state = JetStreamState {
+            bucket: "state".to_owned(),
+            replicas: None,
+            lease: Duration::from_secs(10),
+        };
+        let settings = JetStream {
+            ack_wait: Duration::from_secs(120),
+            max_ack_pending: 100,
+            batch: 10,
+            prefetch_bytes: 1 << 20,
+            max_deliver: 20,
+            ack: Ack::Each,
+            double_ack: false,
+            deliver: Deliver::All,
+            state,
+            api: JetStreamApi::Default,
+        };
+        let (subjects, consumer) = (vec!["a.>".parse().unwrap()], "c".to_owned());
+        let takes = JetStreamRoute { subjects, stream: None, consumer, exactly_once: true };
+        let wish = Wish { settings, route: "r".to_owned(), takes };
+        Owned::new(&wish, "i", Instant::now())
+    }
+
+    fn delivery(number: u64, sequence: u64) -> Delivery {
+        Delivery { times: 1, sequence, number, published: 0, pending: 0 }
+    }
+
+    #[test]
+    fn sequences_may_have_gaps_and_deliveries_may_not() {
+        let mut owned = owned();
+        assert_eq!(owned.arrive(&delivery(1, 3)), Some(3));
+        assert_eq!(owned.arrive(&delivery(2, 9)), Some(9), "others lie between");
+        assert_eq!(owned.arrive(&delivery(4, 11)), None, "the third is missing");
+        assert_eq!(owned.next, 10, "it is asked for again");
+        assert_eq!(owned.arrive(&delivery(3, 9)), None, "what came already");
+    }
+
+    #[test]
+    fn what_a_consumer_that_was_left_still_sends_is_recognised() {
+        let mut owned = owned();
+        assert!(owned.is_stale(Some("a")), "there is none yet");
+        owned.consumer = Some("a".to_owned());
+        assert!(!owned.is_stale(Some("a")));
+        assert!(owned.is_stale(Some("b")) && owned.is_stale(None));
+    }
+}
