@@ -417,8 +417,15 @@ fn each_record_of_jetstream_takes_one_route_by_one_consumer() {
     let both = "[nats.jetstream]\ndomain = 'x'\napi_prefix = '$JS.x.API'\n";
     let both = JETSTREAM.replace("[nats.jetstream]\n", both);
     bench.config(&both, &[]).refused("domain and prefix", &["api_prefix", "one of them"]);
-    let short = JETSTREAM.replace("[nats.jetstream]\n", "[nats.jetstream]\nack_wait = '10ms'\n");
-    bench.config(&short, &[]).refused("a short wait", &["ack_wait = \"10ms\"", "2m"]);
+    for (what, key, says) in [
+        ("a short wait", "ack_wait = '10ms'", ["nats.jetstream.ack_wait = \"10ms\"", "2m"]),
+        ("a short lease", "lease = '10ms'", ["nats.jetstream.lease = \"10ms\"", "10s"]),
+        ("no bucket", "state_bucket = 'a.b'", ["state_bucket = \"a.b\"", "letters, digits"]),
+        ("many replicas", "state_replicas = 6", ["state_replicas = 6", "from 1 to 5"]),
+    ] {
+        let keys = JETSTREAM.replace("[nats.jetstream]\n", &format!("[nats.jetstream]\n{key}\n"));
+        bench.config(&keys, &[]).refused(what, &says);
+    }
 }
 
 #[test]
