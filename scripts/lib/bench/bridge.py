@@ -113,7 +113,7 @@ class Running:
     def check(self):
         for child in self.children:
             if not child.alive():
-                raise Problem(f"it ended by itself; the end of its log:\n{child.tail()}")
+                raise Problem("it ended by itself; the end of its log:")
 
     def explain(self):
         return "\n".join(child.tail() for child in self.children)

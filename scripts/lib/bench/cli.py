@@ -66,8 +66,12 @@ def _run(options):
         found.idle = backlog.idle(stand)
         floors = Floors(stand, options.rows_per_insert)
         for section in options.sections:
-            SECTIONS[section](options, stand, floors, found)
-            # After each: what comes later may fail, and this took its time.
+            # What one section cannot do is no reason to lose the hour that the others took.
+            try:
+                SECTIONS[section](options, stand, floors, found)
+            except Problem as problem:
+                say(f"{section}: {problem}")
+                found.failures.append(report.Failure(section, str(problem)))
             if options.report:
                 options.report.write_text(report.text(found))
     print(report.text(found))

@@ -85,19 +85,15 @@ def _step(stand, contender, shape, rate, seconds):
     job = Job(shape, rows, f"t_{key}", key, nats="core")
     catchup.create_tables(stand, job)
     running = contender.start(stand, job)
-    stopped = False
     try:
         _wait_ready(running)
         arguments = [f"--nats={stand.nats}", f"--kinds={shape.name}={rows}", f"--rate={rate}"]
         sent = stand.generate(arguments)
         arrived = _wait_still(stand, running, job)
-        stopped = True
-        cpu, peak = running.stop()
-        return rows - arrived, cpu / rows * 1e6, peak, rows / sent["seconds"]
     finally:
-        if not stopped:
-            running.stop()
+        cpu, peak = running.stop()
         catchup.drop_tables(stand, job)
+    return rows - arrived, cpu / rows * 1e6, peak, rows / sent["seconds"]
 
 
 def _wait_ready(running):

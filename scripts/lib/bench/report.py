@@ -28,6 +28,14 @@ YARDSTICK = "tuned"
 
 
 @dataclass
+class Failure:
+    """A section that did not come to its end."""
+
+    name: str
+    trouble: str
+
+
+@dataclass
 class Findings:
     rows: int
     rounds: int
@@ -45,11 +53,12 @@ class Findings:
     jetstream: list = field(default_factory=list)
     pushes: list = field(default_factory=list)
     scaling: list = field(default_factory=list)
+    failures: list = field(default_factory=list)
 
     def troubles(self):
         scaled = [one for _, _, one in self.scaling]
         measured = [*self.results, *self.floors, *self.latencies, *self.overloads]
-        return [one for one in [*measured, *self.jetstream, *scaled] if one.trouble]
+        return [one for one in [*measured, *self.jetstream, *scaled] if one.trouble] + self.failures
 
 
 def text(found):
