@@ -11,7 +11,8 @@ ANSWER_WITHIN_S = 300
 # What is left when an insert ends is merged; so long without a merge is quiet.
 QUIET_FOR_S = 1.5
 QUIET_WITHIN_S = 180
-POLL_S = 0.1
+# Each look is on the server's account too.
+POLL_S = 0.3
 # The server closes a connection that is idle for longer than it says: be earlier.
 REUSE_WITHIN_S = 2
 

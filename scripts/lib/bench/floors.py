@@ -21,6 +21,9 @@ INSERT_SETTINGS = {
     "max_insert_threads": 1,
 }
 
+# So that a body is one block, as the bridge's are, and one part.
+ONE_BLOCK = {"max_threads": 1, "preferred_block_size_bytes": 0, "optimize_read_in_order": 0}
+
 
 @dataclass
 class Floor:
@@ -75,7 +78,7 @@ class Floors:
                 f"SELECT {shape.names()} FROM {table} WHERE _seq >= {first} "
                 f"AND _seq < {first + per_insert} ORDER BY _seq FORMAT {form}"
             )
-            yield self.stand.clickhouse.ask_bytes(sql, max_block_size=per_insert, max_threads=1)
+            yield self.stand.clickhouse.ask_bytes(sql, max_block_size=per_insert, **ONE_BLOCK)
 
     def _reference_table(self, shape, rows):
         self.reference(shape, rows)
@@ -116,6 +119,7 @@ class Floors:
         catchup.create_tables(stand, job)
         try:
             stand.clickhouse.wait_quiet()
+            blocks = stand.clickhouse.event("MergeTreeDataWriterBlocks")
             cpu = accounts.cpu_seconds(stand.clickhouse_pid)
             began = time.monotonic()
             for body in bodies:
@@ -125,6 +129,9 @@ class Floors:
             stand.clickhouse.wait_quiet()
             cpu = accounts.cpu_seconds(stand.clickhouse_pid) - cpu
             trouble = catchup.compare(catchup.content(stand, job), expected)
+            blocks = stand.clickhouse.event("MergeTreeDataWriterBlocks") - blocks
+            if blocks != len(bodies):
+                trouble = trouble or f"WRONG: {len(bodies)} bodies became {blocks} parts"
         finally:
             catchup.drop_tables(stand, job)
         return Floor(key, name, shape.name, rows, cpu, seconds, trouble)

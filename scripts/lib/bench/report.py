@@ -14,9 +14,9 @@ share of the cores: compare within this page, not with other machines.
 CPU is in seconds per million rows, user and system, from the operating system's accounts of each
 process. ClickHouse's includes the merges that the inserts caused; nothing is subtracted. Rows/s is
 told when nine tenths of a backlog can be read: whoever makes large batches waits at its end for more
-that does not come. Each table was compared with one that ClickHouse made from the generator's lines:
-as many rows, the same content. Figures are medians of {rounds}; "spread" is how far the rounds lie
-apart."""
+that does not come. Each table was compared with one that ClickHouse made from the generator's
+lines: as many rows, the same content. Figures are medians of {rounds}; "spread" is how far the
+rounds lie apart."""
 
 # With fewer, a second of lingering at the end is what is measured.
 ROWS_AT_LEAST = 1_000_000
