@@ -35,6 +35,7 @@ use crate::config::{Config, DeadLetters, Route};
 use crate::credits::Credits;
 use crate::dead_letter::{Destination, WithLetters};
 use crate::http::{self, Access, HttpState, Limits};
+use crate::memory;
 use crate::metrics::Metrics;
 use crate::pipeline::{Ending, Parts, Pipeline, Stop};
 use crate::retry;
@@ -76,6 +77,8 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
             tracing::error!("HTTP: {error:#}");
         }
     });
+
+    tasks.spawn(memory::give_back_until(http_end.clone()));
 
     let service = Service { config, metrics, status, stop };
     let ending = service.run().await;

@@ -35,6 +35,7 @@ pub mod thousands;
 pub mod causes;
 pub mod http;
 
+pub mod memory;
 pub mod shutdown;
 pub mod app;
 
