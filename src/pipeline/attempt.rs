@@ -247,3 +247,18 @@ impl Outcome {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_that_was_announced_long_ago_may_have_been_sent_by_another_owner_since() {
+        let (table, listed_at) = ("t".to_owned(), 1_700_000_000_000);
+        let range = Range { table, first: 0, last: 9, rows: 10, checksum: 0, block: 0, listed_at };
+        assert!(!is_old(&range, listed_at + OLD_MS));
+        assert!(is_old(&range, listed_at + OLD_MS + 1));
+        // A clock that was set back makes it no older.
+        assert!(!is_old(&range, listed_at - 1));
+    }
+}

@@ -332,6 +332,10 @@ impl Lease {
         self.asked_at = None;
         self.failures = self.failures.saturating_add(1);
         self.due = now + self.pause().max(RETRY_FROM);
+        // Its owner could write it as little: it has all of its lease again.
+        if let State::Watching(Some(seen)) = &mut self.state {
+            seen.since = now;
+        }
         if self.leaving && matches!(self.state, State::Watching(_)) {
             self.state = State::Left;
         }

@@ -92,6 +92,23 @@ fn who_renews_keeps_it_and_who_does_not_loses_it_after_the_lease() {
 }
 
 #[test]
+fn a_bucket_that_was_away_for_longer_than_the_lease_changes_no_hands() {
+    let (mut key, start) = (Key::default(), Instant::now());
+    let (mut a, mut b) = (lease("a", start), lease("b", start));
+    turns(&mut a, &mut key, start);
+    turns(&mut b, &mut key, start);
+    for step in 0..200 {
+        let now = start + step * LASTS / 50;
+        if b.question(now).is_some() {
+            b.unread(now);
+        }
+    }
+    let back = start + 4 * LASTS;
+    assert_eq!(turns(&mut b, &mut key, back), [], "its owner may be as far away as it was");
+    assert_eq!(turns(&mut b, &mut key, back + 2 * LASTS), [News::Gained(place(1))]);
+}
+
+#[test]
 fn what_is_given_up_is_taken_at_once_where_it_was_left() {
     let (mut key, now) = (Key::default(), Instant::now());
     let (mut a, mut b) = (lease("a", now), lease("b", now));
