@@ -19,6 +19,7 @@ mod mapping;
 mod nested;
 mod number;
 mod program;
+mod quick;
 mod reject;
 mod time;
 mod types;
@@ -123,7 +124,11 @@ fn fill(plan: &Plan, sources: &Sources<'_>, convert: &mut Convert, data: &mut Da
     for from in &plan.from {
         match from {
             From::Slot(slot) => {
-                let value = Value::of(sources.payload, sources.keys.found(*slot));
+                let span = sources.keys.found(*slot);
+                if plan.quick.put(sources.payload, span, data) {
+                    return Ok(());
+                }
+                let value = Value::of(sources.payload, span);
                 if !matches!(value, Value::Null) {
                     return convert.put(&plan.ty, data, value, format);
                 }

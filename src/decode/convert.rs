@@ -10,6 +10,7 @@ use ethnum::U256;
 
 use super::column::Data;
 use super::json::{self, Kind, Span};
+use super::nested::Forms;
 use super::number::{self, Digits, Scaled};
 use super::reject::{Reason, Reject, shortened};
 use super::time::{self, Moment, NoTime, TimeFormat};
@@ -37,12 +38,12 @@ pub(super) enum Value<'a> {
 
 impl<'a> Value<'a> {
     pub(super) fn of(json: &'a [u8], span: Span) -> Self {
-        let text = &json[span.start..span.end];
+        let text = span.of(json);
         match span.kind {
             Kind::Absent | Kind::Null => Self::Null,
             Kind::True => Self::Bool(true),
             Kind::False => Self::Bool(false),
-            Kind::Number => Self::Number(text),
+            Kind::Number | Kind::LongNumber => Self::Number(text),
             Kind::Text => Self::Text(text),
             Kind::EscapedText => Self::Escaped(text),
             Kind::Array | Kind::Object => Self::Nested(json, span),
@@ -55,7 +56,7 @@ impl<'a> Value<'a> {
             Self::Bool(value) => value.to_string(),
             Self::Number(text) => shortened(text),
             Self::Text(text) | Self::Escaped(text) => format!("\"{}\"", shortened(text)),
-            Self::Nested(json, span) => shortened(&json[span.start..span.end]),
+            Self::Nested(json, span) => shortened(span.of(json)),
             Self::UnixMs(ms) => format!("{ms} (Unix ms)"),
             Self::Headers(_) => "the record's headers".to_owned(),
         }
@@ -79,6 +80,7 @@ pub(super) struct Convert {
     text: Vec<u8>,
     /// Keys and values of the objects being read: a stack, innermost last.
     pub(super) members: Vec<(Span, Span)>,
+    pub(super) forms: Forms,
 }
 
 /// The first day and the last day of Date32 and DateTime64, counted from 1970: 1900 to 2299.

@@ -14,7 +14,10 @@ pub(super) enum Kind {
     Null,
     False,
     True,
+    /// A number whose digits are in [`Span::plain`].
     Number,
+    /// A number with an exponent, or with more digits than 64 bits hold: read it from its text.
+    LongNumber,
     /// A string without escapes: its bytes are its value.
     Text,
     /// A string that has to be unescaped.
@@ -26,13 +29,57 @@ pub(super) enum Kind {
 /// Where a value lies. A string's span is without its quotes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span {
+    start: u32,
+    end: u32,
     pub(super) kind: Kind,
-    pub(super) start: usize,
-    pub(super) end: usize,
+    /// Of a [`Kind::Number`].
+    pub(super) plain: Plain,
+}
+
+/// A number as it was read while its grammar was checked, so that no digit is looked at twice:
+/// `digits / 10^fraction`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Plain {
+    pub(super) negative: bool,
+    /// How many of the digits stand behind the point.
+    pub(super) fraction: u8,
+    pub(super) digits: u64,
+}
+
+impl Plain {
+    /// So many digits fit in 64 bits, whatever they are.
+    const MAX_DIGITS: usize = 19;
 }
 
 impl Span {
-    pub(super) const ABSENT: Self = Self { kind: Kind::Absent, start: 0, end: 0 };
+    pub(super) const ABSENT: Self = Self::new(Kind::Absent, 0, 0);
+
+    const fn new(kind: Kind, start: usize, end: usize) -> Self {
+        let plain = Plain { negative: false, fraction: 0, digits: 0 };
+        Self { start: place(start), end: place(end), kind, plain }
+    }
+
+    /// The object that begins and ends there.
+    pub(super) const fn object(start: usize, end: usize) -> Self {
+        Self::new(Kind::Object, start, end)
+    }
+
+    #[inline]
+    pub(super) fn start(self) -> usize {
+        self.start as usize
+    }
+
+    /// Its bytes in the text that was read.
+    #[inline]
+    pub(super) fn of(self, json: &[u8]) -> &[u8] {
+        &json[self.start as usize..self.end as usize]
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "checked the line before")]
+const fn place(at: usize) -> u32 {
+    assert!(at <= u32::MAX as usize, "a payload is a few MiB: sources bound what one poll takes");
+    at as u32
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,11 +140,7 @@ impl<'a> Reader<'a> {
         let start = self.at;
         let kind = match self.peek() {
             Some(b'"') => return self.string(),
-            Some(b'-' | b'0'..=b'9') => {
-                self.at = number_end(self.bytes, start)
-                    .map_err(|at| JsonError::Syntax("a digit of a number", at))?;
-                Kind::Number
-            }
+            Some(b'-' | b'0'..=b'9') => return self.number(),
             Some(b'{') => {
                 self.open_object(depth)?;
                 let mut first = true;
@@ -121,7 +164,19 @@ impl<'a> Reader<'a> {
             Some(b'n') => self.word(b"null", Kind::Null)?,
             _ => return self.expected("a value"),
         };
-        Ok(Span { kind, start, end: self.at })
+        Ok(Span::new(kind, start, self.at))
+    }
+
+    /// Reads the number that starts here.
+    #[inline]
+    fn number(&mut self) -> Read<Span> {
+        let start = self.at;
+        let number = number(self.bytes, start);
+        let Number { end, plain } =
+            number.map_err(|at| JsonError::Syntax("a digit of a number", at))?;
+        self.at = end;
+        let kind = if plain.is_some() { Kind::Number } else { Kind::LongNumber };
+        Ok(Span { plain: plain.unwrap_or_default(), ..Span::new(kind, start, end) })
     }
 
     fn word(&mut self, word: &'static [u8], kind: Kind) -> Read<Kind> {
@@ -173,16 +228,21 @@ impl<'a> Reader<'a> {
         if self.peek() == Some(b'"') { Ok(true) } else { self.expected("a key in quotes") }
     }
 
-    /// Reads exactly this key and the colon, if it stands here; the key has no escapes.
+    /// Whether exactly this key stands here.
     #[inline]
-    pub(super) fn this_key(&mut self, key: &[u8]) -> Read<bool> {
-        let rest = &self.bytes[self.at + 1..];
-        if rest.get(key.len()) != Some(&b'"') || !rest.starts_with(key) {
-            return Ok(false);
+    pub(super) fn is_at(&self, key: &Key) -> bool {
+        key.begins(&self.bytes[self.at + 1..])
+    }
+
+    /// Reads exactly this key and the colon, if it stands here.
+    #[inline]
+    pub(super) fn known_key(&mut self, key: &Key) -> Option<Span> {
+        if !self.is_at(key) {
+            return None;
         }
-        self.at += key.len() + 2;
-        self.colon()?;
-        Ok(true)
+        let start = self.at + 1;
+        self.at = start + key.text.len();
+        Some(Span::new(Kind::Text, start, self.at - Key::END.len()))
     }
 
     /// Reads whatever key stands here, and the colon.
@@ -244,7 +304,7 @@ impl<'a> Reader<'a> {
             }
         }
         self.at = at + 1;
-        Ok(Span { kind, start, end: at })
+        Ok(Span::new(kind, start, at))
     }
 }
 
@@ -304,29 +364,88 @@ fn hex4(bytes: &[u8], at: usize) -> Option<u32> {
         .try_fold(0, |value, &digit| Some(value * 16 + char::from(digit).to_digit(16)?))
 }
 
-/// Where the number that starts at `at` ends; Err says where it stops being one.
+/// A key without escapes, made to be compared quickly.
+#[derive(Debug, Clone)]
+pub(super) struct Key {
+    /// The key, its closing quote, and the colon.
+    text: Box<[u8]>,
+    /// Its first bytes, zero behind its end, and which bits of them count.
+    words: [u64; 2],
+    masks: [u64; 2],
+}
+
+impl Key {
+    const END: &[u8] = b"\":";
+
+    /// `raw` is the key as it stands between its quotes.
+    pub(super) fn new(raw: &[u8]) -> Self {
+        let text = [raw, Self::END].concat();
+        let word = |from: usize, byte: fn(u8) -> u8| {
+            let mut bytes = text.iter().skip(from).map(|&it| byte(it)).chain([0; 8]);
+            u64::from_le_bytes([(); 8].map(|()| bytes.next().unwrap_or_default()))
+        };
+        let words = [word(0, |it| it), word(8, |it| it)];
+        let masks = [word(0, |_| 0xff), word(8, |_| 0xff)];
+        Self { text: text.into(), words, masks }
+    }
+
+    /// Whether the text begins with it, with nothing between the quote and the colon.
+    #[inline]
+    fn begins(&self, text: &[u8]) -> bool {
+        let ([first, second], [first_mask, second_mask]) = (self.words, self.masks);
+        match text.first_chunk::<16>() {
+            Some(begin) => {
+                let [a, b, c, d, e, f, g, h, rest @ ..] = *begin;
+                u64::from_le_bytes([a, b, c, d, e, f, g, h]) & first_mask == first
+                    && u64::from_le_bytes(rest) & second_mask == second
+                    && (self.text.len() <= 16 || text.starts_with(&self.text))
+            }
+            None => text.starts_with(&self.text),
+        }
+    }
+}
+
+/// A number that was read.
+pub(super) struct Number {
+    pub(super) end: usize,
+    /// None: read it from its text.
+    pub(super) plain: Option<Plain>,
+}
+
+/// Reads the number that starts at `at`; Err says where it stops being one.
 #[inline]
-pub(super) fn number_end(bytes: &[u8], mut at: usize) -> Result<usize, usize> {
-    let digits = |mut at: usize| -> Result<usize, usize> {
+pub(super) fn number(bytes: &[u8], at: usize) -> Result<Number, usize> {
+    let mut digits: u64 = 0;
+    let mut run = |mut at: usize| -> Result<usize, usize> {
         let start = at;
-        while bytes.get(at).is_some_and(u8::is_ascii_digit) {
+        while let Some(digit) =
+            bytes.get(at).map(|byte| byte.wrapping_sub(b'0')).filter(|d| *d < 10)
+        {
+            digits = digits.wrapping_mul(10).wrapping_add(u64::from(digit));
             at += 1;
         }
         if at == start { Err(at) } else { Ok(at) }
     };
-    if bytes.get(at) == Some(&b'-') {
-        at += 1;
-    }
+    let negative = bytes.get(at) == Some(&b'-');
+    let first = at + usize::from(negative);
     // A zero ends the integer part: what follows another digit is refused by the next token.
-    at = if bytes.get(at) == Some(&b'0') { at + 1 } else { digits(at)? };
-    if bytes.get(at) == Some(&b'.') {
-        at = digits(at + 1)?;
+    let mut end = if bytes.get(first) == Some(&b'0') { first + 1 } else { run(first)? };
+    let mut count = end - first;
+    let mut fraction = 0;
+    if bytes.get(end) == Some(&b'.') {
+        let point = end;
+        end = run(point + 1)?;
+        fraction = end - point - 1;
+        count += fraction;
     }
-    if let Some(b'e' | b'E') = bytes.get(at) {
-        let signed = matches!(bytes.get(at + 1), Some(b'+' | b'-'));
-        at = digits(at + 1 + usize::from(signed))?;
+    if let Some(b'e' | b'E') = bytes.get(end) {
+        let signed = matches!(bytes.get(end + 1), Some(b'+' | b'-'));
+        end = run(end + 1 + usize::from(signed))?;
+        return Ok(Number { end, plain: None });
     }
-    Ok(at)
+    let fraction = u8::try_from(fraction).ok().filter(|_| count <= Plain::MAX_DIGITS);
+    let plain = fraction.map(|fraction| Plain { negative, fraction, digits });
+    Ok(Number { end, plain })
 }
 
 /// Appends the value of a string that the reader has accepted.

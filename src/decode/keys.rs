@@ -1,13 +1,15 @@
 //! The first pass over a payload: validates all of it, and notes where the wanted values lie.
 //!
-//! Owns which keys are wanted and in which order they came last time: producers write the same
-//! keys in the same order, so that the next key can be guessed and compared instead of looked up.
-//! Of equal keys in one object the last wins, as in serde_json and Python.
+//! Owns which keys are wanted, and which key came after which: producers write the same keys in
+//! the same few orders, so that the next key can be guessed and compared instead of looked up. Of
+//! equal keys in one object the last wins, as in serde_json and Python.
 
-use super::json::{JsonError, Kind, Reader, Span, unescape};
+use std::collections::HashMap;
+
+use super::json::{JsonError, Key, Kind, Reader, Span, unescape};
 use super::reject::{Reason, Reject};
 
-/// Keys of one object whose order is remembered. Beyond it they are looked up.
+/// Keys of one object that are remembered. Beyond it they are looked up.
 const MAX_REMEMBERED: usize = 256;
 /// Longer keys are not remembered: no wanted key is likely to be, and memory stays bounded.
 const MAX_REMEMBERED_BYTES: usize = 64;
@@ -25,8 +27,77 @@ pub(super) struct Keys {
 struct Node {
     /// Sorted by length, then bytes: comparing lengths is enough for most keys.
     wanted: Vec<Wanted>,
-    /// The keys that came last time, and what they are.
-    order: Vec<(Vec<u8>, Option<usize>)>,
+    /// What came first, the last two times that it was not the same.
+    first: Guesses,
+    known: Vec<Known>,
+    /// Where a key is in `known`.
+    by_key: HashMap<Box<[u8]>, usize>,
+}
+
+/// The two keys that came last at one place: an optional key that is missing now and then, and
+/// forms of a record that take turns, are still guessed. Places in [`Node::known`]; past its end
+/// there is none.
+#[derive(Debug, Clone, Copy)]
+struct Guesses {
+    last: usize,
+    before: usize,
+}
+
+impl Default for Guesses {
+    fn default() -> Self {
+        Self { last: usize::MAX, before: usize::MAX }
+    }
+}
+
+/// A key that came, wanted or not.
+#[derive(Debug, Clone)]
+struct Known {
+    key: Key,
+    wanted: Option<usize>,
+    next: Guesses,
+}
+
+/// Where an object is being read.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Beginning,
+    /// Behind this known key.
+    After(usize),
+    /// Behind a key that is not remembered.
+    Unknown,
+}
+
+impl Node {
+    #[inline]
+    fn guesses(&self, place: Place) -> Guesses {
+        match place {
+            Place::Beginning => self.first,
+            Place::After(known) => self.known[known].next,
+            Place::Unknown => Guesses::default(),
+        }
+    }
+
+    /// Remembers the key, and that it came at this place; says where the object is now.
+    fn remember(&mut self, place: Place, raw: &[u8], wanted: Option<usize>) -> Place {
+        let known = match self.by_key.get(raw) {
+            Some(&known) => known,
+            None if raw.len() > MAX_REMEMBERED_BYTES || self.known.len() >= MAX_REMEMBERED => {
+                return Place::Unknown;
+            }
+            None => {
+                self.known.push(Known { key: Key::new(raw), wanted, next: Guesses::default() });
+                self.by_key.insert(raw.into(), self.known.len() - 1);
+                self.known.len() - 1
+            }
+        };
+        let guesses = match place {
+            Place::Beginning => &mut self.first,
+            Place::After(known) => &mut self.known[known].next,
+            Place::Unknown => return Place::After(known),
+        };
+        *guesses = Guesses { last: known, before: guesses.last };
+        Place::After(known)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -131,10 +202,10 @@ impl Keys {
     ) -> Result<(), JsonError> {
         reader.open_object(depth)?;
         let mut first = true;
-        let mut guess = 0;
+        let mut place = Place::Beginning;
         while reader.seek_key(first)? {
             first = false;
-            match self.key(reader, node, &mut guess)? {
+            match self.key(reader, node, &mut place)? {
                 None => {
                     reader.value(depth + 1)?;
                 }
@@ -144,53 +215,45 @@ impl Keys {
         Ok(())
     }
 
-    /// Reads a key: which of the wanted ones it is. `guess` is the place in the last order.
+    /// Reads a key: which of the wanted ones it is.
     #[inline]
     fn key(
         &mut self,
         reader: &mut Reader<'_>,
         node: usize,
-        guess: &mut usize,
+        place: &mut Place,
     ) -> Result<Option<usize>, JsonError> {
-        let place = *guess;
-        // One ahead as well: an optional key may be missing this time.
-        for (ahead, (key, index)) in self.nodes[node].order.iter().skip(place).take(2).enumerate() {
-            if reader.this_key(key)? {
-                *guess = place + ahead + 1;
-                return Ok(*index);
+        let Guesses { last, before } = self.nodes[node].guesses(*place);
+        for guess in [last, before] {
+            let Some(known) = self.nodes[node].known.get(guess) else { break };
+            if reader.known_key(&known.key).is_some() {
+                *place = Place::After(guess);
+                return Ok(known.wanted);
             }
         }
-        self.unexpected_key(reader, node, guess)
+        self.unexpected_key(reader, node, place)
     }
 
     fn unexpected_key(
         &mut self,
         reader: &mut Reader<'_>,
         node: usize,
-        guess: &mut usize,
+        place: &mut Place,
     ) -> Result<Option<usize>, JsonError> {
         let span = reader.any_key()?;
-        let raw = &reader.bytes()[span.start..span.end];
+        let raw = span.of(reader.bytes());
         let escaped = span.kind == Kind::EscapedText;
         if escaped {
             self.unescaped.clear();
             unescape(raw, &mut self.unescaped);
         }
         let key = if escaped { self.unescaped.as_slice() } else { raw };
-        let Node { wanted, order } = &mut self.nodes[node];
+        let node = &mut self.nodes[node];
         let rank = Wanted::rank(key);
-        let found = wanted.binary_search_by(|other| Wanted::rank(other.key.as_bytes()).cmp(&rank));
+        let found =
+            node.wanted.binary_search_by(|other| Wanted::rank(other.key.as_bytes()).cmp(&rank));
         let found = found.ok();
-        if !escaped && raw.len() <= MAX_REMEMBERED_BYTES {
-            if let Some((remembered, index)) = order.get_mut(*guess) {
-                remembered.clear();
-                remembered.extend_from_slice(raw);
-                *index = found;
-            } else if order.len() < MAX_REMEMBERED {
-                order.push((raw.to_vec(), found));
-            }
-            *guess += 1;
-        }
+        *place = if escaped { Place::Unknown } else { node.remember(*place, raw, found) };
         Ok(found)
     }
 
@@ -214,7 +277,7 @@ impl Keys {
         self.slots[slot] = if reader.peek() == Some(b'{') {
             let start = reader.at();
             self.object(reader, child, depth)?;
-            Span { kind: Kind::Object, start, end: reader.at() }
+            Span::object(start, reader.at())
         } else {
             reader.value(depth)?
         };
@@ -226,7 +289,7 @@ fn not_an_object(span: Span) -> Reject {
     let found = match span.kind {
         Kind::Array => "an array",
         Kind::Text | Kind::EscapedText => "a string",
-        Kind::Number => "a number",
+        Kind::Number | Kind::LongNumber => "a number",
         Kind::True | Kind::False => "a bool",
         _ => "null",
     };

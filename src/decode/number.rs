@@ -41,7 +41,7 @@ impl Magnitude {
 
 /// Whether the whole text is a number as JSON spells them: for numbers in strings.
 pub(super) fn is_number(text: &[u8]) -> bool {
-    json::number_end(text, 0) == Ok(text.len())
+    json::number(text, 0).is_ok_and(|number| number.end == text.len())
 }
 
 pub(super) const POW10: [u64; 20] = {

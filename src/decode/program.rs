@@ -8,6 +8,7 @@ use super::convert::{Convert, Value};
 use super::json::{Kind, Reader, Span};
 use super::keys::Keys;
 use super::mapping::{ColumnMapping, Letter, Mapping, Metadata, Source};
+use super::quick::Quick;
 use super::time::TimeFormat;
 use super::types::Type;
 use crate::schema::{ColumnDefault, ColumnSchema, TableSchema};
@@ -18,6 +19,7 @@ pub(super) struct Plan {
     pub(super) name: String,
     /// As it is sent; `Nullable` around a type is how ClickHouse is asked for a DEFAULT.
     pub(super) ty: Type,
+    pub(super) quick: Quick,
     pub(super) from: Vec<From>,
     pub(super) format: Option<TimeFormat>,
     pub(super) without: Without,
@@ -162,7 +164,8 @@ fn plan(
         }
         None => without(column, ty, exclusive),
     };
-    Ok(Plan { name: name.clone(), ty, from, format, without })
+    let quick = Quick::new(&ty, format.as_ref());
+    Ok(Plan { name: name.clone(), ty, quick, from, format, without })
 }
 
 /// Err says which types this metadata needs.

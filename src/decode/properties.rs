@@ -5,18 +5,24 @@ use ethnum::U256;
 use proptest::prelude::*;
 use serde_json::{Map, Value};
 
+use super::column::Data;
+use super::convert::Convert;
 use super::json::{Kind, Reader, Span, unescape};
 use super::keys::Keys;
 use super::number::scaled;
+use super::quick::Quick;
 use super::reject::Reason;
-use super::time::from_text;
+use super::tests::fixtures::{decode, table};
+use super::time::{TimeFormat, from_text};
+use super::types::Type;
+use super::{Decoder, Mapping};
 
 /// The value that the reader sees.
 fn seen(json: &[u8], span: Span) -> Value {
-    let text = &json[span.start..span.end];
+    let text = span.of(json);
     let string = |span: Span| {
         let mut plain = Vec::new();
-        unescape(&json[span.start..span.end], &mut plain);
+        unescape(span.of(json), &mut plain);
         String::from_utf8(plain).unwrap()
     };
     match span.kind {
@@ -24,7 +30,7 @@ fn seen(json: &[u8], span: Span) -> Value {
         Kind::Text => Value::String(String::from_utf8(text.to_vec()).unwrap()),
         Kind::EscapedText => Value::String(string(span)),
         Kind::Array => {
-            let mut reader = Reader::new(json, span.start);
+            let mut reader = Reader::new(json, span.start());
             reader.open_array(0).unwrap();
             let mut elements = Vec::new();
             while reader.next_element(elements.is_empty()).unwrap() {
@@ -33,7 +39,7 @@ fn seen(json: &[u8], span: Span) -> Value {
             Value::Array(elements)
         }
         Kind::Object => {
-            let mut reader = Reader::new(json, span.start);
+            let mut reader = Reader::new(json, span.start());
             reader.open_object(0).unwrap();
             let mut members = Map::new();
             let mut first = true;
@@ -177,5 +183,54 @@ proptest! {
         prop_assert_eq!(ticks(stamp.display_with_offset(offset).to_string()), expected);
         prop_assert_eq!(ticks(naive.to_string()), expected);
         prop_assert_eq!(ticks(naive.to_string().replace('T', " ")), expected);
+    }
+
+    #[test]
+    fn what_is_put_quickly_is_put_as_everything_is(
+        ty in prop::sample::select(&[
+            "UInt8", "Int16", "UInt32", "Int64", "UInt64", "Float64", "String", "Decimal(9, 2)",
+            "Decimal(18, 5)", "Decimal(19, 0)", "Decimal(38, 10)", "DateTime64(0)", "DateTime64(3)",
+            "DateTime64(9)", "Nullable(Int32)", "Nullable(Decimal(18, 8))", "Nullable(DateTime64(6))",
+        ][..]),
+        format in prop::sample::select(&[None, Some("unix_s"), Some("unix_ms"), Some("unix_us"), Some("unix_ns")][..]),
+        text in "-?(0|[1-9][0-9]{0,19})(\\.[0-9]{1,9})?(e[0-9])?|\"[a-z0-9]{0,9}\"|true|null",
+    ) {
+        let ty = Type::parse(ty).unwrap();
+        let format: Option<TimeFormat> = format.map(|format| format.parse().unwrap());
+        let span = Reader::new(text.as_bytes(), 0).value(0).unwrap();
+        let (mut quickly, mut as_all) = (Data::new(&ty), Data::new(&ty));
+        if Quick::new(&ty, format.as_ref()).put(text.as_bytes(), span, &mut quickly) {
+            let mut convert = Convert::default();
+            let value = super::convert::Value::of(text.as_bytes(), span);
+            convert.put(&ty, &mut as_all, value, format.as_ref()).unwrap();
+            prop_assert_eq!(convert.rounded, 0);
+        }
+        prop_assert_eq!(format!("{quickly:?}"), format!("{as_all:?}"));
+    }
+
+    #[test]
+    fn of_equal_keys_the_last_counts_whatever_objects_came_before(
+        rows in prop::collection::vec(prop::collection::vec((0..7_u8, 0..100_u8), 0..9), 1..12),
+    ) {
+        let names = ["a", "b", "ab", "a_key_of_twenty_bytes", "\\u0061", "", "b_key_longer_than_a_word"];
+        let mut decoder = Decoder::new(&table(&[("v", "Map(String, UInt8)")]), &Mapping::empty()).unwrap();
+        for row in rows {
+            let members: Vec<_> = row.iter().map(|&(key, value)| format!("\"{}\":{value}", names[usize::from(key)])).collect();
+            let mut columns = decoder.columns();
+            decode(&mut decoder, format!("{{\"v\":{{{}}}}}", members.join(",")).as_bytes(), &mut columns).unwrap();
+            let name = |key: u8| if key == 4 { "a" } else { names[usize::from(key)] };
+            let kept = row.iter().enumerate().filter(|(at, (key, _))| {
+                row[at + 1..].iter().all(|(later, _)| name(*later) != name(*key))
+            });
+            let kept: Vec<_> = kept.map(|(_, member)| *member).collect();
+            let mut expected = u64::try_from(kept.len()).unwrap().to_le_bytes().to_vec();
+            for &(key, _) in &kept {
+                expected.push(u8::try_from(name(key).len()).unwrap());
+                expected.extend_from_slice(name(key).as_bytes());
+            }
+            expected.extend(kept.iter().map(|&(_, value)| value));
+            let block = columns.encode();
+            prop_assert_eq!(&block[block.len() - columns.bytes()..], expected);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The decoder as its callers see it: a schema, a mapping, payloads, and the bytes of a block.
 
 mod conversions;
-mod fixtures;
+pub(super) mod fixtures;
 mod letters;
 mod mappings;

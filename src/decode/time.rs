@@ -176,13 +176,18 @@ fn by_magnitude(text: &[u8]) -> Result<Moment, NoTime> {
         let whole = !text.iter().any(|byte| matches!(byte, b'.' | b'e' | b'E'));
         return Err(if whole { NoTime::OutOfRange } else { NoTime::Invalid });
     };
-    let digits = match value.unsigned_abs() {
+    Ok(Moment::from_unix(value, unit(value.unsigned_abs())))
+}
+
+/// The unit that a magnitude is in, as the power of ten that it has in a second.
+#[inline]
+pub(super) fn unit(magnitude: u64) -> u8 {
+    match magnitude {
         ..100_000_000_000 => 0,
         100_000_000_000..100_000_000_000_000 => 3,
         100_000_000_000_000..100_000_000_000_000_000 => 6,
         _ => 9,
-    };
-    Ok(Moment::from_unix(value, digits))
+    }
 }
 
 /// Digits with or without a minus, within 64 bits.

@@ -7,7 +7,7 @@ use crate::decode::{ColumnMapping, Columns, Decoded, Decoder, Mapping, Reject};
 use crate::record::{Chunk, NewRecord, Partition};
 use crate::schema::{ColumnDefault, ColumnSchema, TableSchema};
 
-pub(super) fn table(columns: &[(&str, &str)]) -> TableSchema {
+pub(in crate::decode) fn table(columns: &[(&str, &str)]) -> TableSchema {
     let columns = columns.iter().map(|&(name, ty)| {
         let (ty, default) = match ty.split_once(" DEFAULT") {
             Some((ty, _)) => (ty, ColumnDefault::Default),
@@ -21,17 +21,17 @@ pub(super) fn table(columns: &[(&str, &str)]) -> TableSchema {
     TableSchema { table: "t".to_owned(), columns: columns.collect() }
 }
 
-pub(super) fn map(columns: &[(&str, ColumnMapping)]) -> Mapping {
+pub(in crate::decode) fn map(columns: &[(&str, ColumnMapping)]) -> Mapping {
     let columns = columns.iter().map(|(name, column)| ((*name).to_owned(), column.clone()));
     Mapping::new(columns.collect::<BTreeMap<_, _>>())
 }
 
-pub(super) fn from(sources: &[&str]) -> ColumnMapping {
+pub(in crate::decode) fn from(sources: &[&str]) -> ColumnMapping {
     let from = sources.iter().map(|source| source.parse().unwrap()).collect();
     ColumnMapping { from, default: None, format: None }
 }
 
-pub(super) fn chunk(payload: Option<&[u8]>) -> Chunk {
+pub(in crate::decode) fn chunk(payload: Option<&[u8]>) -> Chunk {
     let mut chunk = Chunk::with_capacity(1_700_000_000_123, 1, 64);
     let partition = Partition { topic: "candles".to_owned(), number: 3, epoch: 1 };
     let index = chunk.partition(&Arc::new(partition));
@@ -46,7 +46,7 @@ pub(super) fn chunk(payload: Option<&[u8]>) -> Chunk {
     chunk
 }
 
-pub(super) fn decode(
+pub(in crate::decode) fn decode(
     decoder: &mut Decoder,
     payload: &[u8],
     into: &mut Columns,
@@ -55,7 +55,7 @@ pub(super) fn decode(
 }
 
 /// The value bytes of a one-column table after these payloads.
-pub(super) fn values(ty: &str, payloads: &[&str]) -> Result<Vec<u8>, Reject> {
+pub(in crate::decode) fn values(ty: &str, payloads: &[&str]) -> Result<Vec<u8>, Reject> {
     let mut decoder = Decoder::new(&table(&[("v", ty)]), &Mapping::empty()).unwrap();
     let mut columns = decoder.columns();
     for payload in payloads {
@@ -66,7 +66,7 @@ pub(super) fn values(ty: &str, payloads: &[&str]) -> Result<Vec<u8>, Reject> {
 }
 
 /// As [`values`] of one payload, with the count of rounded values.
-pub(super) fn rounded(ty: &str, payload: &str) -> u32 {
+pub(in crate::decode) fn rounded(ty: &str, payload: &str) -> u32 {
     let mut decoder = Decoder::new(&table(&[("v", ty)]), &Mapping::empty()).unwrap();
     let mut columns = decoder.columns();
     decode(&mut decoder, format!("{{\"v\":{payload}}}").as_bytes(), &mut columns).unwrap().rounded
