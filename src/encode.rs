@@ -3,12 +3,14 @@
 //! Pure. Decodes each record into columns; a record that does not fit is handed back with the
 //! reason, and never keeps its neighbours from landing.
 
+use std::sync::{Mutex, PoisonError};
+
 use bytes::Bytes;
 
 use crate::batch::{Batch, Letter, LooseRow, Refused};
 use crate::config::RouteFormat;
 use crate::dead_letter::letter::DeadLetter;
-use crate::decode::{Decoder, Extra, Reason, Reject};
+use crate::decode::{Columns, Decoder, Extra, Reason, Reject};
 use crate::record::Record;
 use crate::route::RouteId;
 use crate::schema::TableSchema;
@@ -18,7 +20,7 @@ use crate::sink::Insert;
 #[derive(Debug)]
 pub enum Program {
     /// Decoded into typed columns, sent as one block in ClickHouse's Native format.
-    Columns(Box<Decoder>),
+    Columns(Box<Columnar>),
     /// Passed through, one JSON object a row.
     Json,
     /// Dead letters, one JSON object each.
@@ -30,10 +32,55 @@ impl Program {
     pub fn new(schema: &TableSchema, format: &RouteFormat) -> Result<Self, Vec<String>> {
         match format {
             RouteFormat::Columns(mapping) => {
-                Ok(Self::Columns(Box::new(Decoder::new(schema, mapping)?)))
+                Ok(Self::Columns(Box::new(Columnar::new(Decoder::new(schema, mapping)?))))
             }
             RouteFormat::Json => Ok(Self::Json),
             RouteFormat::Letters => Ok(Self::Letters),
+        }
+    }
+}
+
+/// A decoder, and what earlier batches left behind.
+#[derive(Debug)]
+pub struct Columnar {
+    decoder: Decoder,
+    /// As many as batches were decoded at a time. Taken for a batch, and put back.
+    idle: Mutex<Vec<Workspace>>,
+}
+
+/// A decoder that has learned the keys of the records, and columns that have grown to the size of
+/// a batch: the next one needs no new memory.
+#[derive(Debug)]
+struct Workspace {
+    decoder: Decoder,
+    columns: Columns,
+}
+
+impl Columnar {
+    fn new(decoder: Decoder) -> Self {
+        Self { decoder, idle: Mutex::new(Vec::new()) }
+    }
+
+    #[must_use]
+    pub fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    fn take(&self) -> Workspace {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        idle.unwrap_or_else(|| {
+            let decoder = self.decoder.clone();
+            Workspace { columns: decoder.columns(), decoder }
+        })
+    }
+
+    /// Keeps the workspace, unless its columns are mostly room: one large batch must not hold its
+    /// memory for ever.
+    fn put_back(&self, mut workspace: Workspace) {
+        const SPARE: usize = 4;
+        if workspace.columns.capacity() <= SPARE * workspace.columns.bytes() {
+            workspace.columns.clear();
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(workspace);
         }
     }
 }
@@ -85,9 +132,9 @@ pub struct Encoded {
 /// into, so the table has to be mended. The text says what is wrong with it.
 pub fn encode(batch: &mut Batch, program: &Program, naming: Naming) -> Result<Encoded, String> {
     let (body, format, columns, refused, rounded) = match program {
-        Program::Columns(decoder) => {
-            let (body, refused, rounded) = native(batch, decoder, &naming);
-            (body, "Native", decoder.column_names().to_vec(), refused, rounded)
+        Program::Columns(columnar) => {
+            let (body, refused, rounded) = native(batch, columnar, &naming);
+            (body, "Native", columnar.decoder.column_names().to_vec(), refused, rounded)
         }
         Program::Json => {
             let (body, refused) = json_lines(batch);
@@ -113,22 +160,23 @@ pub fn encode(batch: &mut Batch, program: &Program, naming: Naming) -> Result<En
 
 type RefusedRows = Vec<(usize, Refused)>;
 
-fn native(batch: &Batch, decoder: &Decoder, naming: &Naming) -> (Bytes, RefusedRows, Rounded) {
-    // A decoder learns the order of the keys; each batch has one of its own.
-    let mut decoder = decoder.clone();
-    let mut columns = decoder.columns();
+fn native(batch: &Batch, columnar: &Columnar, naming: &Naming) -> (Bytes, RefusedRows, Rounded) {
+    let mut workspace = columnar.take();
+    let Workspace { decoder, columns } = &mut workspace;
     let (mut refused, mut rounded) = (Vec::new(), Rounded::default());
     for row in 0..batch.len() {
         let record = batch.record(row);
         let extra = batch.letter(row).map(|letter| extra(batch, row, letter, naming));
-        match decoder.decode(&record, extra.as_ref(), &mut columns) {
+        match decoder.decode(&record, extra.as_ref(), columns) {
             Ok(decoded) => rounded.add(batch.route(row), decoded.rounded),
             Err(Reject { reason, error, outline }) => {
                 refused.push((row, Refused { reason: reason.as_str(), error, outline }));
             }
         }
     }
-    (columns.encode(), refused, rounded)
+    let body = columns.encode();
+    columnar.put_back(workspace);
+    (body, refused, rounded)
 }
 
 fn extra<'a>(batch: &Batch, row: usize, letter: &'a Letter, naming: &'a Naming) -> Extra<'a> {

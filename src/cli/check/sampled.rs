@@ -23,12 +23,15 @@ pub(super) fn judge<'a>(
     format: &RouteFormat,
     chunks: impl IntoIterator<Item = &'a Chunk>,
 ) -> Option<(Sample, Option<Bytes>)> {
-    let mut program = Program::new(schema, format).ok()?;
-    let mut seen = Seen::new(schema, format);
-    let mut columns = match &program {
-        Program::Columns(decoder) => Some(decoder.columns()),
+    let mut columnar = match Program::new(schema, format).ok()? {
+        Program::Columns(columnar) => {
+            let decoder = columnar.decoder().clone();
+            let columns = decoder.columns();
+            Some((decoder, columns))
+        }
         Program::Json | Program::Letters => None,
     };
+    let mut seen = Seen::new(schema, format);
     let mut letters: BTreeMap<&'static str, Letters> = BTreeMap::new();
     let (mut sample, mut bytes) = (Sample::default(), 0);
     for record in chunks.into_iter().flat_map(Chunk::records) {
@@ -38,7 +41,7 @@ pub(super) fn judge<'a>(
             sample.tombstones += 1;
             continue;
         }
-        match land(&mut program, &record, columns.as_mut()) {
+        match land(columnar.as_mut(), &record) {
             Ok(rounded) => {
                 sample.land += 1;
                 sample.rounded += rounded;
@@ -59,20 +62,19 @@ pub(super) fn judge<'a>(
         let unfilled = seen.columns.iter().filter(|column| !column.filled);
         sample.unfilled = unfilled.map(|column| (column.name.clone(), column.without)).collect();
     }
-    let body = columns.filter(|_| sample.land > 0).map(|columns| columns.encode());
+    let body = columnar.filter(|_| sample.land > 0).map(|(_, columns)| columns.encode());
     Some((sample, body))
 }
 
 /// How many values were rounded, or why the record is a dead letter; without the value, because a
 /// report lands in a log as well.
 fn land(
-    program: &mut Program,
+    columnar: Option<&mut (Decoder, Columns)>,
     record: &Record<'_>,
-    columns: Option<&mut Columns>,
 ) -> Result<u32, (&'static str, String)> {
-    match (program, columns) {
-        (Program::Columns(decoder), Some(columns)) => decode(decoder, record, columns),
-        _ => match encode::check_object(record.payload().unwrap_or_default()) {
+    match columnar {
+        Some((decoder, columns)) => decode(decoder, record, columns),
+        None => match encode::check_object(record.payload().unwrap_or_default()) {
             Ok(()) => Ok(0),
             Err(refused) => Err((refused.reason, refused.outline)),
         },
