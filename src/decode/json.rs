@@ -4,6 +4,8 @@
 //! Owns the grammar. Never interprets a number and never copies a string; whoever needs a value
 //! reads it from its span. The bytes must be UTF-8, which the caller checks once for the payload.
 
+use super::number::{self, Number, Plain};
+
 /// How deep arrays and objects may nest. The reader recurses, so that this bounds its stack; no
 /// known producer nests past 10, and ClickHouse types nest far less.
 pub(super) const MAX_DEPTH: u32 = 64;
@@ -34,21 +36,6 @@ pub(super) struct Span {
     pub(super) kind: Kind,
     /// Of a [`Kind::Number`].
     pub(super) plain: Plain,
-}
-
-/// A number as it was read while its grammar was checked, so that no digit is looked at twice:
-/// `digits / 10^fraction`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Plain {
-    pub(super) negative: bool,
-    /// How many of the digits stand behind the point.
-    pub(super) fraction: u8,
-    pub(super) digits: u64,
-}
-
-impl Plain {
-    /// So many digits fit in 64 bits, whatever they are.
-    const MAX_DIGITS: usize = 19;
 }
 
 impl Span {
@@ -171,7 +158,7 @@ impl<'a> Reader<'a> {
     #[inline]
     fn number(&mut self) -> Read<Span> {
         let start = self.at;
-        let number = number(self.bytes, start);
+        let number = number::read(self.bytes, start);
         let Number { end, plain } =
             number.map_err(|at| JsonError::Syntax("a digit of a number", at))?;
         self.at = end;
@@ -403,49 +390,6 @@ impl Key {
             None => text.starts_with(&self.text),
         }
     }
-}
-
-/// A number that was read.
-pub(super) struct Number {
-    pub(super) end: usize,
-    /// None: read it from its text.
-    pub(super) plain: Option<Plain>,
-}
-
-/// Reads the number that starts at `at`; Err says where it stops being one.
-#[inline]
-pub(super) fn number(bytes: &[u8], at: usize) -> Result<Number, usize> {
-    let mut digits: u64 = 0;
-    let mut run = |mut at: usize| -> Result<usize, usize> {
-        let start = at;
-        while let Some(digit) =
-            bytes.get(at).map(|byte| byte.wrapping_sub(b'0')).filter(|d| *d < 10)
-        {
-            digits = digits.wrapping_mul(10).wrapping_add(u64::from(digit));
-            at += 1;
-        }
-        if at == start { Err(at) } else { Ok(at) }
-    };
-    let negative = bytes.get(at) == Some(&b'-');
-    let first = at + usize::from(negative);
-    // A zero ends the integer part: what follows another digit is refused by the next token.
-    let mut end = if bytes.get(first) == Some(&b'0') { first + 1 } else { run(first)? };
-    let mut count = end - first;
-    let mut fraction = 0;
-    if bytes.get(end) == Some(&b'.') {
-        let point = end;
-        end = run(point + 1)?;
-        fraction = end - point - 1;
-        count += fraction;
-    }
-    if let Some(b'e' | b'E') = bytes.get(end) {
-        let signed = matches!(bytes.get(end + 1), Some(b'+' | b'-'));
-        end = run(end + 1 + usize::from(signed))?;
-        return Ok(Number { end, plain: None });
-    }
-    let fraction = u8::try_from(fraction).ok().filter(|_| count <= Plain::MAX_DIGITS);
-    let plain = fraction.map(|fraction| Plain { negative, fraction, digits });
-    Ok(Number { end, plain })
 }
 
 /// Appends the value of a string that the reader has accepted.

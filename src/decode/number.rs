@@ -1,11 +1,10 @@
-//! A JSON number's text as an exact whole number at a decimal scale.
+//! JSON numbers: how they are spelled, and a number's text as an exact whole number at a decimal
+//! scale.
 //!
-//! Owns the rounding rule (half-even) and the meaning of exponents. Never goes through a float.
-//! Its cost is bounded by the text's length, whatever the exponent says.
+//! Owns the rounding rule (half-even) and the meaning of exponents. Never goes through a float. Its
+//! cost is bounded by the text's length, whatever the exponent says.
 
 use ethnum::U256;
-
-use super::json;
 
 /// `text × 10^scale`, rounded half-even to a whole number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,9 +38,67 @@ impl Magnitude {
     }
 }
 
+/// A number as it was read while its grammar was checked, so that no digit is looked at twice:
+/// `digits / 10^fraction`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Plain {
+    pub(super) negative: bool,
+    /// How many of the digits stand behind the point.
+    pub(super) fraction: u8,
+    pub(super) digits: u64,
+}
+
+impl Plain {
+    /// So many digits fit in 64 bits, whatever they are.
+    const MAX_DIGITS: usize = 19;
+}
+
+/// A number that was read.
+pub(super) struct Number {
+    pub(super) end: usize,
+    /// None: read it from its text.
+    pub(super) plain: Option<Plain>,
+}
+
+/// Reads the number that starts at `at`; Err says where it stops being one.
+#[inline]
+pub(super) fn read(bytes: &[u8], at: usize) -> Result<Number, usize> {
+    let mut digits: u64 = 0;
+    let mut run = |mut at: usize| -> Result<usize, usize> {
+        let start = at;
+        while let Some(digit) =
+            bytes.get(at).map(|byte| byte.wrapping_sub(b'0')).filter(|d| *d < 10)
+        {
+            digits = digits.wrapping_mul(10).wrapping_add(u64::from(digit));
+            at += 1;
+        }
+        if at == start { Err(at) } else { Ok(at) }
+    };
+    let negative = bytes.get(at) == Some(&b'-');
+    let first = at + usize::from(negative);
+    // A zero ends the integer part: what follows another digit is refused by the next token.
+    let mut end = if bytes.get(first) == Some(&b'0') { first + 1 } else { run(first)? };
+    let mut count = end - first;
+    let mut fraction = 0;
+    if bytes.get(end) == Some(&b'.') {
+        let point = end;
+        end = run(point + 1)?;
+        fraction = end - point - 1;
+        count += fraction;
+    }
+    if let Some(b'e' | b'E') = bytes.get(end) {
+        let signed = matches!(bytes.get(end + 1), Some(b'+' | b'-'));
+        end = run(end + 1 + usize::from(signed))?;
+        return Ok(Number { end, plain: None });
+    }
+    let fraction = u8::try_from(fraction).ok().filter(|_| count <= Plain::MAX_DIGITS);
+    let plain = fraction.map(|fraction| Plain { negative, fraction, digits });
+    Ok(Number { end, plain })
+}
+
 /// Whether the whole text is a number as JSON spells them: for numbers in strings.
 pub(super) fn is_number(text: &[u8]) -> bool {
-    json::number(text, 0).is_ok_and(|number| number.end == text.len())
+    read(text, 0).is_ok_and(|number| number.end == text.len())
 }
 
 pub(super) const POW10: [u64; 20] = {

@@ -4,8 +4,8 @@
 //! Whatever is unusual (a value to be rounded, refused or unescaped) it leaves to `Convert`.
 
 use super::column::Data;
-use super::json::{Kind, Plain, Span};
-use super::number::{POW10, WIDE_POW10};
+use super::json::{Kind, Span};
+use super::number::{POW10, Plain, WIDE_POW10};
 use super::time::TimeFormat;
 use super::types::Type;
 
