@@ -2,6 +2,7 @@
 //! another version must not change what is guaranteed. Owns no connection.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -34,9 +35,9 @@ const RECEIVE_BYTES: &str = "35651584";
 /// anything of it is counted, some five times as large, and each record costs some 300 bytes more:
 /// with fetches of 17 MB a bridge that held 50,000 candles took 230 MB, with 2 MB it took 90.
 const FETCH_SHARE: usize = 16;
-/// Never less: many small fetches cost more than they save. Never more: two fetches fit in an
-/// answer.
-const FETCH_BYTES: std::ops::RangeInclusive<usize> = 256 * 1024..=16 * 1024 * 1024;
+/// Never less, which is more than librdkafka's default of `message.max.bytes`: it refuses a consumer
+/// whose fetches are smaller. Never more: two fetches fit in an answer.
+const FETCH_BYTES: RangeInclusive<usize> = 1024 * 1024..=16 * 1024 * 1024;
 
 /// The settings of the consumer.
 ///
@@ -46,8 +47,7 @@ pub fn client_config(config: &config::Kafka, instance: &str) -> anyhow::Result<C
     check_pinned(&config.client)?;
     let mut client = ClientConfig::new();
     client.set_log_level(RDKafkaLogLevel::Info);
-    let fetch_bytes =
-        (config.prefetch_bytes / FETCH_SHARE).clamp(*FETCH_BYTES.start(), *FETCH_BYTES.end());
+    let fetch_bytes = fetch_bytes(config);
     let prefetch_kib = (config.prefetch_bytes / 1024).clamp(1, 2_097_151);
     for (key, value) in [
         ("bootstrap.servers", config.brokers.join(",")),
@@ -74,6 +74,14 @@ pub fn client_config(config: &config::Kafka, instance: &str) -> anyhow::Result<C
     }
     client.create_native_config().map_err(refused)?;
     Ok(client)
+}
+
+/// How much a fetch asks for. Not less than a user allows for records that are produced (dead
+/// letters may go to Kafka): librdkafka compares the two, also in a client that only consumes.
+fn fetch_bytes(config: &config::Kafka) -> usize {
+    let share = config.prefetch_bytes / FETCH_SHARE;
+    let produced = config.client.get("message.max.bytes").and_then(|bytes| bytes.parse().ok());
+    share.clamp(*FETCH_BYTES.start(), *FETCH_BYTES.end()).max(produced.unwrap_or_default())
 }
 
 /// Where the brokers are and how to be let in: for a client that does not consume. Of the

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::{ChunkLimits, Options, settings};
@@ -396,4 +397,16 @@ fn the_new_group_protocol_gets_no_classic_settings() {
     let client = settings::client_config(&config, "i").unwrap();
     assert_eq!(client.get("session.timeout.ms"), None);
     assert_eq!(client.get("partition.assignment.strategy"), None);
+}
+
+#[test]
+fn however_little_is_prefetched_a_consumer_can_be_made() {
+    for (prefetch_bytes, largest_record) in [(64 * 1024, None), (1 << 20, Some("16000000"))] {
+        let mut config = bench::settings("localhost:1");
+        config.prefetch_bytes = prefetch_bytes;
+        let largest_record = largest_record.map(str::to_owned);
+        config.client.extend(largest_record.map(|bytes| ("message.max.bytes".to_owned(), bytes)));
+        let client = settings::client_config(&config, "i").unwrap();
+        client.create::<BaseConsumer>().expect("librdkafka compares its limits only now");
+    }
 }
