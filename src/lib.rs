@@ -21,6 +21,7 @@ pub mod writer;
 pub mod ledger;
 pub mod intent;
 pub mod backpressure;
+pub mod rate;
 pub mod retry;
 pub mod breaker;
 pub mod pipeline;

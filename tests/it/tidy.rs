@@ -120,6 +120,8 @@ const PURE: &[&str] = &[
     "ledger.rs",
     "ledger/",
     "backpressure.rs",
+    "rate.rs",
+    "rate/",
     "retry.rs",
     "breaker.rs",
     "breaker/",
