@@ -53,6 +53,14 @@ pub struct Note {
     pub ranges: Vec<Range>,
 }
 
+impl Range {
+    /// Every offset of it was a row: none was passed over, refused or missing.
+    #[must_use]
+    pub fn is_all_rows(&self) -> bool {
+        usize::try_from(self.last - self.first).is_ok_and(|before| before + 1 == self.rows)
+    }
+}
+
 impl fmt::Display for Range {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { table, first, last, rows, checksum, block, listed_at } = self;
@@ -203,15 +211,21 @@ impl Intents {
     /// The records of a range are gone from the source: nothing beyond it may be committed before
     /// [`Intents::resolve`].
     pub fn miss(&mut self, first: i64) {
-        let found = self.listed.iter_mut().find(|listed| listed.range.first == first);
-        if let Some(listed) = found {
+        if let Some(listed) = self.listed_from(first) {
             listed.missing = true;
         }
     }
 
-    /// What became of a missing range is known: it is listed no longer.
+    /// What became of a missing range is known: it is passed as any other, when all before and in it
+    /// is durable. Until then it stays listed, for what is left of it.
     pub fn resolve(&mut self, first: i64) {
-        self.listed.retain(|listed| listed.range.first != first);
+        if let Some(listed) = self.listed_from(first) {
+            listed.missing = false;
+        }
+    }
+
+    fn listed_from(&mut self, first: i64) -> Option<&mut Listed> {
+        self.listed.iter_mut().find(|listed| listed.range.first == first)
     }
 
     /// What to commit when everything before `offset` is durable: how far, and the note. How far:

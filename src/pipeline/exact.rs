@@ -127,8 +127,7 @@ impl CutBatch {
     }
 
     fn all_bytes(&self) -> usize {
-        let rejected = self.exact.iter().flat_map(|exact| &exact.rejected);
-        let rejected: usize = rejected.map(|(row, _)| row.chunk.record(row.index).bytes()).sum();
+        let rejected = self.exact.as_ref().map_or(0, |exact| bytes_of(&exact.rejected));
         self.batch.bytes() + rejected + self.body_bytes
     }
 }
@@ -287,6 +286,10 @@ impl<S: Sink> Pipeline<S> {
         let of_table = self.exact.values().filter(move |exact| exact.table == table);
         of_table.flat_map(|exact| exact.stuck.iter().chain(&exact.uncertain))
     }
+}
+
+fn bytes_of(rejected: &[(LooseRow, Refused)]) -> usize {
+    rejected.iter().map(|(row, _)| row.chunk.record(row.index).bytes()).sum()
 }
 
 fn batch_slot(cut: &CutBatch) -> Slot {

@@ -3,7 +3,8 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use super::Restoring;
+use super::{Restoring, bytes_of};
+use crate::batch::{LooseRow, Refused};
 use crate::ledger::{Slot, Ticket};
 use crate::pipeline::Pipeline;
 use crate::pipeline::insert::CutBatch;
@@ -55,6 +56,12 @@ impl<S: Sink> Pipeline<S> {
         let (rows, bytes) = (cut.all_rows(), cut.all_bytes());
         self.tables[cut.table].in_flight -= rows;
         self.let_go(rows, bytes);
+    }
+
+    /// The same for rows of it that were refused.
+    pub(super) fn release_rejected(&mut self, cut: &CutBatch, rejected: &[(LooseRow, Refused)]) {
+        self.tables[cut.table].in_flight -= rejected.len();
+        self.let_go(rejected.len(), bytes_of(rejected));
     }
 
     /// Nothing of a leaving partition is under way any more.

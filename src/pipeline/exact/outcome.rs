@@ -3,6 +3,7 @@
 
 use super::{Step, batch_slot};
 use crate::batch::{Batch, Letter, LooseRow, Refused};
+use crate::intent::Range;
 use crate::ledger::Slot;
 use crate::pipeline::insert::CutBatch;
 use crate::pipeline::{Pipeline, wall_clock};
@@ -50,17 +51,20 @@ impl<S: Sink> Pipeline<S> {
         let batch = cut.exact.as_mut().expect("such a batch");
         let rejected = std::mem::take(&mut batch.rejected);
         let (slot, first) = (batch.slot, batch.first);
-        let noted = batch.noted.as_ref().map_or(0, |range| range.rows);
         let verified = batch.step == Step::Verify;
+        let all_were_rows = batch.noted.as_ref().is_some_and(Range::is_all_rows);
         self.certain(slot);
         if verified {
             self.resolved(slot, first);
         }
-        if verified && cut.batch.len() + rejected.len() == noted {
+        if verified && all_were_rows {
             // As it is now a row would be refused; as it was then, it landed with the others.
             for (row, _) in rejected {
                 cut.batch.push(&row.chunk, row.index, row.ticket, row.route);
             }
+        } else if self.has_left(&cut) {
+            // Its range is noted, so they are the next owner's: it may have written them by now.
+            self.release_rejected(&cut, &rejected);
         } else if !rejected.is_empty() {
             self.letters_of(&cut, rejected);
         }

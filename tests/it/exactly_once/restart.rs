@@ -7,7 +7,7 @@ use data_bridge::config::Config;
 use data_bridge::source::SourceEvent;
 
 use super::{World, once};
-use crate::rig::sink::{Mode, down};
+use crate::rig::sink::{DEAD_LETTERS, Mode, down};
 use crate::rig::source::Kind;
 
 /// A first life that ends after 100 records of the first partition were sent, and no answer came.
@@ -186,6 +186,60 @@ async fn records_that_the_topic_lost_are_looked_for_and_their_range_is_closed() 
     world.group.lock().unwrap().look(&world.rig.kafka().story);
     let (offset, note) = world.group.lock().unwrap().committed[&0].clone();
     assert_eq!((offset, note.unwrap().split(' ').count()), (310, 3));
+}
+
+/// A dead letter among what was noted; it can't be written.
+async fn begin_with_a_letter_that_waits() -> World {
+    let kind_at = |offset| if offset == 5 { Kind::Broken } else { Kind::Good };
+    let mut world = World::begin_with(&once(""), 1, kind_at).await;
+    world.rig.sink.table(DEAD_LETTERS, down());
+    world.poll(0, 100).await;
+    world
+}
+
+/// Else the next owner would begin at the dead letter, and insert again what lies behind it.
+#[tokio::test(start_paused = true)]
+async fn a_range_that_was_found_landed_stays_noted_until_its_dead_letters_are_durable() {
+    let mut world = begin_with_a_letter_that_waits().await;
+    world.rig.after(Duration::from_secs(2)).await;
+    assert_eq!(world.number_of_rows(), 99);
+    world.kind_at = |offset| match offset {
+        5 => Kind::Broken,
+        7 => Kind::Tombstone, // gone: the batch is not what was noted
+        _ => Kind::Good,
+    };
+    world.restart(&once("")).await;
+    world.poll(0, 100).await;
+    world.rig.after(Duration::from_secs(4)).await;
+    assert_eq!(world.rig.sink.questions().len(), 1, "it was looked for");
+    world.restart(&once("")).await;
+    world.rig.sink.table(DEAD_LETTERS, Mode::Accept);
+    world.catch_up().await;
+    assert_eq!(world.number_of_rows(), 99);
+    assert!(world.rig.sink.ids("once").values().all(|times| *times == 1));
+    assert_eq!(world.rig.sink.ids(DEAD_LETTERS).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_insert_that_ends_after_its_partition_was_lost_leaves_its_dead_letters_to_the_next_owner()
+{
+    let mut world = begin_with_a_letter_that_waits().await;
+    world.rig.sink.table(DEAD_LETTERS, Mode::Accept);
+    world.rig.sink.once("once", Mode::Hold);
+    world.rig.after(Duration::from_millis(1_200)).await;
+    assert_eq!(world.number_of_rows(), 0);
+    world.lose(0).await;
+    world.group.lock().unwrap().look(&world.rig.kafka().story);
+    world.assign(0).await;
+    world.poll(0, 100).await;
+    world.rig.after(Duration::from_secs(4)).await;
+    world.everything_is_there_once();
+    let letters = world.rig.sink.attempts(DEAD_LETTERS).len();
+    // What was held goes on: it is in the table by now, and so is its letter.
+    world.rig.sink.table("once", Mode::Accept);
+    world.rig.drained().await;
+    assert_eq!(world.rig.sink.attempts(DEAD_LETTERS).len(), letters);
+    world.everything_is_there_once();
 }
 
 fn once_with_credits(pull_limit: usize) -> Arc<Config> {
