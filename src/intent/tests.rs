@@ -93,6 +93,8 @@ fn nothing_beyond_a_range_that_is_missing_is_committed() {
     assert_eq!(offset, 5);
     assert!(note.contains(":5-9:"));
     intents.resolve(5);
+    let (offset, note) = intents.commit(7);
+    assert!(offset == 5 && note.contains(":5-9:"), "what is left of it is not durable");
     let (offset, note) = intents.commit(30);
     assert_eq!((offset, &*note), (30, "db1 c0ffee 9"));
 }

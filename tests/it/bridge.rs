@@ -144,10 +144,34 @@ impl Bridge {
         }
     }
 
+    /// Waits until it calls for a person, with this among the words.
+    pub(crate) async fn needs_person(&self, word: &str) {
+        self.wait_until(&format!("it needs a person: {word}"), |health| {
+            health["status"] == "critical" && health["needs_person"].to_string().contains(word)
+        })
+        .await;
+    }
+
+    pub(crate) async fn needs_nobody(&self) {
+        self.wait_until("nobody is needed any more", |health| {
+            health["needs_person"].as_array().is_some_and(Vec::is_empty)
+        })
+        .await;
+    }
+
     pub(crate) async fn wait_for_log(&self, text: &str) {
+        self.wait_for_logs(text, 1).await;
+    }
+
+    /// Waits until it has said this so many times.
+    pub(crate) async fn wait_for_logs(&self, text: &str, times: usize) {
         let started = Instant::now();
-        while !self.log().contains(text) {
-            assert!(started.elapsed() < PATIENCE, "not logged: {text}\n{}", self.log_tail());
+        while self.log().matches(text).count() < times {
+            assert!(
+                started.elapsed() < PATIENCE,
+                "not logged {times} times: {text}\n{}",
+                self.log_tail()
+            );
             sleep(LOOK_EVERY).await;
         }
     }

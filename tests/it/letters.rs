@@ -146,15 +146,6 @@ async fn pending(bridge: &Bridge, letters: u64) {
         .await;
 }
 
-/// Waits until a person is told.
-async fn needs_person(bridge: &Bridge, word: &str) {
-    bridge
-        .wait_until(&format!("a person is told: {word}"), |health| {
-            health["status"] == "critical" && health["needs_person"].to_string().contains(word)
-        })
-        .await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn letters_wait_for_their_directory_through_a_kill_9_and_none_is_lost() {
     let lab = numbers_lab().await;
@@ -164,7 +155,7 @@ async fn letters_wait_for_their_directory_through_a_kill_9_and_none_is_lost() {
     let over = format!("[dead_letters]\nto = 'file'\npath = '{}'", path.display());
     let bad = bad_numbers(20);
     let mut bridge = lab.start(&lab.numbers("kafka"), &over).await;
-    needs_person(&bridge, "create the directory").await;
+    bridge.needs_person("create the directory").await;
     let sent = send_mixed(&lab, 0..100, &bad).await;
     pending(&bridge, 20).await;
     lab.clickhouse.until("SELECT uniqExact(n) FROM numbers", 100).await;
@@ -212,7 +203,7 @@ async fn a_full_disk_needs_a_person_and_nothing_is_lost_or_torn() {
     limit_file_size(&bridge, "1000000");
     let more: Vec<Vec<u8>> = (1..4).map(large).collect();
     let sent = sent + send_mixed(&lab, 10..20, &more).await;
-    needs_person(&bridge, "raise the limit, or make room").await;
+    bridge.needs_person("raise the limit, or make room").await;
     assert_eq!(file_lines(&path).len(), before, "whole lines only, and none of the new");
     limit_file_size(&bridge, "unlimited");
     let health = bridge.wait_until("all is settled", |h| settled(h, "kafka", sent)).await;
@@ -230,7 +221,7 @@ async fn letters_wait_for_their_topic_through_a_kill_9_and_none_is_lost() {
     let over = format!("[dead_letters]\nto = 'kafka'\ntopic = '{topic}'");
     let bad = bad_numbers(20);
     let mut bridge = lab.start(&lab.numbers("kafka"), &over).await;
-    needs_person(&bridge, "create it, or correct dead_letters.topic").await;
+    bridge.needs_person("create it, or correct dead_letters.topic").await;
     let sent = send_mixed(&lab, 0..100, &bad).await;
     pending(&bridge, 20).await;
     assert_eq!(lab.committed(&lab.topic("numbers")).await[0], None);
@@ -268,7 +259,7 @@ async fn a_letter_too_large_for_its_topic_waits_and_its_neighbours_come_once() {
     let noise: String = (0..50_000).map(|_| rand::random_range('a'..='z')).collect();
     bad.push(format!("{{\"n\":\"{noise}\"}}").into_bytes());
     let sent = send_mixed(&lab, 0..100, &bad).await;
-    needs_person(&bridge, "raise its max.message.bytes").await;
+    bridge.needs_person("raise its max.message.bytes").await;
     limit("10000000").await;
     let health = bridge.wait_until("all is settled", |h| settled(h, "kafka", sent)).await;
     assert_accounts(&health);
@@ -285,7 +276,7 @@ async fn letters_wait_for_a_stream_that_takes_their_subject() {
     let over = format!("[dead_letters]\nto = 'nats'\nsubject = '{subject}'");
     let bad = bad_numbers(20);
     let mut bridge = lab.start(&lab.numbers("kafka nats"), &over).await;
-    needs_person(&bridge, "no JetStream stream takes the subject").await;
+    bridge.needs_person("no JetStream stream takes the subject").await;
     let sent = send_mixed(&lab, 0..100, &bad).await;
     pending(&bridge, 20).await;
     assert_eq!(lab.committed(&lab.topic("numbers")).await[0], None);

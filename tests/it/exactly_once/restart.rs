@@ -222,7 +222,7 @@ async fn a_range_that_was_found_landed_stays_noted_until_its_dead_letters_are_du
 
 #[tokio::test(start_paused = true)]
 async fn an_insert_that_ends_after_its_partition_was_lost_leaves_its_dead_letters_to_the_next_owner()
-{
+ {
     let mut world = begin_with_a_letter_that_waits().await;
     world.rig.sink.table(DEAD_LETTERS, Mode::Accept);
     world.rig.sink.once("once", Mode::Hold);

@@ -233,20 +233,11 @@ async fn a_record_that_comes_too_often_becomes_a_dead_letter_and_comes_no_more()
 async fn a_missing_stream_is_waited_for_and_says_what_to_do() {
     let numbers = Numbers::without_stream(Lab::new().await).await;
     let bridge = numbers.lab.spawn(&numbers.config(""), "").ready().await;
-    let health = bridge
-        .wait_until("it says so", |health| {
-            health["needs_person"].to_string().contains("nats stream add")
-        })
-        .await;
-    assert_eq!(health["status"], "critical");
+    bridge.needs_person("nats stream add").await;
     numbers.create_stream(1).await;
     numbers.publish(0..1_000, 1_000_000).await;
     numbers.assert_each_once(0..1_000).await;
-    bridge
-        .wait_until("nobody is needed any more", |health| {
-            health["needs_person"].as_array().is_some_and(Vec::is_empty)
-        })
-        .await;
+    bridge.needs_nobody().await;
     bridge.stop().await;
 }
 
@@ -263,11 +254,7 @@ async fn a_consumer_that_would_lose_records_is_refused_and_not_changed() {
     numbers.jetstream.create_consumer_on_stream(limited, numbers.stream()).await.unwrap();
     let bridge = numbers.lab.spawn(&numbers.config(""), "").ready().await;
     numbers.publish(0..1_000, 1_000_000).await;
-    bridge
-        .wait_until("it says so", |health| {
-            health["needs_person"].to_string().contains("gives up after 5 deliveries")
-        })
-        .await;
+    bridge.needs_person("gives up after 5 deliveries").await;
     assert_eq!(numbers.info().await.config.max_deliver, 5);
     assert_eq!(received(&bridge.health().await), 0);
     let consumer = numbers.consumer();

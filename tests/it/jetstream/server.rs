@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::Value as Json;
 use tokio::time::Instant;
 
 use super::{Numbers, received, source, until_acked};
@@ -44,21 +45,24 @@ async fn nats_may_be_down_at_the_start() {
     bridge.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_killed_server_costs_nothing_and_resumes() {
+/// Its server is killed three times under load; it resumes, and what comes again is not admitted
+/// again. Gives the health at the end, and what it happened in.
+pub(super) async fn killed_three_times(
+    config: impl Fn(&Numbers) -> String,
+) -> (Numbers, Bridge, Json, Server) {
     const ALL: u64 = 20_000;
     let mut server = Server::down();
-    let config = with_jetstream(&server);
-    server.restart(&config).await;
+    let with = with_jetstream(&server);
+    server.restart(&with).await;
     let numbers = Numbers::at(&server.url()).await;
     numbers.create_stream(1).await;
-    let bridge = numbers.lab.start(&numbers.config("ack_wait = \"5s\""), "").await;
+    let bridge = numbers.lab.start(&config(&numbers), "").await;
     let kills = async {
         for round in 1..=3 {
             let at = round * ALL / 5;
             bridge.wait_until("under load", |health| received(health) > at).await;
             server.kill().await;
-            server.restart(&config).await;
+            server.restart(&with).await;
             flows(&bridge, received(&bridge.health().await), Instant::now()).await;
         }
     };
@@ -66,6 +70,13 @@ async fn a_killed_server_costs_nothing_and_resumes() {
     numbers.assert_each_once(0..ALL).await;
     let health = until_acked(&bridge, ALL).await;
     assert_eq!(received(&health), ALL, "what came again was not admitted again");
+    (numbers, bridge, health, server)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_server_costs_nothing_and_resumes() {
+    let (numbers, bridge, health, _server) =
+        killed_three_times(|numbers| numbers.config("ack_wait = \"5s\"")).await;
     assert_eq!(number(&source(&health)["reconnects"]), 6, "three times, two connections");
     bridge.stop().await;
     numbers.until_all_acked().await;

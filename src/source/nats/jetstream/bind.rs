@@ -329,11 +329,11 @@ struct Names {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::config::JetStreamState;
 
-    fn wish() -> Wish {
+    pub(in super::super) fn wish() -> Wish {
         let settings = JetStream {
             ack_wait: Duration::from_secs(120),
             max_ack_pending: 100,

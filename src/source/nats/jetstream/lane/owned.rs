@@ -306,31 +306,11 @@ fn signed(sequence: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::bind::tests::wish;
     use super::*;
-    use crate::config::{Ack, Deliver, JetStream, JetStreamApi, JetStreamRoute, JetStreamState};
 
     fn owned() -> Owned {
-        let state = JetStreamState {
-            bucket: "state".to_owned(),
-            replicas: None,
-            lease: Duration::from_secs(10),
-        };
-        let settings = JetStream {
-            ack_wait: Duration::from_secs(120),
-            max_ack_pending: 100,
-            batch: 10,
-            prefetch_bytes: 1 << 20,
-            max_deliver: 20,
-            ack: Ack::Each,
-            double_ack: false,
-            deliver: Deliver::All,
-            state,
-            api: JetStreamApi::Default,
-        };
-        let (subjects, consumer) = (vec!["a.>".parse().unwrap()], "c".to_owned());
-        let takes = JetStreamRoute { subjects, stream: None, consumer, exactly_once: true };
-        let wish = Wish { settings, route: "r".to_owned(), takes };
-        Owned::new(&wish, "i", Instant::now())
+        Owned::new(&wish(), "i", Instant::now())
     }
 
     fn delivery(number: u64, sequence: u64) -> Delivery {
