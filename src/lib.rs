@@ -22,6 +22,7 @@ pub mod ledger;
 pub mod intent;
 pub mod backpressure;
 pub mod rate;
+pub mod flow;
 pub mod retry;
 pub mod breaker;
 pub mod pipeline;
