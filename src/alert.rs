@@ -71,6 +71,11 @@ impl PauseAlerts {
         }
     }
 
+    /// From the next look on; what was said of the present episode stays said.
+    pub fn set_limits(&mut self, config: &Backpressure) {
+        *self = Self { said: self.said, ..Self::new(config) };
+    }
+
     /// What to log now, given how long the present episode has lasted (None: not paused). Once
     /// when a threshold is passed, then again every `repeat_every` after that threshold; looks
     /// that come late say it once, not once for each repetition missed.

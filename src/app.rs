@@ -5,6 +5,9 @@
 //! pipeline reads the schemas and runs. A dependency that is down is waited for, visibly; it is
 //! never a crash loop. A port in use ends the process: nobody would see what it does.
 //!
+//! **Reload** (SIGHUP, `PUT /admin/config`): from the first moment on one task takes the wishes, one
+//! at a time (`reload.rs`); the pipeline obeys while it runs, and nobody does before or after.
+//!
 //! **Stop** (SIGTERM, SIGINT):
 //! 1. status `draining`, `/readyz` 503
 //! 2. paused sources are resumed, for real, logged `for shutdown`: clients leave in a clean state,
@@ -21,6 +24,7 @@
 //! comes again (Kafka, JetStream) and what is lost (core NATS, counted), exit 1. Steps 1 to 7 are taken in
 //! `pipeline/drain.rs`, which owns the state that they are about.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,22 +35,27 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, DeadLetters, Route};
+use crate::config::{Config, DeadLetters, Loaded, Route};
 use crate::credits::Credits;
 use crate::dead_letter::{Destination, WithLetters};
 use crate::http::{self, Access, HttpState, Limits};
 use crate::memory;
 use crate::metrics::Metrics;
 use crate::pipeline::{Ending, Parts, Pipeline, Stop};
+use crate::reload::{Notice, Reloader, SetLogLevel};
 use crate::retry;
 use crate::shutdown::Signals;
 use crate::sink::clickhouse::{ClickHouse, CreateIfMissing, quoted};
 use crate::source::{self, Delivery, SourceEvent, SourceHandle, SourceId, kafka, nats};
-use crate::status::{Identity, Snapshot};
+use crate::status::{ConfigStatus, Identity, Snapshot};
 use crate::subject::SubjectPattern;
 
 /// Chunks on their way to the pipeline. Few: each may carry 4 MiB that no limit has seen yet.
 const EVENTS: usize = 4;
+
+/// Changes of the configuration on their way to the pipeline: they come one at a time, and what was
+/// refused before is told beside them.
+const NOTICES: usize = 4;
 
 /// How long the clients may take to close after they said that they are done.
 const JOIN_WITHIN: Duration = Duration::from_secs(5);
@@ -54,9 +63,17 @@ const JOIN_WITHIN: Duration = Duration::from_secs(5);
 /// The table for dead letters, as the profile has it.
 const DEAD_LETTERS: &str = include_str!("../config/schema/dead_letters.sql");
 
-/// Runs the service until it was told to stop; the exit code says how that went.
-pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
-    let config = Arc::new(config);
+/// Runs the service until it was told to stop; the exit code says how that went. `files` are where
+/// the configuration came from.
+pub async fn run(
+    files: Vec<PathBuf>,
+    loaded: Loaded,
+    set_log_level: SetLogLevel,
+) -> anyhow::Result<ExitCode> {
+    let config = Arc::new(loaded.config.clone());
+    let (notices_sender, notices) = mpsc::channel(NOTICES);
+    let config_status = ConfigStatus::first(loaded.hash(), jiff::Timestamp::now().as_millisecond());
+    let (reloader, door) = Reloader::new(files, loaded, notices_sender, set_log_level)?;
     let (instance, routes) = (&config.instance, config.routes.len());
     tracing::info!(instance, routes, "data-bridge {} starts", env!("CARGO_PKG_VERSION"));
     let access = Access::new(&config.http)?;
@@ -65,10 +82,11 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let mut tasks = JoinSet::new();
     tasks.spawn(Signals::listen()?.tell(stop_sender));
 
-    let (status, snapshots) = watch::channel(Arc::new(Snapshot::starting(&config)));
+    let starting = Snapshot { config: config_status.clone(), ..Snapshot::starting(&config) };
+    let (status, snapshots) = watch::channel(Arc::new(starting));
     let metrics = Metrics::new();
     let identity = Identity::new(config.instance.clone());
-    let state = HttpState::new(snapshots, identity, metrics.clone());
+    let state = HttpState::new(snapshots, identity, metrics.clone(), door);
     let http_end = CancellationToken::new();
     let end = http_end.clone().cancelled_owned();
     let serving = http::serve(listener, state, access, Limits::default(), end);
@@ -79,8 +97,9 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     });
 
     tasks.spawn(memory::give_back_until(http_end.clone()));
+    tasks.spawn(reloader.run(http_end.clone().cancelled_owned()));
 
-    let service = Service { config, metrics, status, stop };
+    let service = Service { config, config_status, notices, metrics, status, stop };
     let ending = service.run().await;
     http_end.cancel();
     while let Some(ended) = tasks.join_next().await {
@@ -103,6 +122,8 @@ fn is_clean(ending: &Ending) -> bool {
 /// What the service is made from, before it runs.
 struct Service {
     config: Arc<Config>,
+    config_status: ConfigStatus,
+    notices: mpsc::Receiver<Notice>,
     metrics: Metrics,
     status: watch::Sender<Arc<Snapshot>>,
     stop: watch::Receiver<Stop>,
@@ -133,6 +154,8 @@ impl Service {
             metrics: self.metrics,
             status: self.status,
             stop: self.stop,
+            config_status: self.config_status,
+            notices: self.notices,
         })?;
         let mut ending = pipeline.run().await;
         ending.closed &= sources.running.join().await;
@@ -164,6 +187,7 @@ impl Service {
             let url = self.config.clickhouse.addresses();
             tracing::warn!(url, attempt, ?delay, "waiting for ClickHouse: {what}");
             let mut snapshot = Snapshot::starting(&self.config);
+            snapshot.config = self.config_status.clone();
             snapshot.needs_person = vec![format!("waiting for ClickHouse: {what}")];
             self.status.send_replace(Arc::new(snapshot));
             tokio::select! {

@@ -106,6 +106,11 @@ impl Backpressure {
         }
     }
 
+    /// From the next look on.
+    pub fn set_thresholds(&mut self, thresholds: Thresholds) {
+        self.thresholds = thresholds;
+    }
+
     /// Applies the rule to the present level.
     pub fn look(&mut self, level: Level, now: Instant, wall: UnixMs) -> Change {
         match check_backpressure(level, &self.thresholds, self.since.is_some()) {

@@ -92,6 +92,13 @@ impl Breaker {
         }
     }
 
+    /// From the next failure on; a probe that is due already stays due.
+    pub fn set_limits(&mut self, config: &config::Breaker, window: Duration) {
+        self.max_failures = usize::try_from(config.max_failures).unwrap_or(usize::MAX);
+        self.reset_timeout = config.reset_timeout;
+        self.window = window;
+    }
+
     /// May an insert start now? [`Permit::Probe`] is given to one alone, until the breaker was
     /// told what became of it.
     #[must_use]

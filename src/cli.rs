@@ -97,11 +97,11 @@ impl Cli {
     /// Runs the command to its end.
     #[must_use]
     pub fn run(self) -> ExitCode {
-        logging::start(self.log_format);
+        let log = logging::start(self.log_format);
         let files = self.config;
         let done = |()| ExitCode::SUCCESS;
         let result = match self.command {
-            Command::Run => run::run(&files),
+            Command::Run => run::run(&files, log),
             Command::Health(args) => health::command(args, &files),
             Command::Check(args) => check::run(&args, &files),
             Command::Audit(args) => audit::run(*args, &files),

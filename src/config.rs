@@ -8,6 +8,7 @@
 //!                        +--- schema <---+
 //! ```
 
+mod change;
 mod check;
 mod columns;
 mod connection;
@@ -35,11 +36,13 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use secrecy::SecretString;
 
+pub use self::change::Change;
 pub use self::kafka_client::is_secret as is_secret_property;
-pub use self::layers::{DEFAULT_FILE, files};
-pub use self::load::{effective, load};
+pub use self::layers::{DEFAULT_FILE, Layer, files};
+pub use self::load::{Loaded, effective, load, load_over};
 pub use self::problem::ConfigError;
 pub use self::schema::json_schema;
 pub use self::secret::read_secret;
@@ -64,6 +67,7 @@ pub struct Config {
     pub routes: Vec<Route>,
     pub shutdown: Shutdown,
     pub http: Http,
+    pub log: LogLevel,
 }
 
 impl Config {
@@ -382,6 +386,33 @@ pub enum RouteFormat {
     Json,
     /// Dead letters outside ClickHouse: each a JSON object on a line of its own.
     Letters,
+}
+
+/// The least important lines that are logged.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+impl LogLevel {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -16,9 +16,9 @@ use tokio::sync::Notify;
 pub struct Credits {
     used: AtomicUsize,
     /// Pulled sources take nothing beyond this many records used.
-    pull_limit: usize,
+    pull_limit: AtomicUsize,
     /// Nobody takes anything beyond this.
-    cap: usize,
+    cap: AtomicUsize,
     /// Zero while pulled sources shall take nothing for another reason (bytes, drain).
     open: AtomicUsize,
     waiting: Mutex<usize>,
@@ -31,13 +31,20 @@ impl Credits {
     pub fn new(pull_limit: usize, cap: usize) -> Self {
         Self {
             used: AtomicUsize::new(0),
-            pull_limit,
-            cap,
+            pull_limit: AtomicUsize::new(pull_limit),
+            cap: AtomicUsize::new(cap),
             open: AtomicUsize::new(1),
             waiting: Mutex::new(0),
             freed: Condvar::new(),
             freed_for_task: Notify::new(),
         }
+    }
+
+    /// From now on. What is used beyond a lower limit stays used until it is given back.
+    pub fn set_limits(&self, pull_limit: usize, cap: usize) {
+        self.pull_limit.store(pull_limit, Ordering::Release);
+        self.cap.store(cap, Ordering::Release);
+        self.wake();
     }
 
     /// Everything held, and everything reserved and not yet handed over.
@@ -54,13 +61,13 @@ impl Credits {
             return 0;
         }
         let askers = *self.waiting.lock().expect("no panic while held") + 1;
-        self.take(want, self.pull_limit, askers)
+        self.take(want, self.pull_limit.load(Ordering::Acquire), askers)
     }
 
     /// Admits up to `want` pushed records, up to `cap` plus `reserve`; says how many.
     #[must_use]
     pub fn admit(&self, want: usize, reserve: usize) -> usize {
-        self.take(want, self.cap + reserve, 1)
+        self.take(want, self.cap.load(Ordering::Acquire) + reserve, 1)
     }
 
     fn take(&self, want: usize, limit: usize, askers: usize) -> usize {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::status::{BreakerState, Condition, Rates, RouteState, Snapshot};
+use crate::status::{BreakerState, Condition, Rates, Snapshot};
 use crate::thousands::thousands;
 
 /// One line, and whether it is worth reading.
@@ -102,7 +102,7 @@ fn text(current: &Snapshot, previous: &Snapshot, condition: Condition, rates: Ra
         }
     }
     for (name, route) in &current.routes {
-        if route.state != RouteState::Running {
+        if !route.state.is_well() {
             push(&mut text, format_args!(", route {name} {}", route.state.name()));
         }
     }

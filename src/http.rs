@@ -1,7 +1,8 @@
 //! The HTTP face: health, probes, metrics, the status page. The only user of axum.
 //!
 //! Every answer is made from the snapshot that lies in the `watch`: no handler waits for the
-//! pipeline, a source or ClickHouse, so `/health` answers in the worst of times.
+//! pipeline, a source or ClickHouse, so `/health` answers in the worst of times. Only a change of the
+//! configuration (`admin.rs`) waits, for a bounded time, for what becomes of it.
 
 use std::sync::Arc;
 
@@ -17,9 +18,11 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::metrics::{Exposition, Format, Metrics};
+use crate::reload::Door;
 use crate::status::{Identity, Snapshot, Snapshots};
 
 mod access;
+mod admin;
 mod page;
 mod renewal;
 mod server;
@@ -29,7 +32,7 @@ pub use renewal::Access;
 use renewal::Present;
 pub use server::{Limits, bind, serve};
 
-/// Far more than any request to us needs; nothing here reads a large body.
+/// Far more than any request to us needs: the only body is a configuration.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// What the handlers know.
@@ -38,13 +41,15 @@ pub struct HttpState {
     snapshots: Snapshots,
     identity: Identity,
     exposition: Arc<Exposition>,
+    /// Where changes of the configuration are asked for.
+    door: Door,
 }
 
 impl HttpState {
     #[must_use]
-    pub fn new(snapshots: Snapshots, identity: Identity, metrics: Metrics) -> Self {
+    pub fn new(snapshots: Snapshots, identity: Identity, metrics: Metrics, door: Door) -> Self {
         let exposition = Exposition::new(metrics, snapshots.clone(), identity.clone());
-        Self { snapshots, identity, exposition: Arc::new(exposition) }
+        Self { snapshots, identity, exposition: Arc::new(exposition), door }
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {
@@ -60,9 +65,11 @@ fn router(state: HttpState, token: Option<Present<SecretString>>) -> Router {
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .route(admin::CONFIG, get(admin::show).put(admin::change))
         .fallback(|| async { problem(StatusCode::NOT_FOUND, "there is nothing at this path") })
         .method_not_allowed_fallback(|| async {
-            problem(StatusCode::METHOD_NOT_ALLOWED, "this path answers GET and HEAD only")
+            let detail = "paths answer GET and HEAD only, and /admin/config also PUT";
+            problem(StatusCode::METHOD_NOT_ALLOWED, detail)
         })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn(refuse_large_bodies))
@@ -112,12 +119,13 @@ fn problem(status: StatusCode, detail: &str) -> Response {
     (status, Json(json!({ "error": error, "detail": detail }))).into_response()
 }
 
-/// Refuses by the announced length. A body without one is never read: no handler takes a body.
+/// Refuses by the announced length. Of a body without one no more is read than that.
 async fn refuse_large_bodies(request: Request<Body>, next: Next) -> Response {
     let announced = request.headers().get(header::CONTENT_LENGTH);
     let length = announced.and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > MAX_BODY_BYTES as u64) {
-        return problem(StatusCode::PAYLOAD_TOO_LARGE, "no request to this service has a body");
+        let detail = "only /admin/config takes a body, of at most 64 KiB";
+        return problem(StatusCode::PAYLOAD_TOO_LARGE, detail);
     }
     next.run(request).await
 }

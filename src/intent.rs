@@ -161,6 +161,11 @@ impl Intents {
         intents
     }
 
+    /// What is listed from here on is made by another configuration.
+    pub fn reconfigure(&mut self, config: u64) {
+        self.config = config;
+    }
+
     /// Table, format or columns are not what they were when the note was made.
     #[must_use]
     pub fn was_reconfigured(&self) -> bool {

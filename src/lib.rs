@@ -38,6 +38,7 @@ pub mod causes;
 pub mod http;
 
 pub mod memory;
+pub mod reload;
 pub mod shutdown;
 pub mod app;
 

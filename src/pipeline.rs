@@ -12,7 +12,9 @@ mod drain;
 mod exact;
 mod guard;
 mod insert;
+mod layout;
 mod press;
+mod reconfigure;
 mod settle;
 mod slots;
 mod snapshot;
@@ -36,16 +38,18 @@ use crate::credits::Credits;
 use crate::ledger::{Ledger, Slot};
 use crate::metrics::Metrics;
 use crate::record::{Partition, UnixMs};
+use crate::reload::Notice;
 use crate::route::Router;
 use crate::sink::Sink;
 use crate::source::{Delivery, SourceEvent, SourceHandle, SourceId};
-use crate::status::{Rates, RunStage, Snapshot};
+use crate::status::{ConfigStatus, Rates, RunStage, Snapshot};
 
 use attempt::Job;
 use drain::Phase;
 pub use drain::{Ending, Stop};
 use exact::Exact;
 use insert::{CutBatch, UnderWay};
+use layout::Layout;
 use settle::Revocation;
 use table::{Schemas, Table};
 use tally::{RouteTally, SourceTally, WriterTally};
@@ -65,6 +69,10 @@ pub struct Parts<S> {
     pub metrics: Metrics,
     pub status: watch::Sender<Arc<Snapshot>>,
     pub stop: watch::Receiver<Stop>,
+    /// Which configuration this is.
+    pub config_status: ConfigStatus,
+    /// What others want of it.
+    pub notices: mpsc::Receiver<Notice>,
 }
 
 /// A source, and what is known of it here.
@@ -86,6 +94,7 @@ enum Action {
     Source(SourceId, SourceEvent),
     JobDone(Job),
     Stop(Stop),
+    Notice(Notice),
     /// A linger, a retry or a deadline is due.
     TimerDue,
     Heartbeat,
@@ -100,6 +109,8 @@ pub struct Pipeline<S> {
     sink: Arc<S>,
     events: mpsc::Receiver<(SourceId, SourceEvent)>,
     stop: watch::Receiver<Stop>,
+    notices: mpsc::Receiver<Notice>,
+    config_status: ConfigStatus,
     credits: Arc<Credits>,
     metrics: Metrics,
     status: watch::Sender<Arc<Snapshot>>,
@@ -108,7 +119,7 @@ pub struct Pipeline<S> {
     router: Router,
     routes: Vec<RouteTally>,
     writers: Vec<WriterTally>,
-    /// The last one takes the dead letters.
+    /// The first takes the dead letters.
     tables: Vec<Table>,
     schemas: Schemas,
     ledger: Ledger,
@@ -169,18 +180,19 @@ struct Timers {
 impl<S: Sink> Pipeline<S> {
     /// Builds the pipeline; nothing runs before [`Pipeline::run`].
     pub fn new(parts: Parts<S>) -> anyhow::Result<Self> {
-        let Parts { config, sink, sources, events, credits, metrics, status, stop } = parts;
+        let Parts { config, sink, sources, events, credits, metrics, status, stop, .. } = parts;
         let mut ledger = Ledger::default();
         let classes: Vec<&str> = config.routes.iter().map(|route| route.class.as_str()).collect();
         let attach = |(id, handle)| Attached::new(id, handle, &classes, &mut ledger);
         let sources: Vec<Attached> = (0..).zip(sources).map(attach).collect();
-        let (mut tables, routes) = table::plan(&config);
+        let Layout { writers, mut tables, routes } = Layout::new(&config);
+        let mut schemas = Schemas::default();
+        schemas.want(&tables);
         tables.iter_mut().for_each(|table| table.apart = sink.is_apart(&table.name));
         let commit_interval =
             config.kafka.as_ref().map_or(Duration::from_secs(1), |kafka| kafka.commit_interval);
         Ok(Self {
             router: Router::new(&config.routes)?,
-            writers: config.writers.keys().map(|name| WriterTally::new(name)).collect(),
             backpressure: Backpressure::new(Thresholds::new(&config.backpressure), sources.len()),
             breaker: Breaker::new(
                 &config.breaker,
@@ -193,7 +205,6 @@ impl<S: Sink> Pipeline<S> {
                 commit: ticking(commit_interval),
                 publish: ticking(PUBLISH_EVERY),
             },
-            schemas: Schemas::new(&tables),
             revocations: Vec::new(),
             queue: VecDeque::new(),
             waiting: Vec::new(),
@@ -222,10 +233,14 @@ impl<S: Sink> Pipeline<S> {
             sink,
             events,
             stop,
+            notices: parts.notices,
+            config_status: parts.config_status,
             credits,
             metrics,
             status,
             sources,
+            schemas,
+            writers,
             routes,
             tables,
             ledger,
@@ -252,6 +267,7 @@ impl<S: Sink> Pipeline<S> {
         tokio::select! {
             Some((source, event)) = self.events.recv() => Action::Source(source, event),
             Some(done) = self.jobs.join_next() => Action::JobDone(job_result(done)),
+            Some(notice) = self.notices.recv() => Action::Notice(notice),
             Ok(()) = self.stop.changed() => Action::Stop(*self.stop.borrow_and_update()),
             () = sleep_until(timer) => Action::TimerDue,
             _ = self.timers.heartbeat.tick() => Action::Heartbeat,
@@ -266,6 +282,7 @@ impl<S: Sink> Pipeline<S> {
             Action::Source(source, event) => self.source_event(source, event),
             Action::JobDone(job) => self.job_done(job),
             Action::Stop(stop) => self.stop_requested(stop),
+            Action::Notice(notice) => self.notice(notice),
             Action::TimerDue => self.timer_due(Instant::now()),
             Action::Heartbeat => self.heartbeat(),
             Action::Commit => self.publish_commits(),

@@ -11,7 +11,7 @@ use crate::config;
 use crate::record::Record;
 use crate::subject::SubjectPattern;
 
-/// A route's index in the configuration.
+/// A route's number: its index in the first configuration, or one behind all those before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RouteId(pub u16);
 
@@ -61,14 +61,23 @@ impl TopicPattern {
 /// The routes, in order.
 #[derive(Debug)]
 pub struct Router {
-    matchers: Vec<Matcher>,
+    matchers: Vec<(RouteId, Matcher)>,
     topics: HashMap<String, Option<RouteId>>,
     subjects: HashMap<String, Option<RouteId>>,
 }
 
 impl Router {
+    /// Of these routes, numbered in their order.
     pub fn new(routes: &[config::Route]) -> anyhow::Result<Self> {
-        let matchers = routes.iter().map(matcher).collect::<anyhow::Result<Vec<_>>>()?;
+        Self::numbered((0..).map(RouteId).zip(routes))
+    }
+
+    /// Of these routes, in their order, each with its number.
+    pub fn numbered<'a>(
+        routes: impl IntoIterator<Item = (RouteId, &'a config::Route)>,
+    ) -> anyhow::Result<Self> {
+        let numbered = |(id, route)| Ok((id, matcher(route)?));
+        let matchers = routes.into_iter().map(numbered).collect::<anyhow::Result<Vec<_>>>()?;
         Ok(Self { matchers, topics: HashMap::new(), subjects: HashMap::new() })
     }
 
@@ -110,9 +119,8 @@ fn matcher(route: &config::Route) -> anyhow::Result<Matcher> {
     Ok(Matcher { topics, subjects, consumer })
 }
 
-fn first(matchers: &[Matcher], find: impl Fn(&Matcher) -> bool) -> Option<RouteId> {
-    let index = matchers.iter().position(find)?;
-    Some(RouteId(u16::try_from(index).expect("the configuration bounds the number of routes")))
+fn first(matchers: &[(RouteId, Matcher)], find: impl Fn(&Matcher) -> bool) -> Option<RouteId> {
+    matchers.iter().find(|(_, matcher)| find(matcher)).map(|(id, _)| *id)
 }
 
 fn remembered(

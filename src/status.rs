@@ -16,9 +16,11 @@ use crate::record::UnixMs;
 
 pub mod accounting;
 pub mod condition;
+pub mod config;
 pub mod health;
 
 pub use condition::{Condition, WEDGED_AFTER};
+pub use config::{ConfigStatus, Refusal};
 
 /// How the snapshot is published. Shared, so that a slow reader never makes the owner wait.
 pub type Snapshots = watch::Receiver<Arc<Snapshot>>;
@@ -27,6 +29,7 @@ pub type Snapshots = watch::Receiver<Arc<Snapshot>>;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Snapshot {
     pub stage: RunStage,
+    pub config: ConfigStatus,
     pub backpressure: BackpressureStatus,
     pub breaker: BreakerStatus,
     /// In the order of the configuration.
@@ -241,6 +244,8 @@ pub enum RouteState {
     Retrying(String),
     /// Something must be mended by a person; what, and how.
     AwaitingFix(String),
+    /// It is not in the configuration any more.
+    Removed,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -392,7 +397,8 @@ impl BackpressureStatus {
 }
 
 impl RouteState {
-    pub const NAMES: [&'static str; 4] = ["starting", "running", "retrying", "awaiting_fix"];
+    pub const NAMES: [&'static str; 5] =
+        ["starting", "running", "retrying", "awaiting_fix", "removed"];
 
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -401,14 +407,21 @@ impl RouteState {
             Self::Running => "running",
             Self::Retrying(_) => "retrying",
             Self::AwaitingFix(_) => "awaiting_fix",
+            Self::Removed => "removed",
         }
+    }
+
+    /// Nothing stands in its way.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        matches!(self, Self::Running | Self::Removed)
     }
 
     /// Why, in one line, where there is something to say.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         match self {
-            Self::Starting | Self::Running => None,
+            Self::Starting | Self::Running | Self::Removed => None,
             Self::Retrying(reason) | Self::AwaitingFix(reason) => Some(reason),
         }
     }

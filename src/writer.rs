@@ -27,6 +27,8 @@ pub enum CutReason {
     Restored,
     /// The dead letters of one batch that is sent exactly once.
     Letters,
+    /// No route fills its table that way any more.
+    Reload,
 }
 
 impl CutReason {
@@ -41,6 +43,7 @@ impl CutReason {
             Self::Drain => "drain",
             Self::Restored => "restored",
             Self::Letters => "letters",
+            Self::Reload => "reload",
         }
     }
 }
@@ -58,6 +61,12 @@ impl OpenBatches {
     #[must_use]
     pub fn new(limits: config::Writer) -> Self {
         Self { limits, of: Vec::new() }
+    }
+
+    /// From now on; an open batch that is fuller than that is cut with its next row.
+    pub fn set_limits(&mut self, limits: config::Writer) {
+        self.limits = limits;
+        self.of.iter_mut().for_each(|(_, buffer)| buffer.limits = limits);
     }
 
     /// The batch of these rows; None: of all.

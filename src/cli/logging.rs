@@ -1,10 +1,13 @@
-//! Starts the log: to stderr, human-readable on a terminal, JSON otherwise; `RUST_LOG` decides what.
+//! Starts the log: to stderr, human-readable on a terminal, JSON otherwise. `RUST_LOG` decides what;
+//! without it the service's own `log.level`, which may change while it runs.
 
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::reload::Handle;
 
 use super::LogFormat;
+use crate::reload::SetLogLevel;
 
 /// What the clients log by themselves, silenced because our sources say it once, in our words and
 /// at a bounded rate:
@@ -21,16 +24,50 @@ const SILENT: &str = "async_nats=off,rdkafka=off";
 /// Without `RUST_LOG`.
 const DEFAULT: &str = "info";
 
-pub(super) fn start(format: Option<LogFormat>) {
+/// The log that was started.
+pub(super) struct Log {
+    replace: Box<dyn Fn(EnvFilter) + Send + Sync>,
+    /// `RUST_LOG` is set.
+    decided: bool,
+}
+
+impl Log {
+    /// Sets the level from here on, unless `RUST_LOG` has decided it; says whether it did.
+    pub(super) fn into_setter(self) -> SetLogLevel {
+        let Self { replace, decided } = self;
+        Box::new(move |level| {
+            if !decided {
+                replace(filter(level.as_str()));
+            }
+            !decided
+        })
+    }
+}
+
+pub(super) fn start(format: Option<LogFormat>) -> Log {
     let by_place = if std::io::stderr().is_terminal() { LogFormat::Human } else { LogFormat::Json };
     let wanted = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
     let log =
         tracing_subscriber::fmt().with_env_filter(filter(&wanted)).with_writer(std::io::stderr);
-    let started = match format.unwrap_or(by_place) {
-        LogFormat::Human => log.with_ansi(std::io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    let decided = !wanted.trim().is_empty();
+    let (started, replace) = match format.unwrap_or(by_place) {
+        LogFormat::Human => {
+            let log = log.with_ansi(std::io::stderr().is_terminal()).with_filter_reloading();
+            let replace = replacing(log.reload_handle());
+            (log.try_init(), replace)
+        }
+        LogFormat::Json => {
+            let log = log.json().flatten_event(true).with_filter_reloading();
+            let replace = replacing(log.reload_handle());
+            (log.try_init(), replace)
+        }
     };
     started.expect("the log is started once");
+    Log { replace, decided }
+}
+
+fn replacing<S: 'static>(handle: Handle<EnvFilter, S>) -> Box<dyn Fn(EnvFilter) + Send + Sync> {
+    Box::new(move |filter| handle.reload(filter).expect("the log lives as long as the process"))
 }
 
 /// Of two directives for one target the later counts.

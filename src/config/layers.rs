@@ -30,23 +30,40 @@ pub fn files(given: &[PathBuf]) -> Result<Vec<PathBuf>, ConfigError> {
     )))
 }
 
-/// The files, merged.
-pub(super) fn read(files: &[PathBuf]) -> Result<Value, ConfigError> {
+/// A layer that came by another way than a file: what it says, and in which language.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    /// Where it came from, for messages.
+    pub origin: &'static str,
+    /// `toml`, `yaml` or `json`, as a file's extension says it.
+    pub extension: &'static str,
+    pub text: String,
+}
+
+/// The files, merged, and over them the layer, if there is one.
+pub(super) fn read(files: &[PathBuf], over: Option<&Layer>) -> Result<Value, ConfigError> {
     let mut tree = Value::new(None, Map::<String, Value>::new());
     for file in files {
         merge(&mut tree, read_one(file)?);
     }
+    if let Some(Layer { origin, extension, text }) = over {
+        merge(&mut tree, parse(origin, format(Some(extension)), text)?);
+    }
     Ok(tree)
+}
+
+fn format(extension: Option<&str>) -> FileFormat {
+    match extension {
+        Some("yaml" | "yml") => FileFormat::Yaml,
+        Some("json") => FileFormat::Json,
+        _ => FileFormat::Toml,
+    }
 }
 
 fn read_one(path: &Path) -> Result<Value, ConfigError> {
     let shown = path.display();
     let fail = |text: String| Err(ConfigError::file(text));
-    let format = match path.extension().and_then(|extension| extension.to_str()) {
-        Some("yaml" | "yml") => FileFormat::Yaml,
-        Some("json") => FileFormat::Json,
-        _ => FileFormat::Toml,
-    };
+    let format = format(path.extension().and_then(|extension| extension.to_str()));
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(_) if path.is_dir() => {
@@ -54,9 +71,16 @@ fn read_one(path: &Path) -> Result<Value, ConfigError> {
         }
         Err(error) => return fail(format!("--config {shown}: cannot be read: {error}")),
     };
-    let mut tree = match File::from_str(&text, format).collect() {
-        Ok(table) => from_here(&shown.to_string(), table.into()),
-        Err(error) => return fail(format!("{shown}: {}", without_source(&error.to_string()))),
+    parse(&shown.to_string(), format, &text)
+}
+
+fn parse(origin: &str, format: FileFormat, text: &str) -> Result<Value, ConfigError> {
+    let mut tree = match File::from_str(text, format).collect() {
+        Ok(table) => from_here(&origin.to_owned(), table.into()),
+        Err(error) => {
+            let why = without_source(&error.to_string());
+            return Err(ConfigError::file(format!("{origin}: {why}")));
+        }
     };
     kafka_client::flatten(&mut tree);
     Ok(tree)

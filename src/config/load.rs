@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use super::Config;
+use super::change::{self, Change, Leaves};
 use super::check::check;
 use super::env::{self, Variables};
-use super::layers;
+use super::layers::{self, Layer};
 use super::print;
 use super::problem::{ConfigError, Origins, Problems};
 use super::raw::Raw;
@@ -19,7 +20,49 @@ use super::validate;
 ///
 /// When a file cannot be read, or anything in it or in the environment is wrong.
 pub fn load(given: &[PathBuf]) -> Result<Config, ConfigError> {
-    Ok(load_from(given, &std::env::vars_os().collect())?.0)
+    Ok(load_from(given, None, &std::env::vars_os().collect())?.0)
+}
+
+/// A configuration, and what tells it from another.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    pub config: Config,
+    /// As TOML, every default filled in and secrets hidden.
+    pub text: String,
+    leaves: Leaves,
+}
+
+impl Loaded {
+    /// The same for the same settings, whatever files and variables they come from.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        format!("{:016x}", xxhash_rust::xxh3::xxh3_64(self.text.as_bytes()))
+    }
+
+    /// What is different in `new`, by key.
+    #[must_use]
+    pub fn changes(&self, new: &Self) -> Vec<Change> {
+        self.leaves.changes(&new.leaves)
+    }
+
+    /// Why `new` cannot take the place of this one while the bridge runs: the keys that need a
+    /// restart, each with what to do. Empty if it can.
+    #[must_use]
+    pub fn needs_restart(&self, new: &Self) -> Vec<String> {
+        change::needs_restart(&self.config, &new.config, &self.changes(new))
+    }
+}
+
+/// The same, with a layer over the files.
+///
+/// # Errors
+///
+/// As for [`load`].
+pub fn load_over(given: &[PathBuf], over: Option<&Layer>) -> Result<Loaded, ConfigError> {
+    let (config, raw) = load_from(given, over, &std::env::vars_os().collect())?;
+    let text = print::effective(raw, &config);
+    let leaves = Leaves::new(&text, &config);
+    Ok(Loaded { config, text, leaves })
 }
 
 /// The same as TOML, every default filled in and secrets hidden.
@@ -28,12 +71,16 @@ pub fn load(given: &[PathBuf]) -> Result<Config, ConfigError> {
 ///
 /// As for [`load`].
 pub fn effective(given: &[PathBuf]) -> Result<String, ConfigError> {
-    let (config, raw) = load_from(given, &std::env::vars_os().collect())?;
+    let (config, raw) = load_from(given, None, &std::env::vars_os().collect())?;
     Ok(print::effective(raw, &config))
 }
 
-pub(super) fn load_from(given: &[PathBuf], vars: &Variables) -> Result<(Config, Raw), ConfigError> {
-    let mut tree = layers::read(&layers::files(given)?)?;
+pub(super) fn load_from(
+    given: &[PathBuf],
+    over: Option<&Layer>,
+    vars: &Variables,
+) -> Result<(Config, Raw), ConfigError> {
+    let mut tree = layers::read(&layers::files(given)?, over)?;
     let schema = json_schema();
     let mut problems = Problems::default();
     env::apply(&mut tree, &schema, vars, &mut problems);
@@ -65,7 +112,7 @@ mod tests {
         let file = dir.path().join("c.toml");
         std::fs::write(&file, format!("{text}\n{ROUTE}")).unwrap();
         let vars = vars.iter().map(|(name, value)| (name.into(), value.into())).collect();
-        let loaded = load_from(&[file], &vars).map_err(|error| error.to_string())?;
+        let loaded = load_from(&[file], None, &vars).map_err(|error| error.to_string())?;
         Ok(loaded.0)
     }
 

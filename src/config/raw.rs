@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::LogLevel;
 use super::raw_jetstream::JetStream;
 use super::raw_letters::DeadLetters;
 use super::raw_route::{OneOrMany, Route};
@@ -37,6 +38,7 @@ pub(super) struct Raw {
     pub(super) dead_letters: DeadLetters,
     pub(super) shutdown: Shutdown,
     pub(super) http: Http,
+    pub(super) log: Log,
     /// Which record goes where: in order, the first match wins.
     pub(super) routes: Vec<Route>,
 }
@@ -320,6 +322,13 @@ impl Default for Shutdown {
     fn default() -> Self {
         Self { grace: Span::seconds(30) }
     }
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Log {
+    /// The least important lines that are logged. `RUST_LOG`, if it is set, counts instead.
+    pub(super) level: LogLevel,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

@@ -55,6 +55,7 @@ pub(super) fn build(raw: &Raw, problems: &mut Problems) -> Option<Config> {
         routes: Vec::new(),
         shutdown: Shutdown { grace: raw.shutdown.grace.0 },
         http: http(&raw.http, problems)?,
+        log: raw.log.level,
     };
     let group = config.nats.as_ref().map_or("", |nats| &nats.queue_group);
     let routes = route::routes(&raw.routes, group, &config.writers, problems);

@@ -15,6 +15,9 @@ use super::renewal::Present;
 /// Probes and health checks carry no secrets, and their callers none either.
 const OPEN: [&str; 3] = ["/health", "/livez", "/readyz"];
 
+/// What changes something is closed to all while there is no token.
+const ADMIN: &str = "/admin/";
+
 /// Lets a request through if its path is open, if no token is configured, or if it carries it.
 /// Unknown paths are closed too: a stranger learns nothing.
 pub(super) async fn require_token(
@@ -22,6 +25,11 @@ pub(super) async fn require_token(
     request: Request<Body>,
     next: Next,
 ) -> Response {
+    if token.is_none() && request.uri().path().starts_with(ADMIN) {
+        let detail = "nobody may change anything here: set http.token or http.token_file, and \
+                      restart the bridge";
+        return problem(StatusCode::FORBIDDEN, detail);
+    }
     let allowed = OPEN.contains(&request.uri().path())
         || token.is_none_or(|token| {
             let token = token.borrow();

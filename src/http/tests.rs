@@ -13,9 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::config;
+use crate::reload::closed_door;
 use crate::status::samples::busy;
 use crate::status::{RunStage, WEDGED_AFTER};
 
+mod admin;
 mod tls;
 
 /// No answer takes this long; a test that waits longer has failed.
@@ -40,8 +42,12 @@ impl Running {
     }
 
     async fn with(limits: Limits, access: Access) -> Self {
+        Self::behind(limits, access, closed_door()).await
+    }
+
+    async fn behind(limits: Limits, access: Access, door: Door) -> Self {
         let (snapshots, receiver) = watch::channel(Arc::new(busy()));
-        let state = HttpState::new(receiver, Identity::new("bridge-1"), Metrics::new());
+        let state = HttpState::new(receiver, Identity::new("bridge-1"), Metrics::new(), door);
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();

@@ -13,7 +13,8 @@ use tokio::time::Instant;
 
 use super::result_name;
 use crate::status::{
-    BreakerState, Condition, Identity, RouteState, RouteStatus, Snapshot, Snapshots, SourceStatus,
+    BreakerState, Condition, ConfigStatus, Identity, RouteState, RouteStatus, Snapshot, Snapshots,
+    SourceStatus,
 };
 
 const BYTES: Option<&Unit> = Some(&Unit::Bytes);
@@ -38,6 +39,7 @@ impl Collector for SnapshotCollector {
         let now = Instant::now();
         let mut out = Out(encoder);
         process(&mut out, &snapshot, &self.identity, now)?;
+        config(&mut out, &snapshot.config)?;
         backpressure(&mut out, &snapshot)?;
         breaker(&mut out, &snapshot)?;
         source_counters(&mut out, &snapshot)?;
@@ -81,6 +83,18 @@ fn process(
     out.gauges("status", "1 for the status that holds, 0 for the others", NONE, statuses)?;
     let people = snapshot.needs_person.len();
     out.gauge("needs_person", "Things that only a person can mend; see /health", NONE, people)
+}
+
+fn config(out: &mut Out<'_>, config: &ConfigStatus) -> Result<(), Error> {
+    let hash = [([("hash", config.hash.as_str())], 1_u64)];
+    out.gauges("config_info", "The configuration in force, by its hash; always 1", NONE, hash)?;
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 are below 2^53")]
+    let applied_at = config.applied_at as f64 / 1_000.0;
+    let help = "When the configuration in force was applied, Unix time";
+    out.gauge("config_applied_time", help, SECONDS, applied_at)?;
+    let help = "Changes of the configuration while it ran, by what became of them";
+    let reloads = [("applied", config.reloads), ("refused", config.refusals)];
+    out.counters("config_reloads", help, NONE, reloads.map(|(result, n)| ([("result", result)], n)))
 }
 
 fn backpressure(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {

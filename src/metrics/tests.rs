@@ -97,6 +97,9 @@ const PROMISED: &[(&str, &str)] = &[
     ("start_time_seconds", "gauge"),
     ("uptime_seconds", "gauge"),
     ("snapshot_age_seconds", "gauge"),
+    ("config_info", "gauge"),
+    ("config_applied_time_seconds", "gauge"),
+    ("config_reloads_total", "counter"),
     ("wedged", "gauge"),
     ("status", "gauge"),
     ("needs_person", "gauge"),
@@ -259,7 +262,7 @@ fn what_is_unknown_has_no_sample_and_states_are_zero_or_one() {
     assert!(!scrape.samples.keys().any(|series| series.contains("partition=\"1\"")));
     assert!(!scrape.samples.contains_key("data_bridge_source_natively_paused{source=\"nats\"}"));
     let state = |name| scrape.value(&format!("route_state{{route=\"candles\",state=\"{name}\"}}"));
-    assert_eq!(RouteState::NAMES.map(state), [0.0, 0.0, 1.0, 0.0]);
+    assert_eq!(RouteState::NAMES.map(state), [0.0, 0.0, 1.0, 0.0, 0.0]);
     assert_eq!(scrape.value("status{status=\"degraded\"}"), 1.0);
     assert_eq!(scrape.value("status{status=\"healthy\"}"), 0.0);
     assert_eq!(scrape.value("input_records_per_second"), 5_012.25);

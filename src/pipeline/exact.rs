@@ -20,6 +20,7 @@ use crate::ledger::Slot;
 use crate::record::Position;
 use crate::sink::Sink;
 use crate::source::SourceId;
+use crate::writer::CutReason;
 
 /// Batches that are encoded and wait for their announcement, besides those being inserted. One
 /// commit announces all of them, and a commit takes about as long as an insert.
@@ -149,6 +150,22 @@ impl<S: Sink> Pipeline<S> {
         }
         cut.slot = Some(part.slot);
         cut.exact = Some(part);
+    }
+
+    /// The configuration changed: what comes of this partition is for this table. What is open is
+    /// cut for the one before.
+    pub(super) fn fill_from_now_on(&mut self, slot: Slot, table: usize) {
+        let fingerprint = self.tables[table].fingerprint();
+        let on_uncertain = self.tables[table].exactly_once;
+        let Some(exact) = self.exact.get_mut(&slot).filter(|exact| exact.table != table) else {
+            return;
+        };
+        let before = std::mem::replace(&mut exact.table, table);
+        exact.on_uncertain = on_uncertain.unwrap_or(exact.on_uncertain);
+        exact.intents.reconfigure(fingerprint);
+        if let Some(batch) = self.tables[before].buffer.of(Some(slot)).cut() {
+            self.cut(before, batch, CutReason::Reload);
+        }
     }
 
     /// It was encoded: send it if it is what was noted; else note it first, unless what was noted

@@ -10,6 +10,7 @@ use super::Pipeline;
 use super::attempt::{self, Attempt, Job, Outcome, Place};
 use super::exact::{ExactBatch, Step};
 use super::slots::{self, Claim};
+use super::table::LETTERS;
 use crate::batch::{Batch, LooseRow, Refused};
 use crate::breaker::Probe;
 use crate::encode::{self, Rounded};
@@ -341,7 +342,7 @@ impl<S: Sink> Pipeline<S> {
                     self.forget_program(table);
                 }
             }
-            InsertError::Reject(refusal) if table + 1 == self.tables.len() => {
+            InsertError::Reject(refusal) if table == LETTERS => {
                 let why = refusal.outline();
                 let text =
                     format!("the dead-letter table refuses a row ({why}); correct its columns");

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::insert::CutBatch;
+use super::table::LETTERS;
 use super::{Pipeline, wall_clock};
 use crate::batch::{Letter, LooseRow, Refused};
 use crate::ledger::Slot;
@@ -90,7 +91,7 @@ impl<S: Sink> Pipeline<S> {
     /// The record can't become a row of its table: it becomes one of the dead letters, and is
     /// held until that one is durable.
     pub(super) fn dead_letter(&mut self, row: LooseRow, refused: Refused) {
-        let table = self.tables.len() - 1;
+        let table = LETTERS;
         let row = row.detached();
         // A partition that was let go has no source any more; the letter is written all the same.
         let source = self.ledger.source(row.ticket.slot());

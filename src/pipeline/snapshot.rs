@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
 
+use super::table::LETTERS;
 use super::{Attached, Pipeline, wall_clock};
 use crate::route::RouteId;
 use crate::sink::Sink;
@@ -32,6 +33,7 @@ impl<S: Sink> Pipeline<S> {
     fn snapshot(&self, stage: RunStage) -> Snapshot {
         let mut snapshot = Snapshot {
             stage,
+            config: self.config_status.clone(),
             backpressure: self.backpressure_status(),
             breaker: self.breaker_status(),
             endpoints: self.sink.endpoints(),
@@ -133,7 +135,11 @@ impl<S: Sink> Pipeline<S> {
             let trouble = tally.table.and_then(|table| self.exact_troubles(table).next());
             let trouble = trouble.map(|what| RouteState::AwaitingFix(what.clone()));
             let table = tally.table.map(|table| &self.tables[table]);
-            let state = table.map_or(RouteState::Running, |table| table.state.clone());
+            let state = match table {
+                Some(table) => table.state.clone(),
+                None if tally.retired => RouteState::Removed,
+                None => RouteState::Running,
+            };
             let status = RouteStatus {
                 received: tally.received,
                 inserted: tally.inserted,
@@ -153,7 +159,7 @@ impl<S: Sink> Pipeline<S> {
     }
 
     fn dead_letter_status(&self) -> DeadLetterStatus {
-        let table = self.tables.last().expect("the dead letters always have a table");
+        let table = &self.tables[LETTERS];
         let reasons = self.routes.iter().flat_map(|route| {
             route.reasons.iter().map(|(reason, count)| ((route.name.clone(), *reason), *count))
         });
@@ -164,7 +170,7 @@ impl<S: Sink> Pipeline<S> {
     /// What waits for a person, each once.
     fn needs_person(&self) -> Vec<String> {
         let mut needs: Vec<String> = Vec::new();
-        for (index, table) in self.tables.iter().enumerate() {
+        for (index, table) in self.tables.iter().enumerate().filter(|(_, t)| !t.is_gone()) {
             let troubles = self.exact_troubles(index);
             needs.extend(troubles.map(|what| format!("table {}: {what}", table.name)));
             if let RouteState::AwaitingFix(what) = &table.state

@@ -8,16 +8,18 @@ use tokio::time::Instant;
 
 use super::Pipeline;
 use super::attempt::Job;
-use super::tally::RouteTally;
 use super::window::WindowSeen;
 use crate::batch::Batch;
-use crate::config::{self, Action, Config, OnUncertain, RouteFormat};
+use crate::config::{self, DeadLetters, OnUncertain, RouteFormat};
 use crate::encode::Program;
 use crate::retry;
 use crate::schema::TableSchema;
 use crate::sink::{InsertError, Sink, Window};
 use crate::status::RouteState;
 use crate::writer::OpenBatches;
+
+/// The index of the table that takes the dead letters: the first, so that others may come.
+pub(super) const LETTERS: usize = 0;
 
 /// Dead letters are few and each may matter: written soon, in small batches.
 const DEAD_LETTER_LIMITS: config::Writer = config::Writer {
@@ -67,49 +69,17 @@ pub(super) struct Table {
     pub crowded: bool,
     /// It is broken while others work, and holds all that it may: its own routes wait.
     pub held_back: bool,
-}
-
-/// The tables of the configuration and, for each route, which one it fills.
-pub(super) fn plan(config: &Config) -> (Vec<Table>, Vec<RouteTally>) {
-    let mut tables: Vec<Table> = Vec::new();
-    let mut routes = Vec::new();
-    for route in &config.routes {
-        let table = match &route.action {
-            Action::Count => None,
-            Action::Insert(insert) => Some(table_of(config, insert, &mut tables)),
-        };
-        routes.push(RouteTally::new(&route.name, &route.class, table));
-    }
-    for table in &mut tables {
-        table.streams =
-            config.routes.iter().filter(|route| route.streams_into(&table.name)).count();
-    }
-    let letters = &config.dead_letters;
-    tables.push(Table::new(&letters.place(), None, letters.format(), DEAD_LETTER_LIMITS));
-    (tables, routes)
-}
-
-fn table_of(config: &Config, insert: &config::InsertAction, tables: &mut Vec<Table>) -> usize {
-    let writer = config.writers.keys().position(|name| *name == insert.writer);
-    let exactly_once = match insert.delivery {
-        config::Delivery::AtLeastOnce => None,
-        config::Delivery::ExactlyOnce { on_uncertain } => Some(on_uncertain),
-    };
-    let same = |table: &Table| {
-        (table.writer, table.exactly_once) == (writer, exactly_once)
-            && (&table.name, &table.format) == (&insert.table, &insert.format)
-    };
-    tables.iter().position(same).unwrap_or_else(|| {
-        let limits = config.writers[&insert.writer];
-        let mut table = Table::new(&insert.table, writer, insert.format.clone(), limits);
-        table.exactly_once = exactly_once;
-        tables.push(table);
-        tables.len() - 1
-    })
+    /// No route fills it any more; what it holds is written all the same.
+    pub retired: bool,
 }
 
 impl Table {
-    fn new(name: &str, writer: Option<usize>, format: RouteFormat, limits: config::Writer) -> Self {
+    pub(super) fn new(
+        name: &str,
+        writer: Option<usize>,
+        format: RouteFormat,
+        limits: config::Writer,
+    ) -> Self {
         Self {
             name: name.to_owned(),
             writer,
@@ -128,7 +98,19 @@ impl Table {
             apart: false,
             crowded: false,
             held_back: false,
+            retired: false,
         }
+    }
+
+    /// The one that takes the dead letters.
+    pub(super) fn of_letters(letters: &DeadLetters) -> Self {
+        Self::new(&letters.place(), None, letters.format(), DEAD_LETTER_LIMITS)
+    }
+
+    /// No route fills it, and it holds nothing: it is only kept because others are known by their
+    /// index.
+    pub(super) fn is_gone(&self) -> bool {
+        self.retired && self.rows() == 0
     }
 
     /// Tells its name, format and columns from any others.
@@ -197,10 +179,10 @@ async fn known<S: Sink>(sink: &S, table: &str, window: bool) -> Result<Known, In
 }
 
 /// What is known of the schemas, by the table's name.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Schemas(BTreeMap<String, Reading>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Reading {
     schema: Option<TableSchema>,
     /// When to read it (again); None while it is being read, or known and good.
@@ -210,14 +192,20 @@ struct Reading {
 }
 
 impl Schemas {
-    pub(super) fn new(tables: &[Table]) -> Self {
-        let at_once =
-            || Reading { schema: None, due: Some(Instant::now()), under_way: false, failures: 0 };
-        Self(tables.iter().map(|table| (table.name.clone(), at_once())).collect())
+    /// Wants the schema of each table that has none yet; forgets those that nobody needs.
+    pub(super) fn want(&mut self, tables: &[Table]) {
+        let needed = |name: &String| tables.iter().any(|t| t.name == *name && !t.is_gone());
+        self.0.retain(|name, reading| reading.under_way || needed(name));
+        for table in tables.iter().filter(|table| table.program.is_none() && !table.is_gone()) {
+            let reading = self.0.entry(table.name.clone()).or_default();
+            // Also where it is known: the new way to fill it is held against it when it is read.
+            reading.schema = None;
+            reading.due.get_or_insert_with(Instant::now);
+        }
     }
 
     pub(super) fn next_due(&self) -> impl Iterator<Item = Instant> {
-        self.0.values().filter_map(|reading| reading.due)
+        self.0.values().filter(|reading| !reading.under_way).filter_map(|reading| reading.due)
     }
 }
 
@@ -226,7 +214,9 @@ impl<S: Sink> Pipeline<S> {
     /// its own routes wait: Kafka takes nothing of their topics, of NATS it is dropped.
     pub(super) fn check_shares(&mut self) {
         let share = self.config.backpressure.pause_threshold / 2;
-        let works = |table: &Table| table.writer.is_some() && table.state == RouteState::Running;
+        let works = |table: &Table| {
+            table.writer.is_some() && !table.retired && table.state == RouteState::Running
+        };
         let working = self.tables.iter().filter(|table| works(table)).count();
         let mut changed = false;
         for table in &mut self.tables {
@@ -269,7 +259,7 @@ impl<S: Sink> Pipeline<S> {
     pub(super) fn read_due_schemas(&mut self) {
         let now = Instant::now();
         for (table, reading) in &mut self.schemas.0 {
-            if reading.due.is_some_and(|due| due <= now) {
+            if !reading.under_way && reading.due.is_some_and(|due| due <= now) {
                 reading.due = None;
                 reading.under_way = true;
                 let (sink, name) = (Arc::clone(&self.sink), table.clone());
@@ -383,7 +373,7 @@ impl<S: Sink> Pipeline<S> {
     pub(super) fn set_table_state(&mut self, index: usize, state: RouteState) {
         let table = &mut self.tables[index];
         table.broken_since = match state {
-            RouteState::Running | RouteState::Starting => None,
+            RouteState::Running | RouteState::Starting | RouteState::Removed => None,
             RouteState::Retrying(_) | RouteState::AwaitingFix(_) => {
                 table.broken_since.or_else(|| Some(Instant::now()))
             }
@@ -402,7 +392,7 @@ impl<S: Sink> Pipeline<S> {
                     tracing::debug!(table = table.name, "table is ready");
                 }
                 RouteState::Running => tracing::info!(table = table.name, "table works again"),
-                RouteState::Starting => {}
+                RouteState::Starting | RouteState::Removed => {}
             }
         }
         table.state = state;

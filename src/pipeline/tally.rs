@@ -29,8 +29,15 @@ pub(super) struct SourceTally {
 impl SourceTally {
     /// Every class is there from the start: what was never dropped reads 0, not nothing.
     pub(super) fn new(classes: &[&str]) -> Self {
-        let dropped = classes.iter().map(|class| ((*class).to_owned(), BTreeMap::new()));
-        Self { dropped: dropped.collect(), ..Self::default() }
+        let mut tally = Self::default();
+        tally.know(classes);
+        tally
+    }
+
+    pub(super) fn know(&mut self, classes: &[&str]) {
+        for class in classes {
+            self.dropped.entry((*class).to_owned()).or_default();
+        }
     }
 
     pub(super) fn drop_record(&mut self, class: &str, subject: &str, reason: &'static str) {
@@ -81,6 +88,8 @@ pub(super) struct RouteTally {
     pub class: String,
     /// The index of its table; None for a route that only counts.
     pub table: Option<usize>,
+    /// It is not in the configuration any more; what it holds is settled all the same.
+    pub retired: bool,
     pub received: u64,
     pub inserted: u64,
     pub dead_lettered: u64,
@@ -98,6 +107,7 @@ impl RouteTally {
             name: name.to_owned(),
             class: class.to_owned(),
             table,
+            retired: false,
             received: 0,
             inserted: 0,
             dead_lettered: 0,
@@ -107,6 +117,18 @@ impl RouteTally {
             rounded: 0,
             reasons: BTreeMap::new(),
         }
+    }
+
+    pub(super) fn retire(&mut self) {
+        self.retired = true;
+        self.table = None;
+    }
+
+    /// What the configuration says of it now.
+    pub(super) fn become_of(&mut self, class: &str, table: Option<usize>) {
+        class.clone_into(&mut self.class);
+        self.table = table;
+        self.retired = false;
     }
 
     /// Whether its records are never dropped because the bridge is full.

@@ -77,7 +77,7 @@ impl Snapshot {
                 if backpressure.active
                     || self.breaker.state != BreakerState::Closed
                     || self.endpoints.iter().any(|endpoint| !endpoint.healthy)
-                    || self.routes.values().any(|r| r.state != RouteState::Running)
+                    || self.routes.values().any(|r| !r.state.is_well())
                     || self.sources.values().any(|s| s.paused || !s.connected) =>
             {
                 Condition::Degraded

@@ -7,8 +7,8 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{
-    BackpressureStatus, BreakerStatus, Condition, EndpointStatus, Identity, RouteStatus, RunStage,
-    Snapshot, SourceStatus, WindowStatus, WriterStatus,
+    BackpressureStatus, BreakerStatus, Condition, ConfigStatus, EndpointStatus, Identity,
+    RouteStatus, RunStage, Snapshot, SourceStatus, WindowStatus, WriterStatus,
 };
 use crate::record::UnixMs;
 
@@ -28,7 +28,27 @@ pub struct Health {
     /// What a person must do; empty when nothing.
     pub needs_person: Vec<String>,
     pub alerts: Vec<String>,
+    pub config: Config,
     pub metrics: Metrics,
+}
+
+/// The configuration in force.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Config {
+    /// The same for the same settings; secrets are not part of it.
+    pub hash: String,
+    pub applied_at: String,
+    /// Changes applied, and refused, since the start.
+    pub reloads: u64,
+    pub refusals: u64,
+    /// Null before the first.
+    pub last_refusal: Option<Refusal>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Refusal {
+    pub at: String,
+    pub why: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -174,6 +194,22 @@ pub struct Route {
     pub deduplication_window: Option<WindowStatus>,
 }
 
+impl Config {
+    fn of(status: &ConfigStatus) -> Self {
+        let refusal = |refusal: &super::Refusal| Refusal {
+            at: rfc3339(refusal.at),
+            why: refusal.why.clone(),
+        };
+        Self {
+            hash: status.hash.clone(),
+            applied_at: rfc3339(status.applied_at),
+            reloads: status.reloads,
+            refusals: status.refusals,
+            last_refusal: status.last_refusal.as_ref().map(refusal),
+        }
+    }
+}
+
 impl Snapshot {
     /// What `/health` says.
     #[must_use]
@@ -188,6 +224,7 @@ impl Snapshot {
             wedged: self.wedged(now),
             needs_person: self.needs_person.clone(),
             alerts: self.alerts.clone(),
+            config: Config::of(&self.config),
             metrics: self.health_metrics(),
         }
     }

@@ -146,6 +146,7 @@ fn config() -> Config {
         writers: ["aggregate", "external"].map(|name| (name.to_owned(), writer)).into(),
         dead_letters: DeadLetters::ClickHouse { table: "dead_letters".into(), create: true },
         routes: vec![route("candles", "market"), route("health", "system")],
+        log: LogLevel::Info,
         shutdown: Shutdown { grace: seconds(30) },
         http: Http {
             listen: "127.0.0.1:8080".parse().unwrap(),

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::rig::sink::{DEAD_LETTERS, Mode};
 use crate::rig::source::{Kind, id};
-use crate::rig::{Rig, Sources, config, in_paused_time};
+use crate::rig::{Rig, Sources, config, config_edited, in_paused_time};
 
 /// A tenth of a percent of the real limits, so that a short history meets all of them.
 const SMALL: &str = r#"
@@ -40,7 +40,26 @@ grace = "30s"
 "#;
 const CAP: usize = 50;
 
-static CONFIG: LazyLock<Arc<Config>> = LazyLock::new(|| config(Sources::Both, SMALL));
+/// The one that it begins with, and others that may take its place: other limits; and other routes
+/// over the same topics and subjects.
+static CONFIGS: LazyLock<[Arc<Config>; 3]> = LazyLock::new(|| {
+    let smaller = [
+        ("max_buffer_size = 50", "max_buffer_size = 40"),
+        ("pause_threshold = 40", "pause_threshold = 30"),
+        ("resume_threshold = 20", "resume_threshold = 10"),
+        ("batch_rows = 10", "batch_rows = 4"),
+        ("max_failures = 3", "max_failures = 2"),
+    ];
+    let smaller = smaller.iter().fold(SMALL.to_owned(), |text, (from, to)| text.replace(from, to));
+    let rerouted = [
+        ("name = \"signals\"", "name = \"alerts\""),
+        ("class = \"market\"", "class = \"bars\""),
+        ("writer = \"aggregate\"", "writer = \"external\""),
+        ("table = \"external\"", "table = \"candles\""),
+    ];
+    let both = Sources::Both;
+    [config(both, SMALL), config(both, &smaller), config_edited(both, &rerouted, SMALL)]
+});
 
 const TABLES: [&str; 3] = ["candles", "external", DEAD_LETTERS];
 const PARTITIONS: [(&str, i32); 3] = [("candles", 0), ("candles", 1), ("external", 0)];
@@ -78,6 +97,10 @@ enum Step {
     Lose {
         partition: usize,
     },
+    /// Another configuration, while everything goes on.
+    Reload {
+        config: usize,
+    },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -106,6 +129,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..3_usize, 0..3_000_u64)
             .prop_map(|(partition, within_millis)| Step::Revoke { partition, within_millis }),
         1 => (0..3_usize).prop_map(|partition| Step::Lose { partition }),
+        2 => (0..3_usize).prop_map(|config| Step::Reload { config }),
     ]
 }
 
@@ -131,7 +155,7 @@ struct History {
 
 impl History {
     async fn begin() -> Self {
-        let mut rig = Rig::start(&CONFIG);
+        let mut rig = Rig::start(&CONFIGS[0]);
         let mut known = Vec::new();
         for (topic, number) in PARTITIONS {
             known.push(Known { now: rig.kafka().assign(topic, number, 1).await, committed: 0 });
@@ -166,6 +190,7 @@ impl History {
                 self.rig.kafka().send(SourceEvent::Lost(vec![lost])).await;
                 self.assign_again(partition).await;
             }
+            Step::Reload { config } => self.rig.change_to(&CONFIGS[config]).await.unwrap(),
         }
     }
 
@@ -234,10 +259,11 @@ impl History {
         assert!(began <= 1 || backpressure.last_resume.is_some(), "two pauses without a resume");
         self.pause_count = backpressure.pause_count;
         let level = backpressure.current_buffer;
-        assert!(level <= 40 || backpressure.active, "{level} held and not paused");
+        let (pause, resume) = (backpressure.pause_threshold, backpressure.resume_threshold);
+        assert!(level <= pause || backpressure.active, "{level} held and not paused");
         let bytes_low = backpressure.current_bytes < backpressure.max_buffer_bytes / 10 * 4;
         let open = now.breaker.state != BreakerState::Closed;
-        let may_pause = level >= 20 || !bytes_low || open;
+        let may_pause = level >= resume || !bytes_low || open;
         assert!(may_pause || !backpressure.active, "{level} held and paused");
         assert!(level > 0 || backpressure.current_bytes == 0, "bytes of nothing");
     }

@@ -27,6 +27,7 @@ mod outage;
 mod pipeline;
 mod profile;
 mod rebalance;
+mod reload;
 mod rig;
 mod security;
 mod share;

@@ -12,9 +12,10 @@ use data_bridge::config::{self, Config};
 use data_bridge::credits::Credits;
 use data_bridge::metrics::Metrics;
 use data_bridge::pipeline::{Ending, Parts, Pipeline, Stop};
+use data_bridge::reload::{Notice, Order};
 use data_bridge::source::{Delivery, SourceId, connect};
-use data_bridge::status::{Identity, Snapshot};
-use tokio::sync::{mpsc, watch};
+use data_bridge::status::{ConfigStatus, Identity, Snapshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -107,11 +108,24 @@ pub(crate) enum Sources {
 
 /// The configuration of the rig, and what the test adds to it.
 pub(crate) fn config(sources: Sources, more: &str) -> Arc<Config> {
+    config_of(ROUTES, sources, more)
+}
+
+/// The same with every one of these texts in its routes replaced by the other.
+pub(crate) fn config_edited(sources: Sources, edits: &[(&str, &str)], more: &str) -> Arc<Config> {
+    let edit = |text: String, (from, to): &(&str, &str)| {
+        assert!(text.contains(from), "{from}");
+        text.replace(from, to)
+    };
+    config_of(&edits.iter().fold(ROUTES.to_owned(), edit), sources, more)
+}
+
+fn config_of(routes: &str, sources: Sources, more: &str) -> Arc<Config> {
     let dir = tempfile::tempdir().unwrap();
     let (base, over) = (dir.path().join("base.toml"), dir.path().join("more.toml"));
     let kafka = if sources == Sources::Nats { "" } else { KAFKA };
     let nats = if sources == Sources::Kafka { "" } else { NATS };
-    std::fs::write(&base, format!("{ROUTES}{kafka}{nats}")).unwrap();
+    std::fs::write(&base, format!("{routes}{kafka}{nats}")).unwrap();
     std::fs::write(&over, more).unwrap();
     Arc::new(config::load(&[base, over]).unwrap_or_else(|error| panic!("{error}")))
 }
@@ -124,6 +138,7 @@ pub(crate) struct Rig {
     nats: Option<End>,
     status: watch::Receiver<Arc<Snapshot>>,
     stop: watch::Sender<Stop>,
+    notices: mpsc::Sender<Notice>,
     pipeline: JoinSet<Ending>,
     minders: JoinSet<()>,
     identity: Identity,
@@ -172,6 +187,7 @@ impl Rig {
         let nats = config.nats.as_ref().map(|_| end("nats", Delivery::Pushed));
         let (status_sender, status) = watch::channel(Arc::new(Snapshot::starting(config)));
         let (stop, stop_receiver) = watch::channel(Stop::Run);
+        let (notices, notices_receiver) = mpsc::channel(EVENTS);
         let parts = Parts {
             config: Arc::clone(config),
             sink: Arc::clone(&sink),
@@ -181,11 +197,22 @@ impl Rig {
             metrics: Metrics::new(),
             status: status_sender,
             stop: stop_receiver,
+            config_status: ConfigStatus::default(),
+            notices: notices_receiver,
         };
         let mut pipeline = JoinSet::new();
         pipeline.spawn(Pipeline::new(parts).unwrap().run());
         let identity = Identity::new("rig");
-        Self { sink, credits, kafka, nats, status, stop, pipeline, minders, identity }
+        Self { sink, credits, kafka, nats, status, stop, notices, pipeline, minders, identity }
+    }
+
+    /// Another configuration, as it comes from the reloader; whether it is in force.
+    pub(crate) async fn change_to(&self, config: &Arc<Config>) -> Result<(), String> {
+        let (answer, answered) = oneshot::channel();
+        let (config, hash) = (Arc::clone(config), "other".to_owned());
+        self.notices.send(Notice::Apply(Order { config, hash, answer })).await.unwrap();
+        let answered = timeout(Duration::from_secs(600), answered).await;
+        answered.expect("the pipeline answers").expect("the pipeline runs")
     }
 
     /// As `kill -9` does: nothing is awaited, nothing is said.

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::http;
 use crate::metrics::Metrics;
+use crate::reload::closed_door;
 use crate::status::samples::busy;
 use crate::status::{Identity, RunStage};
 
@@ -59,7 +60,7 @@ fn the_line_says_how_it_is() {
 #[tokio::test]
 async fn the_exit_code_follows_the_answer() {
     let (snapshots, receiver) = watch::channel(Arc::new(busy()));
-    let state = http::HttpState::new(receiver, Identity::new("x"), Metrics::new());
+    let state = http::HttpState::new(receiver, Identity::new("x"), Metrics::new(), closed_door());
     let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let url = url_of("http", listener.local_addr().unwrap());
     let mut server = JoinSet::new();

@@ -6,6 +6,7 @@ use crate::batch::{Batch, Letter, LooseRow, Refused};
 use crate::intent::Range;
 use crate::ledger::Slot;
 use crate::pipeline::insert::CutBatch;
+use crate::pipeline::table::LETTERS;
 use crate::pipeline::{Pipeline, wall_clock};
 use crate::sink::Sink;
 use crate::writer::CutReason;
@@ -28,7 +29,7 @@ impl<S: Sink> Pipeline<S> {
         cut: &CutBatch,
         rejected: Vec<(LooseRow, Refused)>,
     ) {
-        let table = self.tables.len() - 1;
+        let table = LETTERS;
         self.tables[cut.table].in_flight -= rejected.len();
         self.report_rejected(cut.table, &rejected);
         let mut letters = Batch::default();

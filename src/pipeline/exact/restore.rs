@@ -190,7 +190,7 @@ impl<S: Sink> Pipeline<S> {
 impl Exact {
     /// As many rows as it may hold before one of its noted ranges is whole: they come one after
     /// the other.
-    fn restoring_rows(&self) -> usize {
+    pub(in crate::pipeline) fn restoring_rows(&self) -> usize {
         self.restoring.iter().map(|restoring| restoring.noted.rows).max().unwrap_or_default()
     }
 }

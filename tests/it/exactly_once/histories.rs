@@ -8,15 +8,16 @@ use data_bridge::source::SourceEvent;
 use proptest::prelude::*;
 use tokio::time::timeout;
 
-use super::{World, once};
-use crate::rig::in_paused_time;
+use super::{ONCE, World, once};
 use crate::rig::sink::Mode;
 use crate::rig::source::Kind;
+use crate::rig::{Sources, config, in_paused_time};
 
 const PARTITIONS: i32 = 3;
 
-/// The same limits, and other boundaries for batches.
-static CONFIGS: LazyLock<[Arc<Config>; 2]> = LazyLock::new(|| {
+/// The same limits, and other boundaries for batches; another writer, so that the rows are other
+/// batches.
+static CONFIGS: LazyLock<[Arc<Config>; 3]> = LazyLock::new(|| {
     let settings = |rows: u32, linger: &str| {
         format!(
             "[backpressure]\nmax_buffer_size = 50\npause_threshold = 40\nresume_threshold = 20\n\
@@ -24,7 +25,9 @@ static CONFIGS: LazyLock<[Arc<Config>; 2]> = LazyLock::new(|| {
              [writers.external]\nbatch_rows = 7\n[retry]\nmax_delay = \"2s\"\n[clickhouse]\nmax_in_flight = 3\n"
         )
     };
-    [once(&settings(10, "1s")), once(&settings(17, "300ms"))]
+    let by_another = ONCE.replace("aggregate", "external");
+    let by_another = config(Sources::Kafka, &format!("{}\n{by_another}", settings(10, "1s")));
+    [once(&settings(10, "1s")), once(&settings(17, "300ms")), by_another]
 });
 
 #[derive(Debug, Clone)]
@@ -36,6 +39,7 @@ enum Step {
     Kill { config: usize },
     Revoke { partition: i32, within_millis: u64 },
     Lose { partition: i32 },
+    Reload { config: usize },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -46,7 +50,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (any::<bool>(), prop::sample::select(vec![1, 2, 4, 5]))
             .prop_map(|(letters, mode)| Step::Once { letters, mode }),
         4 => (0..3_000_u64).prop_map(|millis| Step::Time { millis }),
-        3 => (0..2_usize).prop_map(|config| Step::Kill { config }),
+        3 => (0..3_usize).prop_map(|config| Step::Kill { config }),
+        3 => (0..3_usize).prop_map(|config| Step::Reload { config }),
         2 => (0..PARTITIONS, 0..2_000_u64)
             .prop_map(|(partition, within_millis)| Step::Revoke { partition, within_millis }),
         1 => (0..PARTITIONS).prop_map(|partition| Step::Lose { partition }),
@@ -63,6 +68,12 @@ async fn take(world: &mut World, step: &Step) {
         Step::Mode { all: false, mode } => world.rig.sink.table("once", Mode::of(mode)),
         Step::Once { letters, mode } => world.rig.sink.once(table(letters), Mode::of(mode)),
         Step::Time { millis } => world.rig.after(Duration::from_millis(millis)).await,
+        // It waits while what was noted is taken up.
+        Step::Reload { config } => {
+            if let Err(why) = world.rig.change_to(&CONFIGS[config]).await {
+                assert!(why.contains("taken up"), "{why}");
+            }
+        }
         Step::Kill { config } => world.restart(&CONFIGS[config]).await,
         Step::Revoke { partition, within_millis } => {
             let going = Arc::clone(&world.assigned[&partition]);

@@ -1,0 +1,284 @@
+//! What is different between two configurations, key by key, and which of it may change while the
+//! bridge runs. Owns the list of those keys. A secret is compared and never shown.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use secrecy::ExposeSecret as _;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::problem::{join, shorten};
+use super::units::HIDDEN;
+use super::{Config, NatsAuth, Route, kafka_client};
+
+/// What may change while the bridge runs: keys, and everything beneath a key that ends in a dot. What
+/// is not listed needs a restart, so that a new key is never taken for one that was applied.
+const LIVE: [&str; 10] = [
+    "backpressure.",
+    "breaker.",
+    "clickhouse.max_in_flight",
+    "heartbeat.interval",
+    "log.level",
+    "retry.",
+    "routes",
+    "routes.",
+    "shutdown.grace",
+    "writers.",
+];
+
+/// Of a route, what nevertheless can't.
+const NOT_LIVE_OF_ROUTES: [&str; 4] =
+    ["delivery", "jetstream_subjects", "jetstream_stream", "jetstream_consumer"];
+
+/// One difference. `None`: the key was not there, or is not any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// A route's keys by its name: `routes.candles.table`.
+    pub key: String,
+    pub from: Option<String>,
+    pub to: Option<String>,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "(none)".to_owned());
+        write!(f, "{}: {} -> {}", self.key, shown(&self.from), shown(&self.to))
+    }
+}
+
+/// A value at its key: what is shown of it, and what it is compared by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Leaf {
+    shown: String,
+    digest: u64,
+}
+
+/// A whole configuration as keys and values.
+#[derive(Debug, Clone)]
+pub(super) struct Leaves(BTreeMap<String, Leaf>);
+
+impl Leaves {
+    /// `text` is the effective configuration, with its secrets hidden; `config` has them.
+    pub(super) fn new(text: &str, config: &Config) -> Self {
+        let table: toml::Table = text.parse().expect("it was printed as TOML just now");
+        let mut leaves = Self(BTreeMap::new());
+        leaves.collect("", &toml::Value::Table(table));
+        for (key, secret) in secrets(config) {
+            let leaf = Leaf { shown: HIDDEN.to_owned(), digest: xxh3_64(secret.as_bytes()) };
+            leaves.0.insert(key, leaf);
+        }
+        leaves
+    }
+
+    fn collect(&mut self, path: &str, value: &toml::Value) {
+        match value {
+            toml::Value::Table(table) if !table.is_empty() => {
+                table.iter().for_each(|(key, value)| self.collect(&join(path, key), value));
+            }
+            toml::Value::Array(routes) if path == "routes" => {
+                let name = |route: &toml::Value| {
+                    route.get("name").and_then(toml::Value::as_str).unwrap_or_default().to_owned()
+                };
+                let names: Vec<String> = routes.iter().map(name).collect();
+                for (route, name) in routes.iter().zip(&names) {
+                    self.collect(&join(path, name), route);
+                }
+                // Their order decides which of them takes a record.
+                self.insert(path, &format!("{:?}", names.join(", ")));
+            }
+            value => self.insert(path, &value.to_string()),
+        }
+    }
+
+    fn insert(&mut self, path: &str, text: &str) {
+        let leaf = Leaf { shown: shorten(text), digest: xxh3_64(text.as_bytes()) };
+        self.0.insert(path.to_owned(), leaf);
+    }
+
+    pub(super) fn changes(&self, new: &Self) -> Vec<Change> {
+        let keys: BTreeSet<&String> = self.0.keys().chain(new.0.keys()).collect();
+        let changed = keys.into_iter().filter(|key| self.0.get(*key) != new.0.get(*key));
+        let shown = |leaves: &Self, key| leaves.0.get(key).map(|leaf| leaf.shown.clone());
+        changed
+            .map(|key| Change { key: key.clone(), from: shown(self, key), to: shown(new, key) })
+            .collect()
+    }
+}
+
+/// Every secret, by its key, wherever it was given. Not the token of [`super::Http`] when it comes
+/// from a file: that one is renewed by itself.
+fn secrets(config: &Config) -> Vec<(String, String)> {
+    let mut secrets = Vec::new();
+    let mut add = |key: &str, secret: &str| secrets.push((key.to_owned(), secret.to_owned()));
+    if let Some(password) = &config.clickhouse.password {
+        add("clickhouse.password", password.expose_secret());
+    }
+    if let Some(token) = config.http.token.as_ref().filter(|_| config.http.token_file.is_none()) {
+        add("http.token", token.expose_secret());
+    }
+    match config.nats.as_ref().map(|nats| &nats.auth) {
+        Some(NatsAuth::UserPassword { password, .. }) => {
+            add("nats.password", password.expose_secret());
+        }
+        Some(NatsAuth::Token(token)) => add("nats.token", token.expose_secret()),
+        Some(NatsAuth::None | NatsAuth::CredentialsFile(_) | NatsAuth::NkeyFile(_)) | None => {}
+    }
+    for (name, value) in config.kafka.iter().flat_map(|kafka| &kafka.client) {
+        if kafka_client::is_secret(name) {
+            add(&format!("kafka.client.{name}"), value);
+        }
+    }
+    secrets
+}
+
+/// Of what changed, what needs a restart: the keys, each with what to do.
+pub(super) fn needs_restart(old: &Config, new: &Config, changes: &[Change]) -> Vec<String> {
+    let is_new = |name: &str| !old.routes.iter().any(|route| route.name == name);
+    let is_gone = |name: &str| !new.routes.iter().any(|route| route.name == name);
+    let mut needs = Vec::new();
+    for change in changes {
+        let route = change.key.strip_prefix("routes.").and_then(|rest| rest.rsplit_once('.'));
+        // Of a route that comes or goes as a whole only what it takes is of interest.
+        let whole = route.is_some_and(|(name, _)| is_new(name) || is_gone(name));
+        let fixed = route.is_some_and(|(_, key)| NOT_LIVE_OF_ROUTES.contains(&key)) && !whole;
+        if fixed || !is_live(&change.key) {
+            needs.push(format!("{change}: restart the bridge for it"));
+        }
+    }
+    needs.extend(other_records(old, new));
+    needs
+}
+
+fn is_live(key: &str) -> bool {
+    LIVE.iter().any(|live| key == *live || live.ends_with('.') && key.starts_with(live))
+}
+
+/// What the sources are subscribed to stays as it is: routes may share it out among themselves.
+fn other_records(old: &Config, new: &Config) -> Vec<String> {
+    let texts = |of: fn(&Route) -> &[String], config: &Config, system: bool| -> BTreeSet<String> {
+        let routes = config.routes.iter().filter(|route| (route.class == "system") == system);
+        routes.flat_map(|route| of(route).iter().cloned()).collect()
+    };
+    let topics = |config: &Config| {
+        let of = |route: &Route| route.kafka_topics.clone();
+        config.routes.iter().flat_map(of).collect::<BTreeSet<String>>()
+    };
+    let subjects = |config: &Config, system| texts(|route| &route.nats_subjects, config, system);
+    let streams = |config: &Config| {
+        let of = |route: &Route| Some(format!("{:?}", route.jetstream.as_ref()?));
+        config.routes.iter().filter_map(of).collect::<BTreeSet<String>>()
+    };
+    let kept = [
+        ("kafka_topics", topics(old), topics(new)),
+        ("nats_subjects", subjects(old, false), subjects(new, false)),
+        ("nats_subjects of class `system`", subjects(old, true), subjects(new, true)),
+        ("jetstream_subjects", streams(old), streams(new)),
+    ];
+    let changed = kept.into_iter().filter(|(_, before, after)| before != after);
+    changed
+        .map(|(key, before, after)| {
+            let list = |of: &BTreeSet<String>, other: &BTreeSet<String>| {
+                let only: Vec<&str> = of.difference(other).map(String::as_str).collect();
+                if only.is_empty() { "none".to_owned() } else { shorten(&only.join(", ")) }
+            };
+            format!(
+                "routes: the {key} of all routes together must stay the same (new: {}; gone: {}): \
+                 restart the bridge for it",
+                list(&after, &before),
+                list(&before, &after)
+            )
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Loaded, load_over};
+
+    const BASE: &str = "[kafka]\n[clickhouse]\npassword = 's3cr3t'\n[[routes]]\nname = 'x'\n\
+                        kafka_topics = ['x']\ntable = 't'\n[[routes]]\nname = 'y'\n\
+                        kafka_topics = ['y']\ntable = 't'\n";
+
+    fn loaded(text: &str) -> Loaded {
+        let dir = tempfile::TempDir::new().unwrap();
+        let file = dir.path().join("c.toml");
+        std::fs::write(&file, text).unwrap();
+        load_over(&[file], None).unwrap()
+    }
+
+    fn said(from: &str, to: &str) -> (Vec<String>, Vec<String>) {
+        let (from, to) = (loaded(from), loaded(to));
+        let changes = from.changes(&to).iter().map(ToString::to_string).collect();
+        (changes, from.needs_restart(&to))
+    }
+
+    #[test]
+    fn the_same_settings_differ_in_nothing() {
+        let (changes, needs) = said(BASE, &format!("{BASE}[retry]\nmax_delay = '30s'\n"));
+        assert_eq!((changes.len(), needs.len()), (0, 0), "{changes:?} {needs:?}");
+        assert_eq!(loaded(BASE).hash(), loaded(BASE).hash());
+    }
+
+    #[test]
+    fn a_threshold_may_change_and_takes_what_follows_from_it_along() {
+        let (changes, needs) =
+            said(BASE, &format!("{BASE}[backpressure]\npause_threshold = 30000\n"));
+        assert_eq!(
+            changes,
+            [
+                "backpressure.pause_threshold: 40000 -> 30000",
+                "backpressure.pull_limit: 40000 -> 30000"
+            ]
+        );
+        assert_eq!(needs, [""; 0]);
+    }
+
+    #[test]
+    fn a_secret_is_compared_and_not_shown() {
+        let (changes, needs) = said(BASE, &BASE.replace("s3cr3t", "an0ther"));
+        assert_eq!(changes, ["clickhouse.password: *** -> ***"]);
+        assert!(needs[0].contains("clickhouse.password") && needs[0].contains("restart"));
+        assert!(!format!("{changes:?}{needs:?}").contains("an0ther"));
+    }
+
+    #[test]
+    fn what_a_source_is_connected_to_needs_a_restart_and_is_named() {
+        for (section, key) in [
+            ("[kafka]\nbrokers = ['b:1']", "kafka.brokers"),
+            ("[kafka]\ngroup_id = 'g'", "kafka.group_id"),
+        ] {
+            let (_, needs) = said(BASE, &BASE.replace("[kafka]", section));
+            assert!(needs.len() == 1 && needs[0].contains(key), "{needs:?}");
+        }
+        let (_, needs) = said(BASE, &format!("{BASE}[http]\nlisten = '0.0.0.0:1'\n"));
+        assert!(needs[0].contains("http.listen"), "{needs:?}");
+    }
+
+    #[test]
+    fn routes_may_share_their_topics_anew_but_take_no_others() {
+        let swapped =
+            BASE.replace("['x']", "['z']").replace("['y']", "['x']").replace("['z']", "['y']");
+        let (changes, needs) = said(BASE, &swapped);
+        assert_eq!((changes.len(), needs.len()), (2, 0), "{changes:?} {needs:?}");
+        let (_, needs) = said(BASE, &BASE.replace("['x']", "['z']"));
+        assert!(
+            needs[0].contains("kafka_topics") && needs[0].contains("new: z; gone: x"),
+            "{needs:?}"
+        );
+    }
+
+    #[test]
+    fn the_delivery_of_a_route_needs_a_restart() {
+        let once = BASE.replacen("table = 't'", "table = 't'\ndelivery = 'exactly_once'", 1);
+        let (_, needs) = said(BASE, &once);
+        assert!(needs.len() == 1 && needs[0].contains("routes.x.delivery"), "{needs:?}");
+    }
+
+    #[test]
+    fn the_order_of_routes_is_a_change() {
+        let other = "[kafka]\n[clickhouse]\npassword = 's3cr3t'\n[[routes]]\nname = 'y'\n\
+                     kafka_topics = ['y']\ntable = 't'\n[[routes]]\nname = 'x'\n\
+                     kafka_topics = ['x']\ntable = 't'\n";
+        assert_eq!(said(BASE, other), (vec!["routes: \"x, y\" -> \"y, x\"".to_owned()], vec![]));
+    }
+}

@@ -1,0 +1,83 @@
+//! `/admin/config`: what is in force, and changing it. Only with the token; without one in the
+//! configuration nobody gets here (`access.rs`).
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::{HttpState, MAX_BODY_BYTES, problem};
+use crate::config::{Change, Layer};
+use crate::reload::Outcome;
+
+pub(super) const CONFIG: &str = "/admin/config";
+
+/// For a body of at most 64 KiB to arrive.
+const BODY_WITHIN: Duration = Duration::from_secs(10);
+
+/// The effective configuration as TOML, secrets hidden.
+pub(super) async fn show(State(state): State<HttpState>) -> Response {
+    ([(header::CONTENT_TYPE, "application/toml")], state.door.in_force()).into_response()
+}
+
+/// Reads the files again, lays the body over them, and applies what comes of it, whole or not at
+/// all.
+pub(super) async fn change(
+    State(state): State<HttpState>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let body = tokio::time::timeout(BODY_WITHIN, axum::body::to_bytes(body, MAX_BODY_BYTES)).await;
+    let text = match body {
+        Ok(Ok(bytes)) => String::from_utf8(bytes.to_vec()),
+        Ok(Err(_)) => {
+            let detail = "the body is larger than 64 KiB, or ended early";
+            return problem(StatusCode::PAYLOAD_TOO_LARGE, detail);
+        }
+        Err(_) => return problem(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"),
+    };
+    let Ok(text) = text else {
+        return problem(StatusCode::BAD_REQUEST, "the body is not UTF-8");
+    };
+    let layer = (!text.trim().is_empty()).then(|| Layer {
+        origin: "the request",
+        extension: extension(&headers),
+        text,
+    });
+    answer(state.door.ask("PUT /admin/config", layer).await)
+}
+
+/// TOML, unless the header says otherwise; `curl -d` says `x-www-form-urlencoded` of anything.
+fn extension(headers: &HeaderMap) -> &'static str {
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    match media_type.unwrap_or_default().split(';').next().unwrap_or_default().trim() {
+        "application/json" => "json",
+        "application/yaml" | "application/x-yaml" | "text/yaml" => "yaml",
+        _ => "toml",
+    }
+}
+
+fn answer(outcome: Outcome) -> Response {
+    match outcome {
+        Outcome::Applied { hash, changes } => {
+            let changes: Vec<Value> = changes.iter().map(shown).collect();
+            let body = json!({ "applied": true, "hash": hash, "changes": changes });
+            (StatusCode::OK, Json(body)).into_response()
+        }
+        Outcome::Invalid(why) => refused(StatusCode::UNPROCESSABLE_ENTITY, &[why]),
+        Outcome::NeedsRestart(keys) => refused(StatusCode::CONFLICT, &keys),
+        Outcome::NotNow(why) => refused(StatusCode::SERVICE_UNAVAILABLE, &[why]),
+    }
+}
+
+fn shown(change: &Change) -> Value {
+    json!({ "key": change.key, "from": change.from, "to": change.to })
+}
+
+fn refused(status: StatusCode, reasons: &[String]) -> Response {
+    (status, Json(json!({ "applied": false, "reasons": reasons }))).into_response()
+}

@@ -1,0 +1,167 @@
+//! Going over to another configuration, in one step between two others: nothing else happens
+//! meanwhile, and it is applied whole or not at all.
+//!
+//! What was admitted before goes where it was to go: batches refer to their table by its index, and
+//! nothing is removed (`layout.rs`). Routes that changed take the records that are admitted from
+//! here on. Open batches of tables that no route fills any more are cut at once.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::drain::Phase;
+use super::layout::{Layout, is_too_much, numbers};
+use super::{Pipeline, ticking, wall_clock};
+use crate::backpressure::Thresholds;
+use crate::breaker;
+use crate::config::{Config, Route};
+use crate::ledger::Slot;
+use crate::reload::{Notice, Order};
+use crate::route::{RouteId, Router};
+use crate::sink::Sink;
+use crate::writer::CutReason;
+
+impl<S: Sink> Pipeline<S> {
+    pub(super) fn notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Refused(why) => self.config_status.refused(why, wall_clock()),
+            Notice::Apply(order) => self.obey(order),
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        let Order { config, hash, answer } = order;
+        if answer.is_closed() {
+            return; // it was given up, and said so
+        }
+        let done = self.reconfigure(config);
+        if done.is_ok() {
+            self.config_status.applied(hash, wall_clock());
+        }
+        if answer.send(done).is_err() {
+            tracing::warn!("the configuration changed after its time was up");
+        }
+    }
+
+    fn reconfigure(&mut self, config: Arc<Config>) -> Result<(), String> {
+        if !matches!(self.phase, Phase::Running) {
+            return Err("the bridge stops".to_owned());
+        }
+        if let Some(why) = is_too_much(&config, self.tables.len(), self.routes.len()) {
+            return Err(why);
+        }
+        let ids = numbers(&config, &self.routes);
+        let routes: Vec<(RouteId, &Route)> = ids.into_iter().zip(&config.routes).collect();
+        let router = Router::numbered(routes.iter().copied());
+        let mut router = router.map_err(|error| format!("{error:#}"))?;
+        self.promises_stay(&mut router, &routes, config.backpressure.pull_limit)?;
+        // From here on nothing can fail.
+        self.router = router;
+        self.lay_out(&config);
+        self.set_limits(&config);
+        self.config = config;
+        self.follow_exact();
+        self.cut_retired();
+        // What waits out a long backoff need not wait longer than the new rules say.
+        let latest = Instant::now() + self.config.retry.max_delay;
+        self.waiting.iter_mut().for_each(|cut| cut.due = cut.due.min(latest));
+        self.schemas.want(&self.tables);
+        self.read_due_schemas();
+        self.want_held();
+        Ok(())
+    }
+
+    /// Whether each partition that is ours keeps what was promised of it, and can: exactly once
+    /// begins with an assignment, and what was noted before a restart is taken up by the table that
+    /// it was noted for.
+    fn promises_stay(
+        &self,
+        router: &mut Router,
+        routes: &[(RouteId, &Route)],
+        pull_limit: usize,
+    ) -> Result<(), String> {
+        for (partition, slot) in self.sources.iter().flat_map(|source| &source.assigned) {
+            let id = router.route_of_topic(&partition.topic);
+            let route = routes.iter().find(|(number, _)| Some(*number) == id).map(|(_, r)| *r);
+            let promised = self.exact.contains_key(slot);
+            if promised != route.is_some_and(Route::is_exactly_once) {
+                let key =
+                    route.map_or("routes".to_owned(), |r| format!("routes.{}.delivery", r.name));
+                let (topic, is) = (&partition.topic, if promised { "is" } else { "is not" });
+                return Err(format!(
+                    "{key}: {topic} {is} read exactly once now, and that cannot change while it is \
+                     read: restart the bridge for it"
+                ));
+            }
+            let restoring = self.exact.get(slot).map_or(0, |exact| exact.restoring_rows());
+            if restoring > 0 {
+                return Err(format!(
+                    "what was noted of {}/{} before it became ours is still being taken up ({restoring} rows): \
+                     try again in a moment{}",
+                    partition.topic,
+                    partition.number,
+                    if restoring > pull_limit {
+                        ", with a larger backpressure.pull_limit"
+                    } else {
+                        ""
+                    }
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn lay_out(&mut self, config: &Config) {
+        let mut layout = Layout {
+            writers: std::mem::take(&mut self.writers),
+            tables: std::mem::take(&mut self.tables),
+            routes: std::mem::take(&mut self.routes),
+        };
+        layout.change(config);
+        Layout { writers: self.writers, tables: self.tables, routes: self.routes } = layout;
+        self.tables.iter_mut().for_each(|table| table.apart = self.sink.is_apart(&table.name));
+        let classes: Vec<&str> = config.routes.iter().map(|route| route.class.as_str()).collect();
+        self.sources.iter_mut().for_each(|source| source.tally.know(&classes));
+    }
+
+    fn set_limits(&mut self, config: &Config) {
+        let limits = &config.backpressure;
+        self.backpressure.set_thresholds(Thresholds::new(limits));
+        self.credits.set_limits(limits.pull_limit, limits.max_buffer_size);
+        let window =
+            breaker::window(&config.breaker, &config.retry, config.clickhouse.insert_timeout);
+        self.breaker.set_limits(&config.breaker, window);
+        self.alerts.set_limits(limits);
+        if config.heartbeat.interval != self.config.heartbeat.interval {
+            self.timers.heartbeat = ticking(config.heartbeat.interval);
+        }
+    }
+
+    /// The partitions of which exactly once is promised: what is open goes under the old mapping,
+    /// what comes under the new.
+    fn follow_exact(&mut self) {
+        let slots: Vec<Slot> = self.exact.keys().copied().collect();
+        for slot in slots {
+            let topic = self.exact[&slot].intents.partition().topic.clone();
+            let route = self.router.route_of_topic(&topic);
+            let Some(table) = route.and_then(|route| self.routes[route.index()].table) else {
+                continue;
+            };
+            self.fill_from_now_on(slot, table);
+        }
+    }
+
+    /// Open batches that nothing comes to any more need not wait for their linger.
+    fn cut_retired(&mut self) {
+        for table in 0..self.tables.len() {
+            if self.tables[table].retired {
+                for batch in self.tables[table].buffer.cut_all() {
+                    self.cut(table, batch, CutReason::Reload);
+                }
+            }
+            if self.tables[table].is_gone() {
+                self.tables[table].program = None;
+            }
+        }
+    }
+}

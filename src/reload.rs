@@ -1,0 +1,230 @@
+//! Changing the configuration while the bridge runs: read again as at the start, compared with what
+//! is in force, applied whole or not at all.
+//!
+//! ```text
+//! SIGHUP ------------+                                        +--> log level
+//!                    +--> Reloader: read, validate, compare --+
+//! PUT /admin/config -+         (one at a time)                +--> Notice --> the pipeline's owner
+//! ```
+//!
+//! Owns what is in force, as text and keys. The pipeline applies a change in one step between two
+//! others, or says why not; only then it is in force. It never waits for a source or for ClickHouse.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::config::{self, Change, Config, Layer, Loaded, LogLevel};
+
+/// The owner turns within milliseconds; before it runs (ClickHouse has not answered yet) it takes
+/// nothing.
+const OWNER_WITHIN: Duration = Duration::from_secs(5);
+
+/// Wishes that wait for their turn; more are refused where they are made.
+const WISHES: usize = 4;
+
+/// What the pipeline hears.
+#[derive(Debug)]
+pub enum Notice {
+    Apply(Order),
+    /// A change was refused before it came here: it is only remembered.
+    Refused(String),
+}
+
+/// A configuration that is to come into force.
+#[derive(Debug)]
+pub struct Order {
+    pub config: Arc<Config>,
+    pub hash: String,
+    /// Told why not, if not. When nobody listens any more it does not come into force.
+    pub answer: oneshot::Sender<Result<(), String>>,
+}
+
+/// What became of a wish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// In force. No change: it was so already.
+    Applied { hash: String, changes: Vec<Change> },
+    /// It is wrong, in words that say what would be right.
+    Invalid(String),
+    /// These keys need a restart.
+    NeedsRestart(Vec<String>),
+    /// Not now, or not in this state.
+    NotNow(String),
+}
+
+impl Outcome {
+    /// Why not, in one text.
+    #[must_use]
+    pub fn refusal(&self) -> Option<String> {
+        match self {
+            Self::Applied { .. } => None,
+            Self::Invalid(why) | Self::NotNow(why) => Some(why.clone()),
+            Self::NeedsRestart(keys) => Some(keys.join("; ")),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Wish {
+    by: &'static str,
+    over: Option<Layer>,
+    answer: oneshot::Sender<Outcome>,
+}
+
+/// Where wishes are made, from anywhere.
+#[derive(Debug, Clone)]
+pub struct Door {
+    wishes: mpsc::Sender<Wish>,
+    in_force: watch::Receiver<String>,
+}
+
+impl Door {
+    /// Wants the files read again, and this layer over them.
+    pub async fn ask(&self, by: &'static str, over: Option<Layer>) -> Outcome {
+        let (answer, outcome) = oneshot::channel();
+        if self.wishes.try_send(Wish { by, over, answer }).is_err() {
+            return Outcome::NotNow("other changes are being applied, or the bridge stops".into());
+        }
+        let gone = || Outcome::NotNow("the bridge stops".into());
+        outcome.await.unwrap_or_else(|_| gone())
+    }
+
+    /// What is in force, as TOML, secrets hidden.
+    #[must_use]
+    pub fn in_force(&self) -> String {
+        self.in_force.borrow().clone()
+    }
+}
+
+/// A door behind which nobody is.
+#[cfg(test)]
+pub(crate) fn closed_door() -> Door {
+    Door { wishes: mpsc::channel(WISHES).0, in_force: watch::channel(String::new()).1 }
+}
+
+/// Sets the level of the log; says false where something else decides it.
+pub type SetLogLevel = Box<dyn Fn(LogLevel) -> bool + Send + Sync>;
+
+/// Takes the wishes, one at a time.
+pub struct Reloader {
+    files: Vec<PathBuf>,
+    current: Loaded,
+    text: watch::Sender<String>,
+    wishes: mpsc::Receiver<Wish>,
+    hangups: Signal,
+    pipeline: mpsc::Sender<Notice>,
+    set_log_level: SetLogLevel,
+}
+
+impl std::fmt::Debug for Reloader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reloader").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+impl Reloader {
+    /// Listens for SIGHUP from here on; must be called within the runtime. What it tells the
+    /// pipeline goes into `pipeline`.
+    ///
+    /// # Errors
+    /// When the signal cannot be listened to.
+    pub fn new(
+        files: Vec<PathBuf>,
+        current: Loaded,
+        pipeline: mpsc::Sender<Notice>,
+        set_log_level: SetLogLevel,
+    ) -> anyhow::Result<(Self, Door)> {
+        let hangups = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+        let (sender, wishes) = mpsc::channel(WISHES);
+        let (text, in_force) = watch::channel(current.text.clone());
+        let door = Door { wishes: sender, in_force };
+        Ok((Self { files, current, text, wishes, hangups, pipeline, set_log_level }, door))
+    }
+
+    /// Until `end`.
+    pub async fn run(mut self, end: impl Future<Output = ()> + Send) {
+        tokio::pin!(end);
+        loop {
+            let wish = tokio::select! {
+                () = &mut end => return,
+                Some(()) = self.hangups.recv() => None,
+                Some(wish) = self.wishes.recv() => Some(wish),
+            };
+            match wish {
+                None => drop(self.reload("SIGHUP", None).await),
+                Some(Wish { by, over, answer }) => {
+                    let outcome = self.reload(by, over).await;
+                    if answer.send(outcome).is_err() {
+                        tracing::debug!("whoever wanted the change did not wait for the answer");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn reload(&mut self, by: &'static str, over: Option<Layer>) -> Outcome {
+        let outcome = self.attempt(over).await;
+        match (&outcome, outcome.refusal()) {
+            (Outcome::Applied { hash, changes }, _) if changes.is_empty() => {
+                tracing::info!(by, hash, "configuration read again: nothing has changed");
+            }
+            (Outcome::Applied { hash, changes }, _) => {
+                let all: Vec<String> = changes.iter().map(ToString::to_string).collect();
+                let count = changes.len();
+                tracing::info!(by, hash, count, "configuration changed: {}", all.join("; "));
+            }
+            (_, Some(why)) => {
+                tracing::error!(by, "configuration not changed, the one in force stays: {why}");
+                // At the stop nobody is left to remember it.
+                drop(self.pipeline.try_send(Notice::Refused(why)));
+            }
+            (_, None) => {}
+        }
+        outcome
+    }
+
+    async fn attempt(&mut self, over: Option<Layer>) -> Outcome {
+        let files = self.files.clone();
+        // A file system may be slow, or hang: not on the async threads.
+        let read = tokio::task::spawn_blocking(move || config::load_over(&files, over.as_ref()));
+        let new = match read.await {
+            Ok(Ok(new)) => new,
+            Ok(Err(error)) => return Outcome::Invalid(error.to_string()),
+            Err(error) => return Outcome::NotNow(format!("reading the configuration: {error}")),
+        };
+        let (hash, changes) = (new.hash(), self.current.changes(&new));
+        let needs_restart = self.current.needs_restart(&new);
+        if !needs_restart.is_empty() {
+            return Outcome::NeedsRestart(needs_restart);
+        }
+        if !changes.is_empty() {
+            if let Err(why) = self.tell_pipeline(&new, &hash).await {
+                return Outcome::NotNow(why);
+            }
+            let level = new.config.log;
+            if level != self.current.config.log && !(self.set_log_level)(level) {
+                tracing::warn!("log.level changes nothing: RUST_LOG is set, and counts instead");
+            }
+            self.text.send_replace(new.text.clone());
+            self.current = new;
+        }
+        Outcome::Applied { hash, changes }
+    }
+
+    async fn tell_pipeline(&self, new: &Loaded, hash: &str) -> Result<(), String> {
+        let (answer, answered) = oneshot::channel();
+        let (config, hash) = (Arc::new(new.config.clone()), hash.to_owned());
+        let order = Notice::Apply(Order { config, hash, answer });
+        let told = async {
+            self.pipeline.send(order).await.map_err(|_| "the bridge stops".to_owned())?;
+            answered.await.map_err(|_| "the bridge stops".to_owned())?
+        };
+        let late = "the bridge has not begun to work yet: it waits for ClickHouse";
+        tokio::time::timeout(OWNER_WITHIN, told).await.map_err(|_| late.to_owned())?
+    }
+}
