@@ -3,6 +3,8 @@
 //! Pure: [`check_backpressure`] is the rule, [`Backpressure`] keeps the present episode. It moves
 //! no source and writes no log; it says what changed, and the pipeline acts on it.
 
+pub mod auto;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -17,6 +19,16 @@ pub struct Level {
     pub held: usize,
     /// Bytes held.
     pub bytes: usize,
+}
+
+impl Level {
+    /// So much of both.
+    #[must_use]
+    pub fn percent(self, percent: u8) -> Self {
+        let of =
+            |all: usize| all / 100 * usize::from(percent) + all % 100 * usize::from(percent) / 100;
+        Self { held: of(self.held), bytes: of(self.bytes) }
+    }
 }
 
 /// Where to pause and where to resume; both strict.

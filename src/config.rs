@@ -17,12 +17,15 @@ mod jetstream;
 mod kafka_client;
 mod layers;
 mod letters;
+mod limits;
 mod load;
+mod overload;
 mod print;
 mod problem;
 mod raw;
 mod raw_jetstream;
 mod raw_letters;
+mod raw_overload;
 mod raw_route;
 mod route;
 mod schema;
@@ -42,12 +45,17 @@ use secrecy::SecretString;
 pub use self::change::Change;
 pub use self::kafka_client::is_secret as is_secret_property;
 pub use self::layers::{DEFAULT_FILE, Layer, files};
+pub use self::limits::{AutoThresholds, Backpressure, Memory};
 pub use self::load::{Loaded, effective, load, load_over};
+pub use self::overload::{Overload, RouteOverload, Strategy, Tier};
 pub use self::problem::ConfigError;
 pub use self::schema::json_schema;
 pub use self::secret::read_secret;
 use crate::decode::{self, Mapping};
 use crate::subject::SubjectPattern;
+
+/// The low end of what ClickHouse likes in one insert.
+const BATCH_ROWS: usize = 10_000;
 
 /// The whole configuration, valid.
 #[derive(Debug, Clone)]
@@ -56,6 +64,7 @@ pub struct Config {
     pub instance: String,
     pub heartbeat: Heartbeat,
     pub backpressure: Backpressure,
+    pub overload: Overload,
     pub kafka: Option<Kafka>,
     pub nats: Option<Nats>,
     pub clickhouse: ClickHouse,
@@ -81,21 +90,6 @@ impl Config {
 #[derive(Debug, Clone)]
 pub struct Heartbeat {
     pub interval: Duration,
-}
-
-#[derive(Debug, Clone)]
-pub struct Backpressure {
-    /// records
-    pub max_buffer_size: usize,
-    pub pause_threshold: usize,
-    pub resume_threshold: usize,
-    /// Resolved: the key, or `pause_threshold`, or midway when core NATS is configured too.
-    pub pull_limit: usize,
-    /// bytes
-    pub max_buffer_bytes: usize,
-    pub warn_after: Duration,
-    pub critical_after: Duration,
-    pub repeat_every: Duration,
 }
 
 #[derive(Clone)]
@@ -314,6 +308,7 @@ pub struct Route {
     pub nats_subjects: Vec<String>,
     pub jetstream: Option<JetStreamRoute>,
     pub class: String,
+    pub overload: RouteOverload,
     pub action: Action,
 }
 

@@ -80,6 +80,7 @@ fn text(current: &Snapshot, previous: &Snapshot, condition: Condition, rates: Ra
         let seconds = whole(backpressure.paused_seconds);
         push(&mut text, format_args!(", paused {seconds} s by {causes}"));
     }
+    overload(&mut text, current, previous);
     if current.breaker.state != BreakerState::Closed {
         push(&mut text, format_args!(", breaker {}", current.breaker.state.name()));
     }
@@ -107,6 +108,24 @@ fn text(current: &Snapshot, previous: &Snapshot, condition: Condition, rates: Ra
         }
     }
     text
+}
+
+/// The tier in force, and who was lost in which since the last line.
+fn overload(text: &mut String, current: &Snapshot, previous: &Snapshot) {
+    if let Some(tier) = current.overload.highest() {
+        push(text, format_args!(", overload above {} %", tier.at_percent));
+    }
+    for (index, tier) in current.overload.tiers.iter().enumerate() {
+        let before = previous.overload.tiers.get(index);
+        for (class, lost) in &tier.lost {
+            let before = before.and_then(|tier| tier.lost.get(class)).copied().unwrap_or_default();
+            let more = lost.all().saturating_sub(before.all());
+            if more > 0 {
+                let (at, more) = (tier.at_percent, thousands(more));
+                push(text, format_args!(", {class} lost above {at} % +{more}"));
+            }
+        }
+    }
 }
 
 fn failed_inserts(snapshot: &Snapshot) -> u64 {

@@ -23,6 +23,7 @@ pub mod intent;
 pub mod backpressure;
 pub mod rate;
 pub mod flow;
+pub mod overload;
 pub mod retry;
 pub mod breaker;
 pub mod pipeline;

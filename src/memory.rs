@@ -7,6 +7,8 @@
 //!
 //! Owns nothing. The only file with `unsafe`: there is no safe name for this call.
 
+pub mod limit;
+
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;

@@ -16,6 +16,7 @@ mod layout;
 mod press;
 mod reconfigure;
 mod settle;
+mod shed;
 mod slots;
 mod snapshot;
 mod table;
@@ -31,18 +32,20 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use crate::alert::PauseAlerts;
+use crate::backpressure::auto::Auto;
 use crate::backpressure::{Backpressure, Level, Thresholds};
 use crate::breaker::{self, Breaker};
 use crate::config::Config;
 use crate::credits::Credits;
 use crate::ledger::{Ledger, Slot};
 use crate::metrics::Metrics;
+use crate::overload::Overload;
 use crate::record::{Partition, UnixMs};
 use crate::reload::Notice;
-use crate::route::Router;
+use crate::route::{RouteId, Router};
 use crate::sink::Sink;
 use crate::source::{Delivery, SourceEvent, SourceHandle, SourceId};
-use crate::status::{ConfigStatus, Rates, RunStage, Snapshot};
+use crate::status::{ConfigStatus, Forecast, Rates, RunStage, Snapshot};
 
 use attempt::Job;
 use drain::Phase;
@@ -51,6 +54,7 @@ use exact::Exact;
 use insert::{CutBatch, UnderWay};
 use layout::Layout;
 use settle::Revocation;
+use shed::Waiting;
 use table::{Schemas, Table};
 use tally::{RouteTally, SourceTally, WriterTally};
 
@@ -124,6 +128,11 @@ pub struct Pipeline<S> {
     schemas: Schemas,
     ledger: Ledger,
     backpressure: Backpressure,
+    /// Moves the limits in `config`, if they are chosen.
+    auto: Option<Auto>,
+    overload: Overload,
+    /// Of routes that keep their latest while they are shut out.
+    waiting_rows: Vec<Waiting>,
     breaker: Breaker,
     /// What the sink said last when it failed as a whole.
     breaker_reason: String,
@@ -166,6 +175,7 @@ pub struct Pipeline<S> {
     /// The snapshot is behind the state.
     changed: bool,
     rates: Rates,
+    forecast: Forecast,
     last_heartbeat: Option<Arc<Snapshot>>,
     timers: Timers,
 }
@@ -189,22 +199,20 @@ impl<S: Sink> Pipeline<S> {
         let mut schemas = Schemas::default();
         schemas.want(&tables);
         tables.iter_mut().for_each(|table| table.apart = sink.is_apart(&table.name));
-        let commit_interval =
-            config.kafka.as_ref().map_or(Duration::from_secs(1), |kafka| kafka.commit_interval);
+        let ids: Vec<RouteId> = (0..).map(RouteId).take(routes.len()).collect();
         Ok(Self {
             router: Router::new(&config.routes)?,
             backpressure: Backpressure::new(Thresholds::new(&config.backpressure), sources.len()),
+            auto: config.backpressure.auto.clone().map(Auto::new),
+            overload: Overload::new(&config, &ids),
+            waiting_rows: Vec::new(),
             breaker: Breaker::new(
                 &config.breaker,
                 breaker::window(&config.breaker, &config.retry, config.clickhouse.insert_timeout),
             ),
             breaker_reason: String::new(),
             alerts: PauseAlerts::new(&config.backpressure),
-            timers: Timers {
-                heartbeat: ticking(config.heartbeat.interval),
-                commit: ticking(commit_interval),
-                publish: ticking(PUBLISH_EVERY),
-            },
+            timers: Timers::new(&config),
             revocations: Vec::new(),
             queue: VecDeque::new(),
             waiting: Vec::new(),
@@ -228,6 +236,7 @@ impl<S: Sink> Pipeline<S> {
             close_failed: false,
             changed: true,
             rates: Rates::default(),
+            forecast: Forecast::default(),
             last_heartbeat: None,
             config,
             sink,
@@ -249,6 +258,7 @@ impl<S: Sink> Pipeline<S> {
 
     /// Runs until it was told to stop and has stopped.
     pub async fn run(mut self) -> Ending {
+        self.lay_windows();
         self.read_due_schemas();
         self.publish(RunStage::Running);
         while !self.ended() {
@@ -318,6 +328,7 @@ impl<S: Sink> Pipeline<S> {
         let now = Instant::now();
         self.check_pressure(now);
         self.check_shares();
+        self.deliver_waiting();
         self.drain_step(now);
         self.cut_when_stuck();
         self.finish_revocations(now);
@@ -352,6 +363,17 @@ impl<S: Sink> Pipeline<S> {
 
     fn level(&self) -> Level {
         Level { held: self.held, bytes: self.bytes }
+    }
+}
+
+impl Timers {
+    fn new(config: &Config) -> Self {
+        let commit = config.kafka.as_ref().map(|kafka| kafka.commit_interval);
+        Self {
+            heartbeat: ticking(config.heartbeat.interval),
+            commit: ticking(commit.unwrap_or(Duration::from_secs(1))),
+            publish: ticking(PUBLISH_EVERY),
+        }
     }
 }
 

@@ -12,15 +12,23 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::config::{Action, Config, Route};
+use crate::overload::Overload;
 use crate::record::UnixMs;
+use crate::route::RouteId;
 
 pub mod accounting;
+pub mod backpressure;
 pub mod condition;
 pub mod config;
+pub mod forecast;
 pub mod health;
+pub mod overload;
 
+pub use backpressure::{AutoStatus, BackpressureStatus};
 pub use condition::{Condition, WEDGED_AFTER};
 pub use config::{ConfigStatus, Refusal};
+pub use forecast::Forecast;
+pub use overload::{OverloadStatus, TierStatus};
 
 /// How the snapshot is published. Shared, so that a slow reader never makes the owner wait.
 pub type Snapshots = watch::Receiver<Arc<Snapshot>>;
@@ -31,6 +39,7 @@ pub struct Snapshot {
     pub stage: RunStage,
     pub config: ConfigStatus,
     pub backpressure: BackpressureStatus,
+    pub overload: OverloadStatus,
     pub breaker: BreakerStatus,
     /// In the order of the configuration.
     pub endpoints: Vec<EndpointStatus>,
@@ -43,6 +52,8 @@ pub struct Snapshot {
     pub dead_letters: DeadLetterStatus,
     /// Over the last heartbeat interval.
     pub rates: Rates,
+    /// From the same interval.
+    pub forecast: Forecast,
     /// The alerts in force, as they were logged.
     pub alerts: Vec<String>,
     /// What needs a person, in words that say what to do; empty when nothing does.
@@ -64,31 +75,6 @@ pub enum RunStage {
     Running,
     Draining,
     Stopped,
-}
-
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct BackpressureStatus {
-    pub active: bool,
-    /// Why it is active: `level`, `starved`, `breaker`; empty when it is not.
-    pub causes: Vec<&'static str>,
-    /// Records held now: rows buffered and in flight of all writers, and pending dead letters.
-    pub current_buffer: usize,
-    pub peak_buffer: usize,
-    pub pause_threshold: usize,
-    pub resume_threshold: usize,
-    pub max_buffer_size: usize,
-    pub pull_limit: usize,
-    pub current_bytes: usize,
-    pub max_buffer_bytes: usize,
-    pub pause_count: u64,
-    pub last_pause: Option<UnixMs>,
-    pub last_resume: Option<UnixMs>,
-    /// Whole seconds and fractions spent paused, the present episode included.
-    pub paused_seconds_total: f64,
-    /// Of the present episode; 0 when not active.
-    pub paused_seconds: f64,
-    /// The present episode is longer than `critical_after`.
-    pub critical: bool,
 }
 
 /// The circuit breaker around ClickHouse.
@@ -306,6 +292,7 @@ impl Snapshot {
     #[must_use]
     pub fn starting(config: &Config) -> Self {
         let limits = &config.backpressure;
+        let ids: Vec<RouteId> = (0..).map(RouteId).take(config.routes.len()).collect();
         let source = |natively_paused, assigned, reads: fn(&Route) -> bool| SourceStatus {
             natively_paused,
             assigned,
@@ -338,6 +325,7 @@ impl Snapshot {
                 max_buffer_bytes: limits.max_buffer_bytes,
                 ..BackpressureStatus::default()
             },
+            overload: OverloadStatus { tiers: Overload::new(config, &ids).tiers().collect() },
             writers: config
                 .writers
                 .keys()
@@ -382,17 +370,6 @@ impl SourceStatus {
     #[must_use]
     pub fn dropped_total(&self) -> u64 {
         self.dropped.values().flat_map(BTreeMap::values).sum()
-    }
-}
-
-impl BackpressureStatus {
-    /// `current_buffer` as a share of `max_buffer_size`.
-    #[must_use]
-    pub fn utilization(&self) -> f64 {
-        if self.max_buffer_size == 0 {
-            return 0.0;
-        }
-        float_of(self.current_buffer) / float_of(self.max_buffer_size)
     }
 }
 

@@ -8,7 +8,7 @@ mod shapes;
 use std::sync::Arc;
 
 use data_bridge::batch::Batch;
-use data_bridge::config::{Action, Delivery, InsertAction, Route, RouteFormat};
+use data_bridge::config::{Action, Delivery, InsertAction, Route, RouteFormat, RouteOverload};
 use data_bridge::decode::Mapping;
 use data_bridge::generate::Kind;
 use data_bridge::ledger::{Ledger, Ticket};
@@ -85,6 +85,7 @@ fn route_of(topic: String) -> Route {
         nats_subjects: Vec::new(),
         jetstream: None,
         class: "default".to_owned(),
+        overload: RouteOverload::default(),
         action: Action::Insert(InsertAction {
             writer: "default".to_owned(),
             table: "bars".to_owned(),

@@ -13,12 +13,13 @@ use super::{Config, NatsAuth, Route, kafka_client};
 
 /// What may change while the bridge runs: keys, and everything beneath a key that ends in a dot. What
 /// is not listed needs a restart, so that a new key is never taken for one that was applied.
-const LIVE: [&str; 10] = [
+const LIVE: [&str; 11] = [
     "backpressure.",
     "breaker.",
     "clickhouse.max_in_flight",
     "heartbeat.interval",
     "log.level",
+    "overload.",
     "retry.",
     "routes",
     "routes.",

@@ -5,11 +5,16 @@ use serde_json::Value as Json;
 use super::Config;
 use super::raw::{Raw, Writer};
 use super::units::{Size, Span};
+use crate::backpressure::auto::Auto;
 
 /// What a file would have to say to mean just this configuration.
 pub(super) fn effective(mut raw: Raw, config: &Config) -> String {
     raw.instance = Some(config.instance.clone());
-    raw.backpressure.pull_limit = Some(config.backpressure.pull_limit);
+    let limits = &config.backpressure;
+    let auto = limits.auto.clone().map(Auto::new);
+    if auto.is_none() {
+        raw.backpressure.pull_limit = Some(limits.pull_limit);
+    }
     for (name, writer) in &config.writers {
         let shown = Writer {
             batch_rows: Some(writer.batch_rows),
@@ -18,7 +23,19 @@ pub(super) fn effective(mut raw: Raw, config: &Config) -> String {
         };
         raw.writers.insert(name.clone(), shown);
     }
-    toml::to_string(&raw).expect("keys are strings, and null is left out")
+    let text = toml::to_string(&raw).expect("keys are strings, and null is left out");
+    let Some(auto) = auto else { return text };
+    format!(
+        "# thresholds = \"auto\" begins with max_buffer_size = {}, pause_threshold = {}, \
+         resume_threshold = {},\n# pull_limit = {}, max_buffer_bytes = \"{}\", because there are \
+         {}.\n\n{text}",
+        limits.max_buffer_size,
+        limits.pause_threshold,
+        limits.resume_threshold,
+        limits.pull_limit,
+        Size(limits.max_buffer_bytes),
+        auto.why()
+    )
 }
 
 /// A JSON value as TOML has it. TOML has no null: a null within is left out.

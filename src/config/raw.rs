@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::LogLevel;
 use super::raw_jetstream::JetStream;
 use super::raw_letters::DeadLetters;
+use super::raw_overload::Overload;
 use super::raw_route::{OneOrMany, Route};
 use super::units::{Secret, Size, Span};
 
@@ -24,6 +25,7 @@ pub(super) struct Raw {
     pub(super) instance: Option<String>,
     pub(super) heartbeat: Heartbeat,
     pub(super) backpressure: Backpressure,
+    pub(super) overload: Overload,
     /// Leave the table out: no Kafka.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) kafka: Option<Kafka>,
@@ -75,6 +77,13 @@ pub(super) struct Backpressure {
     pub(super) pull_limit: Option<usize>,
     /// The same limit in bytes: pauses above 80 % of it, resumes below 40 %.
     pub(super) max_buffer_bytes: Size,
+    /// `auto` chooses all of the above from the memory that there is and what records weigh, at
+    /// 80 % and 40 % of the cap, and moves slowly; `fixed` takes them as they are.
+    pub(super) thresholds: Thresholds,
+    /// With `auto`: the memory to plan with. Default: the lowest limit of the process's cgroups, or
+    /// the machine's memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) memory_limit: Option<Size>,
     /// A pause this long is a WARNING in the log.
     pub(super) warn_after: Span,
     /// A pause this long is CRITICAL: in the log, and as the status.
@@ -91,11 +100,20 @@ impl Default for Backpressure {
             resume_threshold: 20_000,
             pull_limit: None,
             max_buffer_bytes: Size::mib(256),
+            thresholds: Thresholds::Fixed,
+            memory_limit: None,
             warn_after: Span::seconds(5 * 60),
             critical_after: Span::seconds(10 * 60),
             repeat_every: Span::seconds(60),
         }
     }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Thresholds {
+    Fixed,
+    Auto,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

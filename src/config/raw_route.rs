@@ -7,6 +7,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
+use super::raw_overload::RouteOverload;
+
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Route {
@@ -50,6 +52,9 @@ pub(super) struct Route {
     /// landed, because ClickHouse's deduplication window has passed it. Default: `halt`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) on_uncertain: Option<OnUncertain>,
+    /// What becomes of its records when something must give.
+    #[serde(default, skip_serializing_if = "RouteOverload::says_nothing")]
+    pub(super) overload: RouteOverload,
     /// By column; only where a column's name is not the payload's key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) columns: BTreeMap<String, Column>,

@@ -6,6 +6,7 @@ use regex::Regex;
 
 use super::columns;
 use super::jetstream;
+use super::overload;
 use super::problem::Problems;
 use super::raw_route::{self, Format};
 use super::suggest;
@@ -71,6 +72,7 @@ fn one(
         nats_subjects: raw.nats_subjects.clone(),
         jetstream,
         class: raw.class.clone(),
+        overload: overload::of_route(key, raw, &action, problems),
         action,
     })
 }

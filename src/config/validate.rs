@@ -9,6 +9,8 @@ use std::time::Duration;
 use super::connection;
 use super::kafka_client;
 use super::letters;
+use super::limits;
+use super::overload;
 use super::problem::Problems;
 use super::raw::{self, OffsetReset, Raw};
 use super::raw_route;
@@ -16,14 +18,13 @@ use super::route;
 use super::secret;
 use super::units::{Size, Span};
 use super::{
-    Backpressure, Breaker, Config, DeadLetters, Endpoints, Heartbeat, Http, Kafka, Retry, Shutdown,
-    Writer,
+    BATCH_ROWS, Backpressure, Breaker, Config, DeadLetters, Endpoints, Heartbeat, Http, Kafka,
+    Overload, Retry, Shutdown, Writer,
 };
 
 /// librdkafka's default of max.poll.interval.ms.
 const MAX_POLL_INTERVAL: Duration = Duration::from_secs(300);
-/// 10,000 rows and 16 MiB: the low end of what ClickHouse likes, one insert a second and table.
-const BATCH_ROWS: usize = 10_000;
+/// With its rows the low end of what ClickHouse likes, one insert a second and table.
 const BATCH_BYTES: Size = Size::mib(16);
 const LINGER: Span = Span::seconds(1);
 /// Letters of a name that goes into client ids.
@@ -38,10 +39,13 @@ pub(super) fn build(raw: &Raw, problems: &mut Problems) -> Option<Config> {
                     DATA_BRIDGE__KAFKA__BROKERS or DATA_BRIDGE__NATS__SERVERS";
         problems.bare("kafka, nats", text);
     }
+    let backpressure = backpressure(raw, problems);
     let config = Config {
         instance: instance(raw.instance.as_deref(), problems),
         heartbeat: heartbeat(&raw.heartbeat, kafka.as_ref(), problems),
-        backpressure: backpressure(raw, problems),
+        writers: writers(raw, &backpressure, problems),
+        backpressure,
+        overload: Overload::default(),
         kafka,
         nats: nats.flatten(),
         clickhouse: connection::clickhouse(&raw.clickhouse, problems),
@@ -50,7 +54,6 @@ pub(super) fn build(raw: &Raw, problems: &mut Problems) -> Option<Config> {
             max_failures: raw.breaker.max_failures,
             reset_timeout: positive("breaker.reset_timeout", raw.breaker.reset_timeout, problems),
         },
-        writers: writers(raw, problems),
         dead_letters: letters::destination(&raw.dead_letters, problems)?,
         routes: Vec::new(),
         shutdown: Shutdown { grace: raw.shutdown.grace.0 },
@@ -59,7 +62,8 @@ pub(super) fn build(raw: &Raw, problems: &mut Problems) -> Option<Config> {
     };
     let group = config.nats.as_ref().map_or("", |nats| &nats.queue_group);
     let routes = route::routes(&raw.routes, group, &config.writers, problems);
-    let config = Config { routes, ..config };
+    let overload = overload::policy(&raw.overload, &routes, &config.backpressure, problems);
+    let config = Config { overload, routes, ..config };
     sources_have_work(&config, problems);
     tokens_find_their_server(&config, problems);
     letters::no_loop(&config, problems);
@@ -185,7 +189,8 @@ fn backpressure(raw: &Raw, problems: &mut Problems) -> Backpressure {
     let pulls = raw.kafka.is_some() || nats.is_some_and(|nats| nats.jetstream.is_some());
     let is_pushed = |route: &raw_route::Route| !route.nats_subjects.is_empty();
     let pushed = nats.is_some() && raw.routes.iter().any(is_pushed);
-    let pull_limit = b.pull_limit.unwrap_or(if pulls && pushed { midway } else { pause });
+    let shares = pulls && pushed;
+    let pull_limit = b.pull_limit.unwrap_or(if shares { midway } else { pause });
     if b.pull_limit.is_some_and(|limit| limit <= resume || limit > max) {
         let text = format!(
             "must be above resume_threshold ({resume}) and at most max_buffer_size ({max}); leave \
@@ -201,7 +206,7 @@ fn backpressure(raw: &Raw, problems: &mut Problems) -> Backpressure {
         let text = format!("must not be less than warn_after (\"{}\")", b.warn_after);
         problems.text("backpressure.critical_after", &b.critical_after.to_string(), text);
     }
-    Backpressure {
+    let mut chosen = Backpressure {
         max_buffer_size: max,
         pause_threshold: pause,
         resume_threshold: resume,
@@ -210,7 +215,10 @@ fn backpressure(raw: &Raw, problems: &mut Problems) -> Backpressure {
         warn_after: positive("backpressure.warn_after", b.warn_after, problems),
         critical_after: positive("backpressure.critical_after", b.critical_after, problems),
         repeat_every: positive("backpressure.repeat_every", b.repeat_every, problems),
-    }
+        auto: None,
+    };
+    limits::lay(raw, if shares { 60 } else { 80 }, &mut chosen, problems);
+    chosen
 }
 
 fn kafka(raw: &raw::Kafka, problems: &mut Problems) -> Kafka {
@@ -251,9 +259,9 @@ fn retry(raw: &raw::Retry, problems: &mut Problems) -> Retry {
 }
 
 /// Every writer that was given, and `default`. What a writer does not say fits the limits.
-fn writers(raw: &Raw, problems: &mut Problems) -> BTreeMap<String, Writer> {
-    let most_rows = (raw.backpressure.max_buffer_size / 2).max(1);
-    let most_bytes = Size(raw.backpressure.max_buffer_bytes.0 / 2);
+fn writers(raw: &Raw, limits: &Backpressure, problems: &mut Problems) -> BTreeMap<String, Writer> {
+    let most_rows = (limits.max_buffer_size / 2).max(1);
+    let most_bytes = Size(limits.max_buffer_bytes / 2);
     let mut given = raw.writers.clone();
     given.entry("default".to_owned()).or_default();
     let mut writers = BTreeMap::new();

@@ -14,12 +14,14 @@ use tokio::time::Instant;
 use super::result_name;
 use crate::status::{
     BreakerState, Condition, ConfigStatus, Identity, RouteState, RouteStatus, Snapshot, Snapshots,
-    SourceStatus,
+    SourceStatus, TierStatus,
 };
 
 const BYTES: Option<&Unit> = Some(&Unit::Bytes);
 const SECONDS: Option<&Unit> = Some(&Unit::Seconds);
 const NONE: Option<&Unit> = None;
+/// Of a series that is there or not.
+const NO_LABELS: [(&str, &str); 0] = [];
 
 #[derive(Debug)]
 pub(super) struct SnapshotCollector {
@@ -41,6 +43,7 @@ impl Collector for SnapshotCollector {
         process(&mut out, &snapshot, &self.identity, now)?;
         config(&mut out, &snapshot.config)?;
         backpressure(&mut out, &snapshot)?;
+        overload(&mut out, &snapshot)?;
         breaker(&mut out, &snapshot)?;
         source_counters(&mut out, &snapshot)?;
         source_gauges(&mut out, &snapshot)?;
@@ -118,11 +121,47 @@ fn backpressure(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
     out.counter("pauses", "Episodes of backpressure", NONE, b.pause_count)?;
     let help = "Time spent in episodes of backpressure";
     out.counter("paused", help, SECONDS, b.paused_seconds_total)?;
+    chosen(out, snapshot)?;
     let rates = snapshot.rates;
     let help = "Records received per second, over the last heartbeat interval";
     out.gauge("input_records_per_second", help, NONE, rates.input_records_per_second)?;
     let help = "Rows made durable per second, over the last heartbeat interval";
     out.gauge("output_records_per_second", help, NONE, rates.output_records_per_second)
+}
+
+/// Where the level goes, and what the limits follow from when they are chosen.
+fn chosen(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
+    let one = |value: Option<f64>| value.map(|value| (NO_LABELS, value));
+    let help = "Until the cap is reached, if all goes on as in the last heartbeat interval";
+    out.gauges("full_in", help, SECONDS, one(snapshot.forecast.full_in_seconds))?;
+    let help = "Until nothing is held, if all goes on as in the last heartbeat interval";
+    out.gauges("drained_in", help, SECONDS, one(snapshot.forecast.drained_in_seconds))?;
+    let auto = snapshot.backpressure.auto.as_ref();
+    let limit = auto.map(|auto| (NO_LABELS, auto.memory_limit_bytes));
+    let help = "The memory that the limits are planned with, where they are chosen";
+    out.gauges("memory_limit", help, BYTES, limit)?;
+    let help = "What a record weighs, where the limits are chosen";
+    out.gauges("record", help, BYTES, one(auto.map(|auto| auto.record_bytes)))
+}
+
+fn overload(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
+    let tiers = || snapshot.overload.tiers.iter();
+    let label = |tier: &TierStatus| ("at_percent", tier.at_percent.to_string());
+    let in_force = tiers().map(|tier| ([label(tier)], u64::from(tier.in_force)));
+    let help = "1 while the tier is in force";
+    out.gauges("overload_tier_in_force", help, NONE, in_force)?;
+    let entered = tiers().map(|tier| ([label(tier)], tier.entered));
+    out.counters("overload_tier_entries", "Times the tier began", NONE, entered)?;
+    let lost = tiers().flat_map(|tier| {
+        tier.lost.iter().flat_map(move |(class, lost)| {
+            [("sampled", lost.sampled), ("tier", lost.dropped)].map(|(reason, count)| {
+                let class = ("class", class.clone());
+                ([label(tier), class, ("reason", reason.to_owned())], count)
+            })
+        })
+    });
+    let help = "Records lost in the tier, by class; part of records_dropped";
+    out.counters("overload_records_dropped", help, NONE, lost)
 }
 
 fn breaker(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {

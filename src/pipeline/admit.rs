@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::Pipeline;
 use crate::batch::{LooseRow, Refused};
 use crate::ledger::{Slot, Ticket};
+use crate::overload::{Arrival, Loss};
 use crate::record::{Chunk, Partition, Record};
 use crate::route::RouteId;
 use crate::sink::Sink;
@@ -37,6 +38,8 @@ enum Fate {
     Admit(RouteId, usize),
     Filter,
     Drop(RouteId, &'static str),
+    /// It waits among the latest of its route.
+    Keep(RouteId),
 }
 
 /// What goes on from record to record of one chunk.
@@ -48,6 +51,8 @@ struct Intake {
     /// The partition of the last record, which is mostly that of the next.
     last: Option<(Arc<Partition>, Option<Slot>, Option<RouteId>)>,
     admitted: Vec<Admitted>,
+    /// What they weigh.
+    bytes: usize,
 }
 
 impl<S: Sink> Pipeline<S> {
@@ -59,14 +64,17 @@ impl<S: Sink> Pipeline<S> {
         let delivery = self.sources[source.0].handle.delivery;
         let credits = if delivery == Delivery::Pulled { chunk.len() } else { 0 };
         let admitted = Vec::with_capacity(chunk.len());
-        let mut intake = Intake { source, delivery, credits, last: None, admitted };
+        let mut intake = Intake { source, delivery, credits, last: None, admitted, bytes: 0 };
         self.sources[source.0].tally.received += chunk.len() as u64;
         for (index, record) in chunk.records().enumerate() {
-            self.take_record(&mut intake, index, &record, chunk.len());
+            self.take_record(&mut intake, index, &chunk, &record);
         }
         self.credits.release(intake.credits);
         self.held += intake.admitted.len();
         self.peak_held = self.peak_held.max(self.held);
+        if let Some(auto) = &mut self.auto {
+            auto.admitted(intake.admitted.len(), intake.bytes);
+        }
         self.buffer(chunk, &intake.admitted);
     }
 
@@ -76,9 +84,10 @@ impl<S: Sink> Pipeline<S> {
             return self.take_too_late(source, &chunk);
         }
         let delivery = self.sources[source.0].handle.delivery;
-        let mut intake = Intake { source, delivery, credits: 1, last: None, admitted: Vec::new() };
+        let (last, admitted) = (None, Vec::new());
+        let mut intake = Intake { source, delivery, credits: 1, last, admitted, bytes: 0 };
         self.sources[source.0].tally.received += 1;
-        self.take_record(&mut intake, 0, &chunk.record(0), 1);
+        self.take_record(&mut intake, 0, &chunk, &chunk.record(0));
         self.credits.release(intake.credits);
         if let Some(Admitted { ticket, route, bytes, .. }) = intake.admitted.pop() {
             self.held += 1;
@@ -103,33 +112,48 @@ impl<S: Sink> Pipeline<S> {
         self.abandoned += chunk.len();
     }
 
-    fn take_record(&mut self, intake: &mut Intake, index: usize, record: &Record<'_>, all: usize) {
+    fn take_record(
+        &mut self,
+        intake: &mut Intake,
+        index: usize,
+        chunk: &Chunk,
+        record: &Record<'_>,
+    ) {
         let Some((slot, route)) = self.locate(intake, record) else {
             // Its partition was let go before the record got here: it comes again.
             self.sources[intake.source.0].tally.released += 1;
             return;
         };
-        match self.fate(intake, record, route, all - index) {
+        let offset = record.place().map_or(0, |(_, offset)| offset);
+        match self.fate(intake, record, route, chunk.len() - index) {
             Fate::Admit(route, table) => {
                 intake.credits -= 1;
-                let offset = record.place().map_or(0, |(_, offset)| offset);
                 let ticket = self.ledger.admit(slot, offset, route);
                 let bytes = record.bytes();
+                intake.bytes += bytes;
                 intake.admitted.push(Admitted { index, ticket, route, table, bytes });
             }
             Fate::Filter => {
                 self.sources[intake.source.0].tally.filtered += 1;
-                if let Some((_, offset)) = record.place() {
-                    self.ledger.pass(slot, offset);
-                }
+                self.pass(slot, record);
+            }
+            Fate::Keep(route) => {
+                intake.credits -= 1;
+                let ticket = self.ledger.admit(slot, offset, route);
+                let chunk = Arc::new(chunk.extract(&[index]));
+                self.keep(LooseRow { chunk, index: 0, ticket, route });
             }
             Fate::Drop(route, reason) => {
-                let route = &mut self.routes[route.index()];
-                route.dropped += 1;
-                let class = &route.class;
-                let tally = &mut self.sources[intake.source.0].tally;
-                tally.drop_record(class, record.topic_or_subject(), reason);
+                self.lose(intake.source, route, record.topic_or_subject(), reason);
+                self.pass(slot, record);
             }
+        }
+    }
+
+    /// It needs nothing more: its partition may be committed beyond it.
+    fn pass(&mut self, slot: Slot, record: &Record<'_>) {
+        if let Some((_, offset)) = record.place() {
+            self.ledger.pass(slot, offset);
         }
     }
 
@@ -177,16 +201,24 @@ impl<S: Sink> Pipeline<S> {
             tally.saw_system(record.topic_or_subject(), record.received_at());
         }
         let table = route.table.filter(|_| record.payload().is_some());
-        if intake.delivery == Delivery::Pushed
-            && !system
-            && self.backpressure.paused(intake.source.0)
-        {
-            return Fate::Drop(id, "paused");
+        let loss = if system { None } else { self.loss(intake, record, id, table) };
+        let may_wait = intake.delivery == Delivery::Pushed && table.is_some();
+        let keep = loss.is_some() && may_wait && self.keeps_latest(id);
+        if let Some(loss) = loss.filter(|_| !keep) {
+            self.lost_by_policy(id, loss);
+            return Fate::Drop(id, loss.reason());
         }
         let Some(table) = table else {
-            route.filtered += 1;
+            self.routes[id.index()].filtered += 1;
             return Fate::Filter;
         };
+        if keep {
+            self.slide(id, record.bytes());
+        }
+        let full = self.bytes + intake.bytes >= self.config.backpressure.max_buffer_bytes;
+        if full && intake.delivery == Delivery::Pushed && !system {
+            return Fate::Drop(id, "cap");
+        }
         if intake.delivery == Delivery::Pushed && !system && self.tables[table].held_back {
             return Fate::Drop(id, "table");
         }
@@ -197,7 +229,25 @@ impl<S: Sink> Pipeline<S> {
         if intake.credits == 0 {
             return Fate::Drop(id, if system { "reserve" } else { "cap" });
         }
-        Fate::Admit(id, table)
+        if keep { Fate::Keep(id) } else { Fate::Admit(id, table) }
+    }
+
+    /// Whether the policy lets this record go, and why.
+    fn loss(
+        &mut self,
+        intake: &Intake,
+        record: &Record<'_>,
+        route: RouteId,
+        table: Option<usize>,
+    ) -> Option<Loss> {
+        self.look_at_tiers(intake.admitted.len());
+        self.overload.decide(Arrival {
+            route,
+            name: record.topic_or_subject(),
+            pushed: intake.delivery == Delivery::Pushed,
+            paused: self.backpressure.paused(intake.source.0),
+            stored: table.is_some(),
+        })
     }
 
     /// Puts what got in into the buffers of its tables.

@@ -190,9 +190,11 @@ impl<S: Sink> Pipeline<S> {
         self.waiting.clear();
         self.announcing.clear();
         self.exact.clear();
+        self.forget_waiting();
         for table in &mut self.tables {
             drop(table.buffer.cut_all());
             table.in_flight = 0;
+            table.kept = 0;
             table.restoring = 0;
         }
         self.held = 0;

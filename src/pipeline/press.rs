@@ -8,11 +8,11 @@ use tokio::time::Instant;
 use super::drain::Phase;
 use super::table::Table;
 use super::{Pipeline, wall_clock};
-use crate::backpressure::Change;
+use crate::backpressure::{Change, Level, Thresholds};
 use crate::heartbeat;
 use crate::sink::Sink;
 use crate::source::{Delivery, SourceId};
-use crate::status::RunStage;
+use crate::status::{Forecast, RunStage};
 use crate::thousands::thousands;
 
 impl<S: Sink> Pipeline<S> {
@@ -21,6 +21,7 @@ impl<S: Sink> Pipeline<S> {
         if !matches!(self.phase, Phase::Running) {
             return self.credits.set_open(false);
         }
+        self.look_at_tiers(0);
         let before = self.paused_sources();
         self.do_not_wait_for_a_probe(now);
         let change = self.backpressure.look(self.level(), now, wall_clock());
@@ -99,6 +100,7 @@ impl<S: Sink> Pipeline<S> {
         let before = self.paused_sources();
         let change = self.backpressure.end(now, wall_clock());
         self.pressure_changed(change, before, " for shutdown");
+        self.end_tiers();
         for source in &self.sources {
             source.handle.want_native_pause(false);
         }
@@ -116,6 +118,7 @@ impl<S: Sink> Pipeline<S> {
     /// Every few seconds: the rule once more, who starves, native pause, alerts, one line.
     pub(super) fn heartbeat(&mut self) {
         let now = Instant::now();
+        self.move_limits();
         self.check_pressure(now);
         if matches!(self.phase, Phase::Running) {
             self.look_for_gone();
@@ -133,6 +136,37 @@ impl<S: Sink> Pipeline<S> {
             alert.log();
         }
         self.beat();
+    }
+
+    /// Limits that are chosen follow what records weigh.
+    fn move_limits(&mut self) {
+        let Some(auto) = &mut self.auto else { return };
+        let limits = &mut Arc::make_mut(&mut self.config).backpressure;
+        if !auto.step(limits, self.held) {
+            return;
+        }
+        if auto.is_worth_telling(limits) {
+            let (cap, pause) = (limits.max_buffer_size, limits.pause_threshold);
+            tracing::info!(
+                max_buffer_size = cap,
+                pause_threshold = pause,
+                resume_threshold = limits.resume_threshold,
+                max_buffer_bytes = limits.max_buffer_bytes,
+                "thresholds = \"auto\": the cap is {} now: {}",
+                thousands(cap),
+                auto.why()
+            );
+        }
+        self.limits_changed();
+    }
+
+    /// Whoever goes by the limits is told.
+    fn limits_changed(&mut self) {
+        let limits = &self.config.backpressure;
+        self.backpressure.set_thresholds(Thresholds::new(limits));
+        self.credits.set_limits(limits.pull_limit, limits.max_buffer_size);
+        let cap = Level { held: limits.max_buffer_size, bytes: limits.max_buffer_bytes };
+        self.overload.set_limits(cap);
     }
 
     /// A source whose thread or tasks panicked says nothing any more. Only while running: at the
@@ -170,6 +204,9 @@ impl<S: Sink> Pipeline<S> {
         let interval = self.config.heartbeat.interval;
         let line = heartbeat::line(&snapshot, previous.as_deref(), interval);
         self.rates = line.rates;
+        self.forecast = previous.map_or_else(Forecast::default, |previous| {
+            Forecast::between(&previous.backpressure, &snapshot.backpressure, interval)
+        });
         line.log();
     }
 

@@ -13,9 +13,11 @@ use super::drain::Phase;
 use super::layout::{Layout, is_too_much, numbers};
 use super::{Pipeline, ticking, wall_clock};
 use crate::backpressure::Thresholds;
+use crate::backpressure::auto::Auto;
 use crate::breaker;
-use crate::config::{Config, Route};
+use crate::config::{Backpressure, Config, Route};
 use crate::ledger::Slot;
+use crate::overload::Overload;
 use crate::reload::{Notice, Order};
 use crate::route::{RouteId, Router};
 use crate::sink::Sink;
@@ -58,8 +60,10 @@ impl<S: Sink> Pipeline<S> {
         // From here on nothing can fail.
         self.router = router;
         self.lay_out(&config);
+        let config = self.keep_chosen(config);
         self.set_limits(&config);
         self.config = config;
+        self.follow_policy();
         self.follow_exact();
         self.cut_retired();
         // What waits out a long backoff need not wait longer than the new rules say.
@@ -122,6 +126,29 @@ impl<S: Sink> Pipeline<S> {
         self.tables.iter_mut().for_each(|table| table.apart = self.sink.is_apart(&table.name));
         let classes: Vec<&str> = config.routes.iter().map(|route| route.class.as_str()).collect();
         self.sources.iter_mut().for_each(|source| source.tally.know(&classes));
+    }
+
+    /// Limits that are chosen go on from where they are, if they are planned as before.
+    fn keep_chosen(&mut self, mut config: Arc<Config>) -> Arc<Config> {
+        let now = &self.config.backpressure;
+        if now.auto != config.backpressure.auto {
+            self.auto = config.backpressure.auto.clone().map(Auto::new);
+        } else if now.auto.is_some() {
+            let limits = &mut Arc::make_mut(&mut config).backpressure;
+            let [warn_after, critical_after, repeat_every] =
+                [limits.warn_after, limits.critical_after, limits.repeat_every];
+            *limits = Backpressure { warn_after, critical_after, repeat_every, ..now.clone() };
+        }
+        config
+    }
+
+    /// Who is let go first.
+    fn follow_policy(&mut self) {
+        let ids = numbers(&self.config, &self.routes);
+        let none = Overload::new(&self.config, &[]);
+        let before = std::mem::replace(&mut self.overload, none);
+        self.overload = before.followed_by(&self.config, &ids);
+        self.lay_windows();
     }
 
     fn set_limits(&mut self, config: &Config) {

@@ -8,13 +8,23 @@ use tokio::time::Instant;
 
 use super::table::LETTERS;
 use super::{Attached, Pipeline, wall_clock};
+use crate::backpressure::auto::Auto;
 use crate::route::RouteId;
 use crate::sink::Sink;
 use crate::source::{Delivery, SourceId};
 use crate::status::{
-    BackpressureStatus, DeadLetterStatus, RouteState, RouteStatus, RunStage, Snapshot,
-    SourceStatus, WriterStatus,
+    AutoStatus, BackpressureStatus, DeadLetterStatus, OverloadStatus, RouteState, RouteStatus,
+    RunStage, Snapshot, SourceStatus, WriterStatus,
 };
+
+fn auto_status(auto: &Auto) -> AutoStatus {
+    AutoStatus {
+        memory_limit_bytes: auto.memory().limit,
+        memory_limit_from: auto.memory().from.clone(),
+        record_bytes: auto.record_bytes().round(),
+        why: auto.why(),
+    }
+}
 
 impl<S: Sink> Pipeline<S> {
     pub(super) fn publish_if_changed(&mut self) {
@@ -35,6 +45,7 @@ impl<S: Sink> Pipeline<S> {
             stage,
             config: self.config_status.clone(),
             backpressure: self.backpressure_status(),
+            overload: OverloadStatus { tiers: self.overload.tiers().collect() },
             breaker: self.breaker_status(),
             endpoints: self.sink.endpoints(),
             writers: self.writer_statuses(),
@@ -43,6 +54,7 @@ impl<S: Sink> Pipeline<S> {
             dead_letters: self.dead_letter_status(),
             needs_person: self.needs_person(),
             rates: self.rates,
+            forecast: self.forecast,
             alerts: self.alerts.in_force().iter().map(ToString::to_string).collect(),
             made_at: wall_clock(),
             turned_at: Some(Instant::now()),
@@ -74,6 +86,7 @@ impl<S: Sink> Pipeline<S> {
             paused_seconds_total: self.backpressure.paused_total(now).as_secs_f64(),
             paused_seconds: paused_for.unwrap_or_default().as_secs_f64(),
             critical: paused_for.is_some_and(|paused| paused >= config.critical_after),
+            auto: self.auto.as_ref().map(auto_status),
         }
     }
 

@@ -54,6 +54,8 @@ pub(super) struct Table {
     pub window: Option<WindowSeen>,
     /// Rows of ranges that are on their way back from the source.
     pub restoring: usize,
+    /// Rows that wait outside its buffer until their route is not shut out any more.
+    pub kept: usize,
     /// How a batch becomes a body; None until the schema is known.
     pub program: Option<Arc<Program>>,
     pub state: RouteState,
@@ -90,6 +92,7 @@ impl Table {
             block: 0,
             window: None,
             restoring: 0,
+            kept: 0,
             program: None,
             state: RouteState::Starting,
             in_flight: 0,
@@ -126,7 +129,7 @@ impl Table {
 
     /// Rows that are not cut.
     pub(super) fn buffered(&self) -> usize {
-        self.buffer.rows() + self.restoring
+        self.buffer.rows() + self.restoring + self.kept
     }
 
     /// When its open batch is cut though it is not full. Not while it has too many parts: what comes

@@ -7,8 +7,9 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{
-    BackpressureStatus, BreakerStatus, Condition, ConfigStatus, EndpointStatus, Identity,
-    RouteStatus, RunStage, Snapshot, SourceStatus, WindowStatus, WriterStatus,
+    AutoStatus, BackpressureStatus, BreakerStatus, Condition, ConfigStatus, EndpointStatus,
+    Forecast, Identity, OverloadStatus, RouteStatus, RunStage, Snapshot, SourceStatus,
+    WindowStatus, WriterStatus,
 };
 use crate::record::UnixMs;
 
@@ -54,6 +55,10 @@ pub struct Refusal {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Metrics {
     pub backpressure: Backpressure,
+    /// When the bridge is full, or drained, if all goes on as in the last heartbeat interval.
+    pub forecast: Forecast,
+    /// The policy for when something must give, and what it has cost.
+    pub overload: OverloadStatus,
     pub breaker: Breaker,
     /// The ClickHouse servers, in the order of the configuration.
     pub endpoints: Vec<Endpoint>,
@@ -93,6 +98,9 @@ pub struct Backpressure {
     pub peak_buffer: usize,
     pub paused_seconds: f64,
     pub paused_seconds_total: f64,
+    /// Only with `thresholds = "auto"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auto: Option<AutoStatus>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -237,6 +245,8 @@ impl Snapshot {
         }
         Metrics {
             backpressure: self.health_backpressure(),
+            forecast: self.forecast,
+            overload: self.overload.clone(),
             breaker: (&self.breaker).into(),
             endpoints: self.endpoints.iter().map(Into::into).collect(),
             writers: self.writers.iter().map(|(name, w)| (name.clone(), w.into())).collect(),
@@ -270,6 +280,7 @@ impl Snapshot {
             paused_seconds_total,
             paused_seconds,
             critical: _,
+            auto,
         } = &self.backpressure;
         let is_paused = |source: &str| self.sources.get(source).is_some_and(|s| s.paused);
         Backpressure {
@@ -291,6 +302,7 @@ impl Snapshot {
             peak_buffer: *peak_buffer,
             paused_seconds: to_digits(*paused_seconds, 1_000.0),
             paused_seconds_total: to_digits(*paused_seconds_total, 1_000.0),
+            auto: auto.clone(),
         }
     }
 }

@@ -106,6 +106,7 @@ fn config() -> Config {
         nats_subjects: vec![format!("{class}.>")],
         jetstream: None,
         class: class.into(),
+        overload: RouteOverload::default(),
         action: Action::Count,
     };
     let writer = Writer { batch_rows: 1, batch_bytes: 1, linger: seconds(1) };
@@ -121,7 +122,9 @@ fn config() -> Config {
             warn_after: seconds(300),
             critical_after: seconds(600),
             repeat_every: seconds(60),
+            auto: None,
         },
+        overload: Overload::default(),
         kafka: None,
         nats: Some(Nats {
             servers: vec![],

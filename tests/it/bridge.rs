@@ -101,6 +101,13 @@ impl Bridge {
         self.child.id().expect("it runs")
     }
 
+    /// The largest memory that it ever had.
+    pub(crate) fn peak_memory_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+    }
+
     /// The status of a page; None when nobody answers.
     pub(crate) async fn status(&self, path: &str) -> Option<StatusCode> {
         let answer = get(&format!("http://{}{path}", self.address())).await;

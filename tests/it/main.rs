@@ -23,6 +23,7 @@ mod letters;
 mod nats_source;
 mod old_failures;
 mod old_failures_real;
+mod overload;
 mod outage;
 mod pipeline;
 mod profile;

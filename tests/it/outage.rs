@@ -17,13 +17,6 @@ fn pressure(health: &Json) -> &Json {
     &health["metrics"]["backpressure"]
 }
 
-/// The largest memory that it ever had.
-fn peak_memory_mib(bridge: &Bridge) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", bridge.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
-}
-
 /// `kill -9`, at 5,000 records a second from each source, for three times `max.poll.interval.ms`
 /// (60 s with `DATA_BRIDGE_TEST_SCALE=3`).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -126,7 +119,7 @@ fn assert_episode(bridge: &Bridge, health: &Json) {
     let released = &bridge.logged("BACKPRESSURE RELEASED")[0];
     let at = released.split(['(', '/']).nth(1).unwrap().replace(',', "");
     assert!(at.parse::<u64>().unwrap() < 20_000, "{released}");
-    let memory = peak_memory_mib(bridge);
+    let memory = bridge.peak_memory_mib();
     assert!(memory < 600, "{memory} MiB");
 }
 

@@ -346,7 +346,7 @@ impl Sink for TestSink {
 }
 
 /// The ids of all payloads in a body, whatever is around them.
-fn ids_in(body: &[u8]) -> Vec<String> {
+pub(crate) fn ids_in(body: &[u8]) -> Vec<String> {
     let before = b"\"id\":\"";
     memchr::memmem::find_iter(body, before)
         .map(|at| {
