@@ -11,6 +11,7 @@ mod health;
 mod logging;
 mod run;
 mod schema;
+mod simulate;
 mod table;
 
 use std::fmt;
@@ -31,6 +32,7 @@ Examples:
   data-bridge schema --apply                     create the tables of the profile
   data-bridge check                              do the servers, topics and tables fit?
   data-bridge audit                              is everything there that was delivered?
+  data-bridge simulate                           what happens under overload, without servers
 
 Without --config, ./config/data-bridge.toml is read. Any key can be set by a variable:
 DATA_BRIDGE__BACKPRESSURE__PAUSE_THRESHOLD=24000
@@ -78,6 +80,8 @@ enum Command {
     DeadLetters(dead_letters::Args),
     /// Send realistic market records to Kafka and NATS
     Generate(Box<generate::Args>),
+    /// Try out what happens under overload, without servers; read off thresholds
+    Simulate(Box<simulate::Args>),
 }
 
 impl Cli {
@@ -109,6 +113,7 @@ impl Cli {
             Command::Schema(args) => schema::run(args, &files).map(done),
             Command::DeadLetters(args) => dead_letters::run(&args, &files),
             Command::Generate(args) => generate::run(&args, &files).map(done),
+            Command::Simulate(args) => simulate::run(&args).map(done),
         };
         match result {
             Ok(code) => code,

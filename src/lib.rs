@@ -44,5 +44,6 @@ pub mod shutdown;
 pub mod app;
 
 pub mod generate;
+pub mod simulate;
 
 pub mod cli;

@@ -69,7 +69,7 @@ pub struct Buffer<T> {
     pace: Option<Pace>,
     /// Dropped after the newest entry.
     missed: u64,
-    /// An offer found no room, and since then it was never half empty.
+    /// An offer found no room, and since then it was never half as full.
     pressed: bool,
     peak: usize,
     produced: u64,
@@ -175,9 +175,9 @@ impl<T> Buffer<T> {
         let Entry { item, missed } = self.entries.pop_front()?;
         self.consumed += 1;
         self.throughput.add(1, now);
-        // Half empty and not one short of full: a buffer that is overloaded for an hour is one
-        // event, and not one for each item that is taken.
-        self.pressed &= self.entries.len() * 2 > self.capacity;
+        // Half as full as where it began, and not one less: a buffer that is overloaded for an
+        // hour is one event, and not one for each item that is taken.
+        self.pressed &= self.fill() * 2.0 > self.pressed_from();
         Some(Taken { item, missed })
     }
 
@@ -266,6 +266,14 @@ impl<T> Buffer<T> {
         match self.strategy {
             Strategy::Sample { from, .. } => self.fill() >= from,
             _ => false,
+        }
+    }
+
+    /// How full it is when something has to give.
+    fn pressed_from(&self) -> f64 {
+        match self.strategy {
+            Strategy::Sample { from, .. } => from.min(1.0),
+            _ => 1.0,
         }
     }
 

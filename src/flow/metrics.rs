@@ -83,7 +83,8 @@ pub struct Metrics {
     pub consumed_count: u64,
     /// Items taken a second, over the last ten seconds.
     pub throughput_rate: f64,
-    /// How often an offer found no room (or sampling began) after the buffer had been half empty.
+    /// How often an offer found no room, or sampling began; again only after the buffer was half
+    /// as full.
     pub backpressure_events: u64,
     /// Items a second that the producer may offer at most; None: as many as it likes.
     pub current_rate_limit: Option<f64>,

@@ -143,6 +143,19 @@ fn overload_that_lasts_is_one_event_until_the_buffer_was_half_empty() {
 }
 
 #[test]
+fn sampling_that_lasts_is_one_event_too() {
+    let (mut buffer, now) = buffer(8, Strategy::Sample { sampling: one_in(2), from: 0.5 });
+    for _ in 0..100 {
+        offered(&mut buffer, 3, now).clear();
+        buffer.take(now);
+    }
+    assert_eq!(buffer.metrics(now).backpressure_events, 1);
+    assert!(taken(&mut buffer, now).len() >= 4);
+    offered(&mut buffer, 5, now).clear();
+    assert_eq!(buffer.metrics(now).backpressure_events, 2);
+}
+
+#[test]
 fn throughput_is_what_is_taken_and_not_what_is_offered() {
     let (mut buffer, start) = buffer(10, Strategy::DropOldest);
     let mut now = start;

@@ -32,6 +32,7 @@ mod reload;
 mod rig;
 mod security;
 mod share;
+mod simulate;
 mod stack;
 mod starting;
 mod stopping;

@@ -68,6 +68,7 @@ const ONLY: &[(&str, &[&str])] = &[
     ("crate::cli", &["main.rs", "cli.rs", "cli/"]),
     ("crate::http", &["http.rs", "http/", "app.rs"]),
     ("crate::generate", &["generate.rs", "generate/", "cli.rs", "cli/"]),
+    ("crate::simulate", &["simulate.rs", "simulate/", "cli.rs", "cli/"]),
     (
         "crate::source::kafka",
         &[
@@ -127,6 +128,15 @@ const PURE: &[&str] = &[
     "flow/metrics.rs",
     "flow/pace.rs",
     "flow/sample.rs",
+    "simulate/advise.rs",
+    "simulate/file.rs",
+    "simulate/file/",
+    "simulate/plot.rs",
+    "simulate/report.rs",
+    "simulate/scenario.rs",
+    "simulate/shape.rs",
+    "simulate/share.rs",
+    "simulate/stream.rs",
     "backpressure/",
     "overload.rs",
     "overload/",
