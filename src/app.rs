@@ -36,7 +36,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, DeadLetters, Loaded, Route};
-use crate::credits::Credits;
+use crate::credits::{Credits, Gate};
 use crate::dead_letter::{Destination, WithLetters};
 use crate::http::{self, Access, HttpState, Limits};
 use crate::memory;
@@ -73,7 +73,8 @@ pub async fn run(
     let config = Arc::new(loaded.config.clone());
     let (notices_sender, notices) = mpsc::channel(NOTICES);
     let config_status = ConfigStatus::first(loaded.hash(), jiff::Timestamp::now().as_millisecond());
-    let (reloader, door) = Reloader::new(files, loaded, notices_sender, set_log_level)?;
+    let (reloader, door) =
+        Reloader::new(files, loaded, notices_sender, set_log_level, can_be_read)?;
     let (instance, routes) = (&config.instance, config.routes.len());
     tracing::info!(instance, routes, "data-bridge {} starts", env!("CARGO_PKG_VERSION"));
     let access = Access::new(&config.http)?;
@@ -113,6 +114,11 @@ pub async fn run(
     let Ending { abandoned, closed, aborted } = ending;
     tracing::error!(abandoned, closed, aborted, "stopped, but not cleanly");
     Ok(ExitCode::FAILURE)
+}
+
+/// What only a source knows of a configuration that may take the place of another.
+fn can_be_read(config: &Config) -> anyhow::Result<()> {
+    kafka::settings::check_topics(&config.kafka_topics())
 }
 
 fn is_clean(ending: &Ending) -> bool {
@@ -220,12 +226,14 @@ impl Sources {
     ) -> anyhow::Result<Self> {
         let mut sources = Self { handles: Vec::new(), running: Running::default() };
         // Without topics (or subjects) the section says only where dead letters go.
-        let topics = topics(config);
+        let topics = config.kafka_topics();
         if let Some(kafka) = config.kafka.as_ref().filter(|_| !topics.is_empty()) {
             let id = SourceId(sources.handles.len());
-            let (handle, port) = source::connect(id, "kafka", Delivery::Pulled, events.clone());
+            let (mut handle, port) = source::connect(id, "kafka", Delivery::Pulled, events.clone());
+            let credits = Gate::from(Arc::clone(credits));
+            credits.set_limit(kafka.rate_limit);
+            handle.gate = Some(credits.clone());
             sources.handles.push(handle);
-            let credits = Arc::clone(credits);
             let of_kafka =
                 |route: &Route| route.is_exactly_once() && !route.kafka_topics.is_empty();
             let exactly_once = config.routes.iter().any(of_kafka);
@@ -247,11 +255,14 @@ impl Sources {
             && let Some(settings) = &nats.jetstream
         {
             let id = SourceId(sources.handles.len());
-            let (handle, port) = source::connect(id, "jetstream", Delivery::Pulled, events.clone());
+            let (mut handle, port) =
+                source::connect(id, "jetstream", Delivery::Pulled, events.clone());
+            let credits = Gate::from(Arc::clone(credits));
+            credits.set_limit(settings.rate_limit);
+            handle.gate = Some(credits.clone());
             sources.handles.push(handle);
             let takes = |route: &Route| Some((route.name.clone(), route.jetstream.clone()?));
             let routes = config.routes.iter().filter_map(takes);
-            let credits = Arc::clone(credits);
             let running =
                 nats::jetstream::start(nats, settings, &config.instance, routes, port, credits)
                     .await?;
@@ -282,15 +293,6 @@ impl Running {
         }
         closed
     }
-}
-
-/// The topics of all routes, each once.
-fn topics(config: &Config) -> Vec<String> {
-    let mut topics: Vec<String> =
-        config.routes.iter().flat_map(|route| route.kafka_topics.iter().cloned()).collect();
-    topics.sort();
-    topics.dedup();
-    topics
 }
 
 /// The subjects of all routes: those that may be dropped under pressure, and those of `system`.

@@ -20,8 +20,10 @@ mod letters;
 mod limits;
 mod load;
 mod overload;
+mod log;
 mod print;
 mod problem;
+mod rate;
 mod raw;
 mod raw_jetstream;
 mod raw_letters;
@@ -34,12 +36,11 @@ mod suggest;
 mod units;
 mod validate;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use schemars::JsonSchema;
 use secrecy::SecretString;
 
 pub use self::change::Change;
@@ -47,8 +48,10 @@ pub use self::kafka_client::is_secret as is_secret_property;
 pub use self::layers::{DEFAULT_FILE, Layer, files};
 pub use self::limits::{AutoThresholds, Backpressure, Memory};
 pub use self::load::{Loaded, effective, load, load_over};
+pub use self::log::LogLevel;
 pub use self::overload::{Overload, RouteOverload, Strategy, Tier};
 pub use self::problem::ConfigError;
+pub use self::rate::RateLimit;
 pub use self::schema::json_schema;
 pub use self::secret::read_secret;
 use crate::decode::{self, Mapping};
@@ -80,6 +83,25 @@ pub struct Config {
 }
 
 impl Config {
+    /// Of a source, by its name.
+    #[must_use]
+    pub fn rate_limit_of(&self, source: &str) -> Option<RateLimit> {
+        let nats = self.nats.as_ref();
+        match source {
+            "kafka" => self.kafka.as_ref()?.rate_limit,
+            "nats" => nats?.rate_limit,
+            "jetstream" => nats?.jetstream.as_ref()?.rate_limit,
+            _ => None,
+        }
+    }
+
+    /// The topics of all routes, each once.
+    #[must_use]
+    pub fn kafka_topics(&self) -> Vec<String> {
+        let topics = self.routes.iter().flat_map(|route| route.kafka_topics.iter().cloned());
+        topics.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
     /// Whether any route takes records by core NATS.
     #[must_use]
     pub fn has_core_nats(&self) -> bool {
@@ -101,6 +123,7 @@ pub struct Kafka {
     pub commit_interval: Duration,
     /// Bytes that librdkafka may prefetch, over all partitions.
     pub prefetch_bytes: usize,
+    pub rate_limit: Option<RateLimit>,
     /// Further librdkafka properties, checked not to override those that the bridge relies on.
     /// Some of them are secrets: never print them.
     pub client: BTreeMap<String, String>,
@@ -115,6 +138,7 @@ impl fmt::Debug for Kafka {
             .field("auto_offset_reset", &self.auto_offset_reset)
             .field("commit_interval", &self.commit_interval)
             .field("prefetch_bytes", &self.prefetch_bytes)
+            .field("rate_limit", &self.rate_limit)
             .field("client", &self.client.keys())
             .finish()
     }
@@ -126,6 +150,8 @@ pub struct Nats {
     pub queue_group: String,
     pub auth: NatsAuth,
     pub tls: Option<Tls>,
+    /// Of core NATS.
+    pub rate_limit: Option<RateLimit>,
     pub jetstream: Option<JetStream>,
 }
 
@@ -139,6 +165,7 @@ pub struct JetStream {
     pub batch: usize,
     /// Bytes on their way, of one consumer.
     pub prefetch_bytes: usize,
+    pub rate_limit: Option<RateLimit>,
     /// Deliveries after which a record becomes a dead letter.
     pub max_deliver: u64,
     pub ack: Ack,
@@ -309,6 +336,7 @@ pub struct Route {
     pub jetstream: Option<JetStreamRoute>,
     pub class: String,
     pub overload: RouteOverload,
+    pub rate_limit: Option<RateLimit>,
     pub action: Action,
 }
 
@@ -381,33 +409,6 @@ pub enum RouteFormat {
     Json,
     /// Dead letters outside ClickHouse: each a JSON object on a line of its own.
     Letters,
-}
-
-/// The least important lines that are logged.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum LogLevel {
-    Error,
-    Warn,
-    #[default]
-    Info,
-    Debug,
-    Trace,
-}
-
-impl LogLevel {
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
-        }
-    }
 }
 
 #[derive(Debug, Clone)]

@@ -5,6 +5,10 @@
 //! rate. Owns that one count; knows no source and no sink. A thread waits for credits by
 //! [`Credits::wait`], a task by [`Credits::freed`].
 
+mod gate;
+
+pub use self::gate::Gate;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;

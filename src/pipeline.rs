@@ -13,6 +13,7 @@ mod exact;
 mod guard;
 mod insert;
 mod layout;
+mod limits;
 mod press;
 mod reconfigure;
 mod settle;
@@ -53,6 +54,7 @@ pub use drain::{Ending, Stop};
 use exact::Exact;
 use insert::{CutBatch, UnderWay};
 use layout::Layout;
+use limits::Limits;
 use settle::Revocation;
 use shed::Waiting;
 use table::{Schemas, Table};
@@ -133,6 +135,7 @@ pub struct Pipeline<S> {
     overload: Overload,
     /// Of routes that keep their latest while they are shut out.
     waiting_rows: Vec<Waiting>,
+    limits: Limits,
     breaker: Breaker,
     /// What the sink said last when it failed as a whole.
     breaker_reason: String,
@@ -196,6 +199,8 @@ impl<S: Sink> Pipeline<S> {
         let attach = |(id, handle)| Attached::new(id, handle, &classes, &mut ledger);
         let sources: Vec<Attached> = (0..).zip(sources).map(attach).collect();
         let Layout { writers, mut tables, routes } = Layout::new(&config);
+        let mut limits = Limits::default();
+        limits.change(&config, &layout::numbers(&config, &routes), Instant::now());
         let mut schemas = Schemas::default();
         schemas.want(&tables);
         tables.iter_mut().for_each(|table| table.apart = sink.is_apart(&table.name));
@@ -249,6 +254,7 @@ impl<S: Sink> Pipeline<S> {
             status,
             sources,
             schemas,
+            limits,
             writers,
             routes,
             tables,
@@ -329,6 +335,7 @@ impl<S: Sink> Pipeline<S> {
         self.check_pressure(now);
         self.check_shares();
         self.deliver_waiting();
+        self.check_rates(now);
         self.drain_step(now);
         self.cut_when_stuck();
         self.finish_revocations(now);
@@ -354,6 +361,7 @@ impl<S: Sink> Pipeline<S> {
         // Only if a batch could be the probe: it would be overdue without being late.
         let probe = self.breaker.probe_at().filter(|_| self.next_to_insert(false).is_some());
         let others = schemas.chain(revocations).chain(self.phase.deadline()).chain(probe);
+        let others = others.chain(self.limits.due());
         lingers
             .chain(retries)
             .chain(others)

@@ -110,6 +110,9 @@ pub(crate) fn closed_door() -> Door {
 /// Sets the level of the log; says false where something else decides it.
 pub type SetLogLevel = Box<dyn Fn(LogLevel) -> bool + Send + Sync>;
 
+/// What else there is to say against a configuration.
+pub type Check = fn(&Config) -> anyhow::Result<()>;
+
 /// Takes the wishes, one at a time.
 pub struct Reloader {
     files: Vec<PathBuf>,
@@ -119,6 +122,7 @@ pub struct Reloader {
     hangups: Signal,
     pipeline: mpsc::Sender<Notice>,
     set_log_level: SetLogLevel,
+    check: Check,
 }
 
 impl std::fmt::Debug for Reloader {
@@ -138,12 +142,13 @@ impl Reloader {
         current: Loaded,
         pipeline: mpsc::Sender<Notice>,
         set_log_level: SetLogLevel,
+        check: Check,
     ) -> anyhow::Result<(Self, Door)> {
         let hangups = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
         let (sender, wishes) = mpsc::channel(WISHES);
         let (text, in_force) = watch::channel(current.text.clone());
         let door = Door { wishes: sender, in_force };
-        Ok((Self { files, current, text, wishes, hangups, pipeline, set_log_level }, door))
+        Ok((Self { files, current, text, wishes, hangups, pipeline, set_log_level, check }, door))
     }
 
     /// Until `end`.
@@ -201,6 +206,9 @@ impl Reloader {
         let needs_restart = self.current.needs_restart(&new);
         if !needs_restart.is_empty() {
             return Outcome::NeedsRestart(needs_restart);
+        }
+        if let Err(error) = (self.check)(&new.config) {
+            return Outcome::Invalid(format!("{error:#}"));
         }
         if !changes.is_empty() {
             if let Err(why) = self.tell_pipeline(&new, &hash).await {

@@ -64,6 +64,9 @@ pub struct Router {
     matchers: Vec<(RouteId, Matcher)>,
     topics: HashMap<String, Option<RouteId>>,
     subjects: HashMap<String, Option<RouteId>>,
+    /// Topics that no route takes any more, and that may still be read for a moment: where their
+    /// records went before.
+    left_over: HashMap<String, RouteId>,
 }
 
 impl Router {
@@ -78,7 +81,8 @@ impl Router {
     ) -> anyhow::Result<Self> {
         let numbered = |(id, route)| Ok((id, matcher(route)?));
         let matchers = routes.into_iter().map(numbered).collect::<anyhow::Result<Vec<_>>>()?;
-        Ok(Self { matchers, topics: HashMap::new(), subjects: HashMap::new() })
+        let (topics, subjects, left_over) = Default::default();
+        Ok(Self { matchers, topics, subjects, left_over })
     }
 
     /// The route that takes this record; None if no route does.
@@ -95,7 +99,24 @@ impl Router {
     /// The route that takes the records of this topic, or of this consumer of JetStream.
     pub fn route_of_topic(&mut self, topic: &str) -> Option<RouteId> {
         let find = |matcher: &Matcher| matcher.takes_topic(topic);
-        remembered(&mut self.topics, topic, || first(&self.matchers, find))
+        let route = remembered(&mut self.topics, topic, || first(&self.matchers, find));
+        route.or_else(|| self.left_over.get(topic).copied())
+    }
+
+    /// Of these topics, those that no route takes any more go on going where they went `before`.
+    pub fn leave_over<'a>(&mut self, topics: impl IntoIterator<Item = &'a str>, before: &mut Self) {
+        for topic in topics {
+            if self.route_of_topic(topic).is_none()
+                && let Some(route) = before.route_of_topic(topic)
+            {
+                self.left_over.insert(topic.to_owned(), route);
+            }
+        }
+    }
+
+    /// The routes of what is left over.
+    pub fn left_over(&self) -> impl Iterator<Item = RouteId> {
+        self.left_over.values().copied()
     }
 }
 

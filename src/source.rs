@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::credits::Gate;
 use crate::record::{Chunk, Partition, Position};
 
 /// Which source an event comes from: its index among the sources of the pipeline.
@@ -71,6 +72,8 @@ pub struct Wanted {
     pub commit: Vec<Position>,
     /// An insert waits for what `commit` says: commit it now, not at the next interval.
     pub commit_now: bool,
+    /// What to subscribe to from now on; None: as it was started.
+    pub topics: Option<Arc<[String]>>,
     pub stage: Stage,
 }
 
@@ -171,6 +174,8 @@ pub struct SourceHandle {
     pub delivery: Delivery,
     pub wanted: watch::Sender<Wanted>,
     pub observed: Arc<Observed>,
+    /// Where a pulled source gets its credits; its limit can be changed there.
+    pub gate: Option<Gate>,
 }
 
 impl SourceHandle {
@@ -233,6 +238,17 @@ impl SourceHandle {
         });
     }
 
+    /// Wants these topics, and no others.
+    pub fn want_topics(&self, topics: Vec<String>) {
+        self.wanted.send_if_modified(|wanted| {
+            let changed = wanted.topics.as_deref() != Some(&topics[..]);
+            if changed {
+                wanted.topics = Some(topics.into());
+            }
+            changed
+        });
+    }
+
     /// Wants the source to go on to a stage of its life; there is no way back.
     pub fn want_stage(&self, stage: Stage) {
         self.wanted.send_if_modified(|wanted| {
@@ -262,6 +278,7 @@ pub fn connect(
 ) -> (SourceHandle, SourcePort) {
     let (wanted, wanted_receiver) = watch::channel(Wanted::default());
     let observed = Arc::new(Observed { lag: AtomicI64::new(-1), ..Observed::default() });
-    let handle = SourceHandle { name, delivery, wanted, observed: Arc::clone(&observed) };
+    let observed_too = Arc::clone(&observed);
+    let handle = SourceHandle { name, delivery, wanted, observed: observed_too, gate: None };
     (handle, SourcePort { id, events, wanted: wanted_receiver, observed })
 }

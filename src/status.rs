@@ -23,12 +23,14 @@ pub mod config;
 pub mod forecast;
 pub mod health;
 pub mod overload;
+mod route;
 
 pub use backpressure::{AutoStatus, BackpressureStatus};
 pub use condition::{Condition, WEDGED_AFTER};
 pub use config::{ConfigStatus, Refusal};
 pub use forecast::Forecast;
 pub use overload::{OverloadStatus, TierStatus};
+pub use route::{RouteState, RouteStatus, WindowStatus};
 
 /// How the snapshot is published. Shared, so that a slow reader never makes the owner wait.
 pub type Snapshots = watch::Receiver<Arc<Snapshot>>;
@@ -159,8 +161,10 @@ pub struct SourceStatus {
     pub released: u64,
     pub held: usize,
     pub paused: bool,
-    /// Of these it takes nothing, although it is not paused: their table is broken, and holds all
-    /// that it may.
+    /// Records per second that it may take; None without a limit.
+    pub current_rate_limit: Option<f64>,
+    /// Of these it takes nothing, although it is not paused: their table is broken and holds all
+    /// that it may, or their route took more than its rate allows.
     pub held_topics: Vec<String>,
     /// None for a source that has no native pause.
     pub natively_paused: Option<bool>,
@@ -187,51 +191,6 @@ pub struct SourceStatus {
 pub struct SystemSubject {
     pub count: u64,
     pub last_seen: UnixMs,
-}
-
-/// The accounting closes as that of a source does. Records that no route takes are in no route.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct RouteStatus {
-    pub received: u64,
-    pub inserted: u64,
-    pub dead_lettered: u64,
-    pub filtered: u64,
-    pub dropped: u64,
-    /// Given back to the source; they come again.
-    pub released: u64,
-    pub held: usize,
-    /// Values rounded half-even to the column's scale or precision.
-    pub rounded: u64,
-    pub state: RouteState,
-    /// Its table is broken while others work, and holds all that it may: the route takes nothing.
-    pub held_back: bool,
-    /// Only where exactly once is promised, and once it was looked at.
-    pub window: Option<WindowStatus>,
-}
-
-/// What the table of a route that promises exactly once remembers of its inserts.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct WindowStatus {
-    /// Of the deduplication window; an insert takes one for each partition that it touches.
-    pub entries: u64,
-    pub entries_per_second: f64,
-    /// How long an outage it covers at that rate; None while nothing limits it.
-    pub covers_seconds: Option<f64>,
-}
-
-/// What a route is doing.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum RouteState {
-    #[default]
-    /// Its table's schema has not been read yet.
-    Starting,
-    Running,
-    /// Its last insert failed in a way that passes by itself; the reason in one line.
-    Retrying(String),
-    /// Something must be mended by a person; what, and how.
-    AwaitingFix(String),
-    /// It is not in the configuration any more.
-    Removed,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -370,37 +329,6 @@ impl SourceStatus {
     #[must_use]
     pub fn dropped_total(&self) -> u64 {
         self.dropped.values().flat_map(BTreeMap::values).sum()
-    }
-}
-
-impl RouteState {
-    pub const NAMES: [&'static str; 5] =
-        ["starting", "running", "retrying", "awaiting_fix", "removed"];
-
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Running => "running",
-            Self::Retrying(_) => "retrying",
-            Self::AwaitingFix(_) => "awaiting_fix",
-            Self::Removed => "removed",
-        }
-    }
-
-    /// Nothing stands in its way.
-    #[must_use]
-    pub fn is_well(&self) -> bool {
-        matches!(self, Self::Running | Self::Removed)
-    }
-
-    /// Why, in one line, where there is something to say.
-    #[must_use]
-    pub fn reason(&self) -> Option<&str> {
-        match self {
-            Self::Starting | Self::Running | Self::Removed => None,
-            Self::Retrying(reason) | Self::AwaitingFix(reason) => Some(reason),
-        }
     }
 }
 

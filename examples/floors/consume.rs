@@ -25,6 +25,7 @@ pub(crate) fn run(brokers: &str, topic: &str, records: u64) -> Result<Spent> {
         auto_offset_reset: "earliest".to_owned(),
         commit_interval: Duration::from_secs(1),
         prefetch_bytes: 32 << 20,
+        rate_limit: None,
         client: Default::default(),
     };
     let consumer: BaseConsumer = settings::client_config(&config, "floors")?.create()?;

@@ -273,6 +273,7 @@ fn no_kafka() -> Kafka {
         auto_offset_reset: "earliest".to_owned(),
         commit_interval: Duration::ZERO,
         prefetch_bytes: 0,
+        rate_limit: None,
         client: Default::default(),
     }
 }
@@ -283,6 +284,7 @@ fn no_nats() -> Nats {
         queue_group: String::new(),
         auth: NatsAuth::None,
         tls: None,
+        rate_limit: None,
         jetstream: None,
     }
 }

@@ -13,13 +13,16 @@ use super::{Config, NatsAuth, Route, kafka_client};
 
 /// What may change while the bridge runs: keys, and everything beneath a key that ends in a dot. What
 /// is not listed needs a restart, so that a new key is never taken for one that was applied.
-const LIVE: [&str; 11] = [
+const LIVE: [&str; 14] = [
     "backpressure.",
     "breaker.",
     "clickhouse.max_in_flight",
     "heartbeat.interval",
+    "kafka.rate_limit.",
     "log.level",
     "overload.",
+    "nats.jetstream.rate_limit.",
+    "nats.rate_limit.",
     "retry.",
     "routes",
     "routes.",
@@ -146,6 +149,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config, changes: &[Change]) -> V
             needs.push(format!("{change}: restart the bridge for it"));
         }
     }
+    needs.extend(other_kafka(old, new));
     needs.extend(other_records(old, new));
     needs
 }
@@ -154,15 +158,33 @@ fn is_live(key: &str) -> bool {
     LIVE.iter().any(|live| key == *live || live.ends_with('.') && key.starts_with(live))
 }
 
-/// What the sources are subscribed to stays as it is: routes may share it out among themselves.
+/// Kafka's topics may come and go; whether it is read at all, and whether its thread hands over what
+/// was noted of a partition, is decided at the start.
+fn other_kafka(old: &Config, new: &Config) -> Option<String> {
+    let reads = |config: &Config| config.kafka.is_some() && !config.kafka_topics().is_empty();
+    let once = |route: &&Route| route.is_exactly_once() && !route.kafka_topics.is_empty();
+    // One that was there before is named by its own key.
+    let is_new = |route: &&Route| !old.routes.iter().any(|known| known.name == route.name);
+    let first = new.routes.iter().filter(once).find(is_new);
+    let first = first.filter(|_| !old.routes.iter().any(|route| once(&route)));
+    if reads(old) != reads(new) {
+        let text =
+            "routes: whether there are kafka_topics at all can't change while the bridge runs";
+        return Some(format!("{text}: restart it for that"));
+    }
+    first.map(|route| {
+        let name = &route.name;
+        format!(
+            "routes.{name}.delivery: the first route that reads Kafka exactly once needs a restart"
+        )
+    })
+}
+
+/// What NATS is subscribed to stays as it is: routes may share it out among themselves.
 fn other_records(old: &Config, new: &Config) -> Vec<String> {
     let texts = |of: fn(&Route) -> &[String], config: &Config, system: bool| -> BTreeSet<String> {
         let routes = config.routes.iter().filter(|route| (route.class == "system") == system);
         routes.flat_map(|route| of(route).iter().cloned()).collect()
-    };
-    let topics = |config: &Config| {
-        let of = |route: &Route| route.kafka_topics.clone();
-        config.routes.iter().flat_map(of).collect::<BTreeSet<String>>()
     };
     let subjects = |config: &Config, system| texts(|route| &route.nats_subjects, config, system);
     let streams = |config: &Config| {
@@ -170,7 +192,6 @@ fn other_records(old: &Config, new: &Config) -> Vec<String> {
         config.routes.iter().filter_map(of).collect::<BTreeSet<String>>()
     };
     let kept = [
-        ("kafka_topics", topics(old), topics(new)),
         ("nats_subjects", subjects(old, false), subjects(new, false)),
         ("nats_subjects of class `system`", subjects(old, true), subjects(new, true)),
         ("jetstream_subjects", streams(old), streams(new)),
@@ -256,14 +277,17 @@ mod tests {
     }
 
     #[test]
-    fn routes_may_share_their_topics_anew_but_take_no_others() {
+    fn routes_may_share_what_they_take_anew_but_nats_brings_nothing_else() {
         let swapped =
             BASE.replace("['x']", "['z']").replace("['y']", "['x']").replace("['z']", "['y']");
         let (changes, needs) = said(BASE, &swapped);
         assert_eq!((changes.len(), needs.len()), (2, 0), "{changes:?} {needs:?}");
         let (_, needs) = said(BASE, &BASE.replace("['x']", "['z']"));
+        assert_eq!(needs, [""; 0], "Kafka's topics may be others");
+        let nats = BASE.replace("[kafka]", "[nats]").replace("kafka_topics", "nats_subjects");
+        let (_, needs) = said(&nats, &nats.replace("['x']", "['z']"));
         assert!(
-            needs[0].contains("kafka_topics") && needs[0].contains("new: z; gone: x"),
+            needs[0].contains("nats_subjects") && needs[0].contains("new: z; gone: x"),
             "{needs:?}"
         );
     }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::jetstream;
 use super::problem::Problems;
+use super::rate;
 use super::raw;
 use super::route::is_identifier;
 use super::secret;
@@ -45,6 +46,7 @@ pub(super) fn nats(raw: &raw::Nats, problems: &mut Problems) -> Option<Nats> {
         queue_group: group.clone(),
         auth: nats_auth(raw, problems)?,
         tls: tls("nats.tls", raw.tls.as_ref(), problems),
+        rate_limit: rate::limit("nats.rate_limit", raw.rate_limit.as_ref(), problems),
         jetstream: raw.jetstream.as_ref().map(|raw| jetstream::jetstream(raw, problems)),
     })
 }

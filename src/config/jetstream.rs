@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::problem::Problems;
+use super::rate;
 use super::raw_jetstream as raw;
 use super::raw_route;
 use super::units::Size;
@@ -35,6 +36,7 @@ pub(super) fn jetstream(raw: &raw::JetStream, problems: &mut Problems) -> JetStr
         max_ack_pending: raw.max_ack_pending,
         batch: raw.batch,
         prefetch_bytes: raw.prefetch_bytes.0,
+        rate_limit: rate::limit("nats.jetstream.rate_limit", raw.rate_limit.as_ref(), problems),
         max_deliver: raw.max_deliver,
         ack: match raw.ack {
             raw::Ack::Each => Ack::Each,

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::LogLevel;
+use super::rate::RawRateLimit;
 use super::raw_jetstream::JetStream;
 use super::raw_letters::DeadLetters;
 use super::raw_overload::Overload;
@@ -129,6 +130,9 @@ pub(super) struct Kafka {
     pub(super) commit_interval: Span,
     /// Memory for records fetched but not taken yet, over all partitions.
     pub(super) prefetch_bytes: Size,
+    /// Takes no more than that; what is over it waits in Kafka. Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rate_limit: Option<RawRateLimit>,
     /// Any other librdkafka property, dotted or quoted. A secret one may be given as NAME_file.
     #[serde(serialize_with = "super::kafka_client::hidden")]
     #[schemars(schema_with = "super::kafka_client::schema")]
@@ -143,6 +147,7 @@ impl Default for Kafka {
             auto_offset_reset: OffsetReset::Earliest,
             commit_interval: Span::seconds(1),
             prefetch_bytes: Size::mib(32),
+            rate_limit: None,
             client: BTreeMap::new(),
         }
     }
@@ -182,6 +187,10 @@ pub(super) struct Nats {
     pub(super) nkey_file: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tls: Option<Tls>,
+    /// Of core NATS: what is over it is dropped and counted, but for class `system`. Default: no
+    /// limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rate_limit: Option<RawRateLimit>,
     /// Leave the table out: no JetStream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) jetstream: Option<JetStream>,
@@ -200,6 +209,7 @@ impl Default for Nats {
             credentials_file: None,
             nkey_file: None,
             tls: None,
+            rate_limit: None,
             jetstream: None,
         }
     }

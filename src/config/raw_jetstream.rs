@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::rate::RawRateLimit;
 use super::units::{Size, Span};
 
 /// NATS without loss: durable pull consumers, one a route that has `jetstream_subjects`.
@@ -20,6 +21,9 @@ pub(super) struct JetStream {
     pub(super) batch: usize,
     /// Bytes that may be on their way, of one consumer.
     pub(super) prefetch_bytes: Size,
+    /// Asks for no more than that; what is over it waits in its stream. Default: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rate_limit: Option<RawRateLimit>,
     /// A record that was delivered more often than this becomes a dead letter. Each crash while it
     /// was held is a delivery more.
     #[schemars(range(min = 2, max = 1_000_000))]
@@ -56,6 +60,7 @@ impl Default for JetStream {
             max_ack_pending: 100_000,
             batch: 1_000,
             prefetch_bytes: Size::mib(16),
+            rate_limit: None,
             max_deliver: 20,
             ack: Ack::Each,
             double_ack: false,

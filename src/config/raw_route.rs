@@ -7,6 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
+use super::rate::RawRateLimit;
 use super::raw_overload::RouteOverload;
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -32,6 +33,10 @@ pub(super) struct Route {
     /// Any name; only `system` is special: never dropped.
     #[serde(default = "default_name")]
     pub(super) class: String,
+    /// What it takes of Kafka or JetStream waits there beyond this, in the long run: what is on its
+    /// way still comes. What it takes of core NATS is dropped beyond it, counted. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) rate_limit: Option<RawRateLimit>,
     #[serde(default)]
     pub(super) action: Action,
     /// A key of `writers`. Default: `default`.

@@ -8,6 +8,7 @@ use super::columns;
 use super::jetstream;
 use super::overload;
 use super::problem::Problems;
+use super::rate;
 use super::raw_route::{self, Format};
 use super::suggest;
 use super::{
@@ -73,6 +74,7 @@ fn one(
         jetstream,
         class: raw.class.clone(),
         overload: overload::of_route(key, raw, &action, problems),
+        rate_limit: rate::of_route(key, raw, problems),
         action,
     })
 }

@@ -12,6 +12,7 @@ use super::letters;
 use super::limits;
 use super::overload;
 use super::problem::Problems;
+use super::rate;
 use super::raw::{self, OffsetReset, Raw};
 use super::raw_route;
 use super::route;
@@ -243,6 +244,7 @@ fn kafka(raw: &raw::Kafka, problems: &mut Problems) -> Kafka {
         auto_offset_reset: auto_offset_reset.to_owned(),
         commit_interval: positive("kafka.commit_interval", raw.commit_interval, problems),
         prefetch_bytes: raw.prefetch_bytes.0,
+        rate_limit: rate::limit("kafka.rate_limit", raw.rate_limit.as_ref(), problems),
         client: kafka_client::properties(&raw.client, problems),
     }
 }

@@ -226,8 +226,14 @@ fn source_gauges(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
     let paused = by_source(|s| u64::from(s.paused));
     out.gauges("source_paused", "1 while the source is paused", NONE, paused)?;
     let held_topics = by_source(|s| u64::try_from(s.held_topics.len()).unwrap_or(u64::MAX));
-    let help = "Topics of which nothing is taken: their table is broken and holds its share";
+    let help = "Topics of which nothing is taken: their table is broken and holds its share, or \
+                their route is over its rate";
     out.gauges("source_held_topics", help, NONE, held_topics)?;
+    let limited = snapshot.sources.iter();
+    let limits =
+        limited.filter_map(|(name, s)| Some(([("source", name.as_str())], s.current_rate_limit?)));
+    let help = "Records per second that the source may take; none without a limit";
+    out.gauges("source_current_rate_limit", help, NONE, limits)?;
     let connected = by_source(|s| u64::from(s.connected));
     out.gauges("source_connected", "1 while the source is connected", NONE, connected)?;
     let natively = snapshot.sources.iter().filter_map(|(name, source)| {
@@ -354,7 +360,12 @@ fn routes(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
         .iter()
         .map(|(name, r)| ([("route", name.as_str())], u64::from(r.held_back)));
     let help = "1 while the route takes nothing: its table is broken and holds its share";
-    out.gauges("route_held_back", help, NONE, held_back)
+    out.gauges("route_held_back", help, NONE, held_back)?;
+    let limited = snapshot.routes.iter();
+    let limits =
+        limited.filter_map(|(name, r)| Some(([("route", name.as_str())], r.current_rate_limit?)));
+    let help = "Records per second that the route may take; none without a limit";
+    out.gauges("route_current_rate_limit", help, NONE, limits)
 }
 
 /// The library's encoder, one call a metric. Names come without prefix, unit and `_total`: the

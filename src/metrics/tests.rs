@@ -97,6 +97,8 @@ const PROMISED: &[(&str, &str)] = &[
     ("start_time_seconds", "gauge"),
     ("uptime_seconds", "gauge"),
     ("snapshot_age_seconds", "gauge"),
+    ("source_current_rate_limit", "gauge"),
+    ("route_current_rate_limit", "gauge"),
     ("config_info", "gauge"),
     ("config_applied_time_seconds", "gauge"),
     ("config_reloads_total", "counter"),

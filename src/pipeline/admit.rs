@@ -46,6 +46,7 @@ enum Fate {
 struct Intake {
     source: SourceId,
     delivery: Delivery,
+    now: Instant,
     /// Credits at hand: reserved by a pulled source, taken in advance for a pushed one.
     credits: usize,
     /// The partition of the last record, which is mostly that of the next.
@@ -64,7 +65,8 @@ impl<S: Sink> Pipeline<S> {
         let delivery = self.sources[source.0].handle.delivery;
         let credits = if delivery == Delivery::Pulled { chunk.len() } else { 0 };
         let admitted = Vec::with_capacity(chunk.len());
-        let mut intake = Intake { source, delivery, credits, last: None, admitted, bytes: 0 };
+        let now = Instant::now();
+        let mut intake = Intake { source, delivery, now, credits, last: None, admitted, bytes: 0 };
         self.sources[source.0].tally.received += chunk.len() as u64;
         for (index, record) in chunk.records().enumerate() {
             self.take_record(&mut intake, index, &chunk, &record);
@@ -84,8 +86,8 @@ impl<S: Sink> Pipeline<S> {
             return self.take_too_late(source, &chunk);
         }
         let delivery = self.sources[source.0].handle.delivery;
-        let (last, admitted) = (None, Vec::new());
-        let mut intake = Intake { source, delivery, credits: 1, last, admitted, bytes: 0 };
+        let (now, last, admitted) = (Instant::now(), None, Vec::new());
+        let mut intake = Intake { source, delivery, now, credits: 1, last, admitted, bytes: 0 };
         self.sources[source.0].tally.received += 1;
         self.take_record(&mut intake, 0, &chunk, &chunk.record(0));
         self.credits.release(intake.credits);
@@ -195,18 +197,26 @@ impl<S: Sink> Pipeline<S> {
         };
         let route = &mut self.routes[id.index()];
         route.received += 1;
-        let system = route.is_system();
+        let (system, retired) = (route.is_system(), route.retired);
         if system {
             let tally = &mut self.sources[intake.source.0].tally;
             tally.saw_system(record.topic_or_subject(), record.received_at());
         }
         let table = route.table.filter(|_| record.payload().is_some());
-        let loss = if system { None } else { self.loss(intake, record, id, table) };
+        // Of a route that is gone there is no policy; what is left over of it was taken before.
+        let loss = if system || retired { None } else { self.loss(intake, record, id, table) };
         let may_wait = intake.delivery == Delivery::Pushed && table.is_some();
         let keep = loss.is_some() && may_wait && self.keeps_latest(id);
         if let Some(loss) = loss.filter(|_| !keep) {
             self.lost_by_policy(id, loss);
             return Fate::Drop(id, loss.reason());
+        }
+        match intake.delivery {
+            Delivery::Pulled => self.limits.came(id),
+            Delivery::Pushed if !system && !self.limits.lets_pass(id, intake.now) => {
+                return Fate::Drop(id, "rate");
+            }
+            Delivery::Pushed => {}
         }
         let Some(table) = table else {
             self.routes[id.index()].filtered += 1;

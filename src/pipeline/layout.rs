@@ -25,25 +25,32 @@ impl Layout {
     pub(super) fn new(config: &Config) -> Self {
         let tables = vec![Table::of_letters(&config.dead_letters)];
         let mut layout = Self { writers: Vec::new(), tables, routes: Vec::new() };
-        layout.change(config);
+        layout.change(config, &[]);
         layout
     }
 
-    /// Goes over to this configuration.
-    pub(super) fn change(&mut self, config: &Config) {
+    /// Goes over to this configuration. Of the routes that go, those `left_over` keep their table:
+    /// some of their records may be on their way.
+    pub(super) fn change(&mut self, config: &Config, left_over: &[RouteId]) {
         for name in config.writers.keys() {
             if !self.writers.iter().any(|writer| writer.name == *name) {
                 self.writers.push(WriterTally::new(name));
             }
         }
         for table in self.tables.iter_mut().skip(LETTERS + 1) {
-            table.retired = true;
+            (table.retired, table.left_over) = (true, false);
             let writer = table.writer.map(|writer| &self.writers[writer].name);
             if let Some(limits) = writer.and_then(|name| config.writers.get(name)) {
                 table.buffer.set_limits(*limits);
             }
         }
-        self.routes.iter_mut().for_each(RouteTally::retire);
+        for (index, route) in self.routes.iter_mut().enumerate() {
+            let table = route.table.filter(|_| left_over.iter().any(|id| id.index() == index));
+            route.retire(table);
+            if let Some(table) = table {
+                (self.tables[table].retired, self.tables[table].left_over) = (false, true);
+            }
+        }
         for (route, id) in config.routes.iter().zip(numbers(config, &self.routes)) {
             let table = match &route.action {
                 Action::Count => None,
@@ -78,7 +85,7 @@ impl Layout {
             self.tables.push(table);
             self.tables.len() - 1
         });
-        self.tables[index].retired = false;
+        (self.tables[index].retired, self.tables[index].left_over) = (false, false);
         index
     }
 }

@@ -53,15 +53,16 @@ impl<S: Sink> Pipeline<S> {
             return Err(why);
         }
         let ids = numbers(&config, &self.routes);
-        let routes: Vec<(RouteId, &Route)> = ids.into_iter().zip(&config.routes).collect();
+        let routes: Vec<(RouteId, &Route)> = ids.iter().copied().zip(&config.routes).collect();
         let router = Router::numbered(routes.iter().copied());
         let mut router = router.map_err(|error| format!("{error:#}"))?;
         self.promises_stay(&mut router, &routes, config.backpressure.pull_limit)?;
         // From here on nothing can fail.
-        self.router = router;
+        self.route_by(router);
         self.lay_out(&config);
         let config = self.keep_chosen(config);
         self.set_limits(&config);
+        self.limits.change(&config, &ids, Instant::now());
         self.config = config;
         self.follow_policy();
         self.follow_exact();
@@ -72,7 +73,20 @@ impl<S: Sink> Pipeline<S> {
         self.schemas.want(&self.tables);
         self.read_due_schemas();
         self.want_held();
+        let kafka = self.sources.iter().filter(|source| source.handle.name == "kafka");
+        kafka.for_each(|source| source.handle.want_topics(self.config.kafka_topics()));
         Ok(())
+    }
+
+    /// From here on. What comes of topics that no route takes any more goes where it went, until
+    /// Kafka has let go of them: it was taken before.
+    fn route_by(&mut self, router: Router) {
+        let mut before = std::mem::replace(&mut self.router, router);
+        let assigned = self.sources.iter().flat_map(|source| source.assigned.keys());
+        let topics = self.config.kafka_topics();
+        let topics = topics.iter().map(String::as_str);
+        let topics = topics.chain(assigned.map(|partition| partition.topic.as_str()));
+        self.router.leave_over(topics, &mut before);
     }
 
     /// Whether each partition that is ours keeps what was promised of it, and can: exactly once
@@ -85,8 +99,10 @@ impl<S: Sink> Pipeline<S> {
         pull_limit: usize,
     ) -> Result<(), String> {
         for (partition, slot) in self.sources.iter().flat_map(|source| &source.assigned) {
-            let id = router.route_of_topic(&partition.topic);
-            let route = routes.iter().find(|(number, _)| Some(*number) == id).map(|(_, r)| *r);
+            let Some(id) = router.route_of_topic(&partition.topic) else {
+                continue; // it is let go
+            };
+            let route = routes.iter().find(|(number, _)| *number == id).map(|(_, route)| *route);
             let promised = self.exact.contains_key(slot);
             if promised != route.is_some_and(Route::is_exactly_once) {
                 let key =
@@ -121,7 +137,7 @@ impl<S: Sink> Pipeline<S> {
             tables: std::mem::take(&mut self.tables),
             routes: std::mem::take(&mut self.routes),
         };
-        layout.change(config);
+        layout.change(config, &self.router.left_over().collect::<Vec<_>>());
         Layout { writers: self.writers, tables: self.tables, routes: self.routes } = layout;
         self.tables.iter_mut().for_each(|table| table.apart = self.sink.is_apart(&table.name));
         let classes: Vec<&str> = config.routes.iter().map(|route| route.class.as_str()).collect();
@@ -159,6 +175,11 @@ impl<S: Sink> Pipeline<S> {
             breaker::window(&config.breaker, &config.retry, config.clickhouse.insert_timeout);
         self.breaker.set_limits(&config.breaker, window);
         self.alerts.set_limits(limits);
+        for source in &self.sources {
+            if let Some(gate) = &source.handle.gate {
+                gate.set_limit(config.rate_limit_of(source.handle.name));
+            }
+        }
         if config.heartbeat.interval != self.config.heartbeat.interval {
             self.timers.heartbeat = ticking(config.heartbeat.interval);
         }

@@ -128,6 +128,10 @@ impl<S: Sink> Pipeline<S> {
             released: tally.released,
             held: self.ledger.held_of(id),
             paused: self.backpressure.paused(id.0),
+            current_rate_limit: match &source.handle.gate {
+                Some(gate) => gate.limit(),
+                None => self.limits.of_pushed().filter(|_| !pulled),
+            },
             held_topics: source.handle.held_topics(),
             natively_paused: pulled.then(|| observed.natively_paused.load(Ordering::Relaxed)),
             uncommitted: self.ledger.uncommitted(id),
@@ -149,8 +153,8 @@ impl<S: Sink> Pipeline<S> {
             let trouble = trouble.map(|what| RouteState::AwaitingFix(what.clone()));
             let table = tally.table.map(|table| &self.tables[table]);
             let state = match table {
+                _ if tally.retired => RouteState::Removed,
                 Some(table) => table.state.clone(),
-                None if tally.retired => RouteState::Removed,
                 None => RouteState::Running,
             };
             let status = RouteStatus {
@@ -163,6 +167,7 @@ impl<S: Sink> Pipeline<S> {
                 held: held.of(RouteId(index)),
                 rounded: tally.rounded,
                 state: trouble.unwrap_or(state),
+                current_rate_limit: self.limits.of_route(RouteId(index)),
                 held_back: table.is_some_and(|table| table.held_back),
                 window: table.and_then(|table| table.window).map(|window| window.status()),
             };
@@ -183,7 +188,7 @@ impl<S: Sink> Pipeline<S> {
     /// What waits for a person, each once.
     fn needs_person(&self) -> Vec<String> {
         let mut needs: Vec<String> = Vec::new();
-        for (index, table) in self.tables.iter().enumerate().filter(|(_, t)| !t.is_gone()) {
+        for (index, table) in self.tables.iter().enumerate().filter(|(_, t)| !t.is_idle()) {
             let troubles = self.exact_troubles(index);
             needs.extend(troubles.map(|what| format!("table {}: {what}", table.name)));
             if let RouteState::AwaitingFix(what) = &table.state

@@ -73,6 +73,8 @@ pub(super) struct Table {
     pub held_back: bool,
     /// No route fills it any more; what it holds is written all the same.
     pub retired: bool,
+    /// No route fills it any more, but for what was on its way when its topic was given up.
+    pub left_over: bool,
 }
 
 impl Table {
@@ -102,7 +104,13 @@ impl Table {
             crowded: false,
             held_back: false,
             retired: false,
+            left_over: false,
         }
+    }
+
+    /// Nobody misses it if it is broken.
+    pub(super) fn is_idle(&self) -> bool {
+        (self.retired || self.left_over) && self.rows() == 0
     }
 
     /// The one that takes the dead letters.
@@ -239,8 +247,16 @@ impl<S: Sink> Pipeline<S> {
         }
     }
 
+    /// Routes that took more than their rate allows wait, or go on.
+    pub(super) fn check_rates(&mut self, now: Instant) {
+        if self.limits.look(now) {
+            self.want_held();
+        }
+    }
+
     /// Tells the sources which partitions to leave alone: those whose table is broken and holds all
-    /// that it may, and those whose noted ranges must wait for others.
+    /// that it may, those whose route took more than its rate allows, and those whose noted ranges
+    /// must wait for others.
     pub(super) fn want_held(&mut self) {
         self.let_restore();
         for source in &self.sources {
@@ -249,7 +265,8 @@ impl<S: Sink> Pipeline<S> {
                 let route = self.router.route_of_topic(&partition.topic);
                 let table = route.and_then(|route| self.routes[route.index()].table);
                 let held_back = table.is_some_and(|table| self.tables[table].held_back);
-                if held_back || self.must_wait(*slot) {
+                let over_rate = route.is_some_and(|route| self.limits.is_held(route));
+                if held_back || over_rate || self.must_wait(*slot) {
                     held.push(Arc::clone(partition));
                 }
             }

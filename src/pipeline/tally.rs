@@ -119,9 +119,10 @@ impl RouteTally {
         }
     }
 
-    pub(super) fn retire(&mut self) {
+    /// What may still come goes to this table.
+    pub(super) fn retire(&mut self, table: Option<usize>) {
         self.retired = true;
-        self.table = None;
+        self.table = table;
     }
 
     /// What the configuration says of it now.

@@ -34,7 +34,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 use crate::config;
-use crate::credits::Credits;
+use crate::credits::Gate;
 use crate::record::Partition;
 
 use super::{SourceEvent, SourcePort, Stage};
@@ -110,7 +110,7 @@ pub fn start(
     instance: &str,
     topics: &[String],
     port: SourcePort,
-    credits: Arc<Credits>,
+    credits: impl Into<Gate>,
     options: Options,
 ) -> anyhow::Result<Running> {
     settings::check_topics(topics)?;
@@ -123,7 +123,7 @@ pub fn start(
         topics: topics.to_vec(),
         consumer: Arc::new(consumer),
         port,
-        credits,
+        credits: credits.into(),
         limits: options.limits,
         exactly_once: options.exactly_once,
         assignment: Assignment::default(),
@@ -150,9 +150,13 @@ pub fn start(
 fn open(client: &ClientConfig, topics: &[String]) -> anyhow::Result<BaseConsumer<Context>> {
     let consumer: BaseConsumer<Context> =
         client.create_with_context(Context::default()).map_err(settings::refused)?;
-    let names: Vec<&str> = topics.iter().map(String::as_str).collect();
-    consumer.subscribe(&names).with_context(|| format!("subscribing to {names:?}"))?;
+    subscribe(&consumer, topics)?;
     Ok(consumer)
+}
+
+fn subscribe(consumer: &BaseConsumer<Context>, topics: &[String]) -> anyhow::Result<()> {
+    let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+    consumer.subscribe(&names).with_context(|| format!("subscribing to {names:?}"))
 }
 
 /// The pipeline is gone: there is nobody to hand anything to.
@@ -165,7 +169,7 @@ struct Poller {
     topics: Vec<String>,
     consumer: Arc<BaseConsumer<Context>>,
     port: SourcePort,
-    credits: Arc<Credits>,
+    credits: Gate,
     limits: ChunkLimits,
     revoke_within: Duration,
     assignment: Assignment,
@@ -209,12 +213,15 @@ impl Poller {
             if let Some(why) = self.fatal.take() {
                 self.reopen(&why)?;
             }
-            let (native_pause, held, stage) = {
+            let (native_pause, held, stage, topics) = {
                 let wanted = self.port.wanted.borrow();
-                (wanted.native_pause, wanted.held.clone(), wanted.stage)
+                (wanted.native_pause, wanted.held.clone(), wanted.stage, wanted.topics.clone())
             };
             if stage == Stage::Closing {
                 return self.commit_finally();
+            }
+            if let Some(topics) = topics.filter(|topics| **topics != *self.topics) {
+                self.subscribe_anew(&topics);
             }
             self.steer(native_pause, held);
             self.commit_due()?;
@@ -282,6 +289,16 @@ impl Poller {
         let done = self.assert_wanted(all);
         self.port.observed.natively_paused.store(native_pause && done, Ordering::Release);
         self.assert_at = now + if done { ASSERT_EVERY } else { LOOK };
+    }
+
+    /// Other topics: the group shares its partitions anew, and what goes away is drained and
+    /// committed as at any rebalance.
+    fn subscribe_anew(&mut self, topics: &[String]) {
+        tracing::info!(?topics, "Kafka: subscribing anew");
+        self.topics = topics.to_vec();
+        if let Err(error) = subscribe(&self.consumer, topics) {
+            self.fatal = Some(format!("{error:#}"));
+        }
     }
 
     /// A fatal error ends a consumer, never the source.

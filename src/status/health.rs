@@ -144,8 +144,11 @@ pub struct Source {
     pub error: Option<String>,
     pub received: u64,
     pub paused: bool,
+    /// Records per second that it may take; absent without a limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current_rate_limit: Option<f64>,
     /// Topics that wait although the source is not paused: their table is broken and holds its
-    /// share.
+    /// share, or their route is over its rate.
     pub held_topics: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub natively_paused: Option<bool>,
@@ -194,6 +197,9 @@ pub struct Route {
     pub state: &'static str,
     /// It takes nothing: its table is broken while others work, and holds its share.
     pub held_back: bool,
+    /// Records per second that it may take; absent without a limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current_rate_limit: Option<f64>,
     /// Why it is in this state; absent when there is nothing to say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -345,6 +351,7 @@ impl From<&SourceStatus> for Source {
             error: source.error.clone(),
             received: source.received,
             paused: source.paused,
+            current_rate_limit: source.current_rate_limit,
             held_topics: source.held_topics.clone(),
             natively_paused: source.natively_paused,
             assigned: source.assigned,
@@ -385,6 +392,7 @@ impl From<&RouteStatus> for Route {
             rounded: route.rounded,
             state: route.state.name(),
             held_back: route.held_back,
+            current_rate_limit: route.current_rate_limit,
             reason: route.state.reason().map(str::to_owned),
             deduplication_window: route.window,
         }

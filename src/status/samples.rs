@@ -56,6 +56,7 @@ pub(crate) fn busy() -> Snapshot {
                 dropped: 16,
                 released: 9,
                 held: 810,
+                current_rate_limit: None,
                 rounded: 17,
                 state: RouteState::Running,
                 held_back: false,

@@ -107,6 +107,7 @@ fn config() -> Config {
         jetstream: None,
         class: class.into(),
         overload: RouteOverload::default(),
+        rate_limit: None,
         action: Action::Count,
     };
     let writer = Writer { batch_rows: 1, batch_bytes: 1, linger: seconds(1) };
@@ -131,6 +132,7 @@ fn config() -> Config {
             queue_group: "q".into(),
             auth: NatsAuth::None,
             tls: None,
+            rate_limit: None,
             jetstream: None,
         }),
         clickhouse: ClickHouse {

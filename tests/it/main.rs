@@ -27,6 +27,7 @@ mod overload;
 mod outage;
 mod pipeline;
 mod profile;
+mod rates;
 mod rebalance;
 mod reload;
 mod rig;

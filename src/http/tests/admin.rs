@@ -26,7 +26,8 @@ async fn admin(token: Option<&str>, pipeline: Result<(), &'static str>) -> Admin
     let (sender, mut notices) = mpsc::channel(4);
     let loaded = load_over(std::slice::from_ref(&file), None).unwrap();
     let files = vec![file.clone()];
-    let (reloader, door) = Reloader::new(files, loaded, sender, Box::new(|_| true)).unwrap();
+    let (reloader, door) =
+        Reloader::new(files, loaded, sender, Box::new(|_| true), |_| Ok(())).unwrap();
     let mut tasks = JoinSet::new();
     tasks.spawn(reloader.run(std::future::pending()));
     tasks.spawn(async move {

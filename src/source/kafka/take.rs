@@ -94,7 +94,10 @@ impl Poller {
     /// keep the others from theirs.
     pub(super) fn take(&mut self) -> Result<(), Gone> {
         if self.credits.reserve(1) == 0 {
-            self.port.observed.starved.store(true, Ordering::Release);
+            // A limit on the rate is no sign that nothing is settled.
+            if !self.credits.is_held_back() {
+                self.port.observed.starved.store(true, Ordering::Release);
+            }
             self.credits.wait(self.look());
             return Ok(());
         }

@@ -42,7 +42,7 @@ use self::puller::Puller;
 use super::link::{Link, Watch};
 use super::{Running, options, watch};
 use crate::config::{self, JetStream, JetStreamApi, JetStreamRoute};
-use crate::credits::Credits;
+use crate::credits::Gate;
 use crate::source::SourcePort;
 
 /// Commands that may wait while there is no connection; then acknowledgements wait outside.
@@ -67,7 +67,7 @@ pub async fn start(
     instance: &str,
     routes: impl IntoIterator<Item = (String, JetStreamRoute)>,
     port: SourcePort,
-    credits: Arc<Credits>,
+    credits: impl Into<Gate>,
 ) -> anyhow::Result<Running> {
     let changed = Arc::new(Notify::new());
     // Two requests may be on their way, and as many again whose answers were given up.
@@ -92,7 +92,7 @@ pub async fn start(
         Arc::clone(&notes),
         context,
         port.clone(),
-        credits,
+        credits.into(),
         settings.double_ack,
     );
     for (route, takes) in routes {

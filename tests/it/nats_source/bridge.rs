@@ -49,6 +49,7 @@ impl Setup {
             queue_group: "data-bridge".to_owned(),
             auth: NatsAuth::None,
             tls: None,
+            rate_limit: None,
             jetstream: None,
         };
         let (subjects, system) = (subjects.to_vec(), Vec::new());

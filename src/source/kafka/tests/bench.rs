@@ -43,6 +43,7 @@ pub(super) fn settings(brokers: &str) -> config::Kafka {
         auto_offset_reset: "earliest".to_owned(),
         commit_interval: Duration::from_millis(100),
         prefetch_bytes: 16 << 20,
+        rate_limit: None,
         // The mock broker lets a rebalance wait this long for members that do not answer, and
         // for ones that left.
         client: BTreeMap::from([("session.timeout.ms".to_owned(), "6000".to_owned())]),

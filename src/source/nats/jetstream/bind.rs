@@ -339,6 +339,7 @@ pub(super) mod tests {
             max_ack_pending: 100,
             batch: 10,
             prefetch_bytes: 1 << 20,
+            rate_limit: None,
             max_deliver: 20,
             ack: Ack::Each,
             double_ack: false,

@@ -24,7 +24,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::lane::{Answer, Heard, Lane, Question, Taken};
 use super::outbox::{Out, Outbox, Sent};
-use crate::credits::Credits;
+use crate::credits::Gate;
 use crate::record::{Chunk, NewRecord};
 use crate::source::nats::channels::Channels;
 use crate::source::nats::fence::Fence;
@@ -62,7 +62,7 @@ pub(super) struct Puller {
     notes: Arc<Notes>,
     context: Context,
     port: SourcePort,
-    credits: Arc<Credits>,
+    credits: Gate,
     /// Waits for the server to confirm each acknowledgement.
     confirmed: bool,
     lanes: Vec<Lane>,
@@ -92,7 +92,7 @@ impl Puller {
         notes: Arc<Notes>,
         context: Context,
         port: SourcePort,
-        credits: Arc<Credits>,
+        credits: Gate,
         confirmed: bool,
     ) -> Self {
         let mut tick = tokio::time::interval(LOOK_EVERY);
@@ -281,7 +281,7 @@ impl Puller {
             let credits = self.credits.reserve(wants);
             if credits == 0 {
                 self.starving = true;
-                if lane.outstanding() == 0 {
+                if lane.outstanding() == 0 && !self.credits.is_held_back() {
                     self.port.observed.starved.store(true, Ordering::Release);
                 }
                 continue;
