@@ -54,10 +54,17 @@ pub struct Note {
 }
 
 impl Range {
+    /// From its first record to its last, with those that are in no topic any more.
+    #[must_use]
+    pub fn offsets(&self) -> usize {
+        usize::try_from(self.last - self.first)
+            .map_or(usize::MAX, |before| before.saturating_add(1))
+    }
+
     /// Every offset of it was a row: none was passed over, refused or missing.
     #[must_use]
     pub fn is_all_rows(&self) -> bool {
-        usize::try_from(self.last - self.first).is_ok_and(|before| before + 1 == self.rows)
+        self.offsets() == self.rows
     }
 }
 

@@ -56,7 +56,7 @@ impl<S: Sink> Pipeline<S> {
         let routes: Vec<(RouteId, &Route)> = ids.iter().copied().zip(&config.routes).collect();
         let router = Router::numbered(routes.iter().copied());
         let mut router = router.map_err(|error| format!("{error:#}"))?;
-        self.promises_stay(&mut router, &routes, config.backpressure.pull_limit)?;
+        self.promises_stay(&mut router, &routes)?;
         // From here on nothing can fail.
         self.route_by(router);
         self.lay_out(&config);
@@ -96,7 +96,6 @@ impl<S: Sink> Pipeline<S> {
         &self,
         router: &mut Router,
         routes: &[(RouteId, &Route)],
-        pull_limit: usize,
     ) -> Result<(), String> {
         for (partition, slot) in self.sources.iter().flat_map(|source| &source.assigned) {
             let Some(id) = router.route_of_topic(&partition.topic) else {
@@ -113,18 +112,11 @@ impl<S: Sink> Pipeline<S> {
                      read: restart the bridge for it"
                 ));
             }
-            let restoring = self.exact.get(slot).map_or(0, |exact| exact.restoring_rows());
-            if restoring > 0 {
+            if self.exact.get(slot).is_some_and(super::exact::Exact::is_restoring) {
+                let (topic, number) = (&partition.topic, partition.number);
                 return Err(format!(
-                    "what was noted of {}/{} before it became ours is still being taken up ({restoring} rows): \
-                     try again in a moment{}",
-                    partition.topic,
-                    partition.number,
-                    if restoring > pull_limit {
-                        ", with a larger backpressure.pull_limit"
-                    } else {
-                        ""
-                    }
+                    "what was noted of {topic}/{number} before it became ours is still being taken \
+                     up: try again in a moment"
                 ));
             }
         }

@@ -167,16 +167,17 @@ impl<S: Sink> Pipeline<S> {
     /// them could hold every credit, and none would ever be whole. One that may begin is not made
     /// to wait again: the others would miss what it holds by then.
     pub(in crate::pipeline) fn let_restore(&mut self) {
+        let limit = self.config.backpressure.pull_limit;
         let (begun, mut waiting): (Vec<_>, Vec<_>) =
             self.exact.values_mut().partition(|exact| exact.may_restore);
-        let begun: usize = begun.iter().map(|exact| exact.restoring_rows()).sum();
-        let mut free = self.config.backpressure.pull_limit.saturating_sub(begun);
+        let begun: usize = begun.iter().map(|exact| exact.restoring_records(limit)).sum();
+        let mut free = limit.saturating_sub(begun);
         waiting.sort_unstable_by(|a, b| a.intents.partition().cmp(b.intents.partition()));
         for exact in waiting {
-            let rows = exact.restoring_rows();
-            if exact.stuck.is_none() && rows <= free {
+            let records = exact.restoring_records(limit);
+            if exact.stuck.is_none() && records <= free {
                 exact.may_restore = true;
-                free -= rows;
+                free -= records;
             }
         }
     }
@@ -188,10 +189,17 @@ impl<S: Sink> Pipeline<S> {
 }
 
 impl Exact {
-    /// As many rows as it may hold before one of its noted ranges is whole: they come one after
-    /// the other.
-    pub(in crate::pipeline) fn restoring_rows(&self) -> usize {
-        self.restoring.iter().map(|restoring| restoring.noted.rows).max().unwrap_or_default()
+    /// What the last owner noted is not whole again yet.
+    pub(in crate::pipeline) fn is_restoring(&self) -> bool {
+        !self.restoring.is_empty()
+    }
+
+    /// As many records as it may hold before one of its noted ranges is whole: they come one after
+    /// the other. Not its rows: what will be refused is read as well. One with gaps (compaction,
+    /// transactions) is taken for larger than it is, and waits until it has all credits for itself.
+    fn restoring_records(&self, limit: usize) -> usize {
+        let largest = self.restoring.iter().map(|restoring| restoring.noted.offsets()).max();
+        largest.map_or(0, |offsets| offsets.min(limit))
     }
 }
 

@@ -251,8 +251,8 @@ fn once_with_credits(pull_limit: usize) -> Arc<Config> {
 }
 
 /// After a restart each partition has a noted range of 30 records, and there are credits for one.
-async fn begin_beyond_the_credits(partitions: i32) -> World {
-    let mut world = World::begin(&once_with_credits(300), partitions).await;
+async fn begin_beyond_the_credits(partitions: i32, kind_at: fn(i64) -> Kind) -> World {
+    let mut world = World::begin_with(&once_with_credits(300), partitions, kind_at).await;
     world.rig.sink.table("once", Mode::FailAfterWrite);
     for partition in 0..partitions {
         world.poll(partition, 30).await;
@@ -278,7 +278,7 @@ impl World {
 
 #[tokio::test(start_paused = true)]
 async fn a_partition_that_leaves_makes_room_for_the_noted_range_of_another() {
-    let mut world = begin_beyond_the_credits(2).await;
+    let mut world = begin_beyond_the_credits(2, |_| Kind::Good).await;
     world.rig.moment().await;
     assert_eq!((world.waits(0), world.waits(1)), (false, true));
     world.lose(0).await;
@@ -288,7 +288,7 @@ async fn a_partition_that_leaves_makes_room_for_the_noted_range_of_another() {
 /// Else what it holds by then would be missing to the other, and neither would ever be whole.
 #[tokio::test(start_paused = true)]
 async fn a_noted_range_that_was_begun_does_not_wait_for_a_partition_that_comes_later() {
-    let mut world = begin_beyond_the_credits(2).await;
+    let mut world = begin_beyond_the_credits(2, |_| Kind::Good).await;
     world.lose(0).await;
     assert_eq!(world.poll(1, 25).await, 25);
     world.assign(0).await;
@@ -298,9 +298,8 @@ async fn a_noted_range_that_was_begun_does_not_wait_for_a_partition_that_comes_l
     world.everything_is_there_once();
 }
 
-#[tokio::test(start_paused = true)]
-async fn noted_ranges_that_together_exceed_the_credits_are_taken_up_one_after_the_other() {
-    let mut world = begin_beyond_the_credits(6).await;
+async fn taken_up_one_after_the_other(kind_at: fn(i64) -> Kind) {
+    let mut world = begin_beyond_the_credits(6, kind_at).await;
     for _ in 0..40 {
         for partition in 0..6 {
             world.poll(partition, 4).await;
@@ -309,6 +308,18 @@ async fn noted_ranges_that_together_exceed_the_credits_are_taken_up_one_after_th
     }
     world.catch_up().await;
     world.everything_is_there_once();
+}
+
+#[tokio::test(start_paused = true)]
+async fn noted_ranges_that_together_exceed_the_credits_are_taken_up_one_after_the_other() {
+    taken_up_one_after_the_other(|_| Kind::Good).await;
+}
+
+/// What is refused was read too, and holds a credit until it is a dead letter.
+#[tokio::test(start_paused = true)]
+async fn noted_ranges_of_few_rows_and_many_dead_letters_exceed_the_credits_as_well() {
+    let kind_at = |offset| if offset % 10 == 0 { Kind::Good } else { Kind::Broken };
+    taken_up_one_after_the_other(kind_at).await;
 }
 
 #[tokio::test(start_paused = true)]
