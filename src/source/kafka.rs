@@ -237,7 +237,8 @@ impl Poller {
 
     /// How long to wait at most for whatever comes next. Where inserts wait for commits, not long.
     fn look(&self) -> Duration {
-        let brisk = self.exactly_once && self.took_at.elapsed() < BRISK_FOR;
+        let waited_for = self.port.wanted.borrow().commit_now || self.commits.is_on_its_way();
+        let brisk = self.exactly_once && (waited_for || self.took_at.elapsed() < BRISK_FOR);
         if brisk { BRISK_LOOK } else { LOOK }
     }
 

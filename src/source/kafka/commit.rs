@@ -59,6 +59,10 @@ impl Commits {
         self.in_flight = None;
     }
 
+    pub(super) fn is_on_its_way(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
     /// `urgent`: an insert waits for it.
     fn is_due(&mut self, now: Instant, urgent: bool) -> bool {
         let next = if urgent { self.next.min(self.begun + URGENT_EVERY) } else { self.next };
