@@ -205,8 +205,10 @@ impl Place {
     }
 
     fn config(&self) -> String {
-        let sources = if self.wanted.sources == [Source::Kafka] { "kafka" } else { "kafka nats" };
-        let mut text = self.lab.sections(sources);
+        let kafka = self.reads_kafka().then_some("kafka");
+        let nats = self.wanted.sources.iter().any(|source| *source != Source::Kafka);
+        let sources: Vec<_> = kafka.into_iter().chain(nats.then_some("nats")).collect();
+        let mut text = self.lab.sections(&sources.join(" "));
         if self.wanted.sources.contains(&Source::JetStream) {
             text.push_str(JETSTREAM);
         }
@@ -232,10 +234,14 @@ impl Place {
 
     /// Starts a bridge; whether and when it works is what the trial is about.
     pub(crate) fn start_bridge(&self, which: usize) -> Bridge {
-        let over = format!(
-            "instance = \"bridge-{which}\"\n{KAFKA_CLIENT}clickhouse.insert_timeout = \"4s\"\n"
-        );
+        let kafka = if self.reads_kafka() { KAFKA_CLIENT } else { "" };
+        let over =
+            format!("instance = \"bridge-{which}\"\n{kafka}clickhouse.insert_timeout = \"4s\"\n");
         self.lab.spawn(&self.config(), &over)
+    }
+
+    fn reads_kafka(&self) -> bool {
+        self.wanted.sources.contains(&Source::Kafka)
     }
 
     pub(crate) fn stack(&self, server: Server) -> Arc<Stack> {
