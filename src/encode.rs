@@ -90,6 +90,8 @@ impl Columnar {
 pub struct Naming {
     pub table: String,
     pub token: String,
+    /// Somebody else knows the token.
+    pub noted: bool,
     pub instance: String,
     /// By route id; only dead letters need them.
     pub routes: Vec<String>,
@@ -152,9 +154,9 @@ pub fn encode(batch: &mut Batch, program: &Program, naming: Naming) -> Result<En
     let indices: Vec<usize> = refused.iter().map(|(index, _)| *index).collect();
     let loose = if indices.is_empty() { Vec::new() } else { batch.take(&indices) };
     let rejected = loose.into_iter().zip(refused.into_iter().map(|(_, why)| why)).collect();
-    let Naming { table, token, .. } = naming;
+    let Naming { table, token, noted, .. } = naming;
     let rows = batch.len();
-    let insert = (rows > 0).then_some(Insert { table, format, columns, body, token, rows });
+    let insert = (rows > 0).then_some(Insert { table, format, columns, body, token, noted, rows });
     Ok(Encoded { insert, rejected, rounded })
 }
 

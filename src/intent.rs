@@ -18,8 +18,8 @@ use crate::record::{Partition, UnixMs};
 /// Kafka's default limit on the metadata of a committed offset (`offset.metadata.max.bytes`).
 const NOTE_BYTES: usize = 4_096;
 
-/// The longest that a listed range can be: a table's name, and six numbers.
-const RANGE_BYTES: usize = 256 + 6 * 21;
+/// The longest that a listed range can be: a table's name, and seven numbers.
+const RANGE_BYTES: usize = 256 + 7 * 21;
 
 /// What a note begins with; another number will be another format.
 const VERSION: &str = "db1";
@@ -39,6 +39,8 @@ pub struct Range {
     pub block: u64,
     /// When it was first listed, in milliseconds since the epoch.
     pub listed_at: UnixMs,
+    /// How many of its tokens were found used up, without its rows.
+    pub spent: u32,
 }
 
 /// What is committed beside an offset.
@@ -70,8 +72,9 @@ impl Range {
 
 impl fmt::Display for Range {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { table, first, last, rows, checksum, block, listed_at } = self;
-        write!(f, "{table}:{first}-{last}:{rows}:{checksum:x}:{block}:{listed_at}")
+        let Self { table, first, last, rows, checksum, block, listed_at, spent } = self;
+        write!(f, "{table}:{first}-{last}:{rows}:{checksum:x}:{block}:{listed_at}")?;
+        if *spent > 0 { write!(f, ":{spent}") } else { Ok(()) }
     }
 }
 
@@ -118,6 +121,7 @@ fn range(text: &str) -> anyhow::Result<Range> {
         checksum: u64::from_str_radix(next()?, 16)?,
         block: next()?.parse()?,
         listed_at: next()?.parse()?,
+        spent: parts.next().map_or(Ok(0), str::parse)?,
     })
 }
 
@@ -184,11 +188,13 @@ impl Intents {
         &self.partition
     }
 
-    /// The same for the same records whenever they are sent, different for any others.
+    /// The same for the same records whenever they are sent, different for any others, and for each
+    /// that is spent.
     #[must_use]
-    pub fn token(&self, first: i64, last: i64) -> String {
+    pub fn token(&self, first: i64, last: i64, spent: u32) -> String {
         let Partition { topic, number, .. } = &*self.partition;
-        format!("{topic}/{}:{number}:{first}-{last}", self.incarnation)
+        let token = format!("{topic}/{}:{number}:{first}-{last}", self.incarnation);
+        if spent == 0 { token } else { format!("{token}~{spent}") }
     }
 
     /// Whether one more range can be listed in one note.

@@ -23,6 +23,8 @@ pub struct Insert {
     pub body: Bytes,
     /// The same for every attempt at the same rows, different for any others.
     pub token: String,
+    /// Somebody else knows the token, and counts on it: no other may be sent.
+    pub noted: bool,
     pub rows: usize,
 }
 
@@ -164,6 +166,9 @@ pub struct LandedQuestion {
     pub rows: usize,
     /// Under which they would have been inserted.
     pub token: String,
+    /// An insert of them was acknowledged just now, and may have been taken for known: only what the
+    /// table itself says counts, and only if it says that rows are missing.
+    pub acknowledged: bool,
 }
 
 /// Where rows came from, as far as their columns can tell.

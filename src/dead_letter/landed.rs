@@ -116,6 +116,7 @@ mod tests {
             columns: Vec::new(),
             body: Bytes::from_static(b"a\nlarge\nb\n"),
             token: "t".into(),
+            noted: false,
             rows: 3,
         };
         let refused = |text: &str| Refusal { code: None, message: text.to_owned() };

@@ -176,6 +176,7 @@ impl LetterStore for LogStore {
             columns: Vec::new(),
             body: body.into(),
             token: Uuid::from_u128(rand::random()).to_string(),
+            noted: false,
             rows: letters.len(),
         };
         for attempt in 1..=ATTEMPTS {

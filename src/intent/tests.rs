@@ -13,7 +13,16 @@ fn partition() -> Arc<Partition> {
 
 fn range(first: i64, last: i64) -> Range {
     let (rows, checksum) = (usize::try_from(last - first + 1).unwrap(), 0xfeed);
-    Range { table: "db.ticks".into(), first, last, rows, checksum, block: 7, listed_at: 1_000 }
+    Range {
+        table: "db.ticks".into(),
+        first,
+        last,
+        rows,
+        checksum,
+        block: 7,
+        listed_at: 1_000,
+        spent: 0,
+    }
 }
 
 fn intents() -> Intents {
@@ -22,10 +31,10 @@ fn intents() -> Intents {
 
 #[test]
 fn a_note_says_again_what_was_said() {
-    let ranges = vec![range(5, 9), range(12, 12)];
+    let ranges = vec![range(5, 9), Range { spent: 2, ..range(12, 12) }];
     let note = Note { incarnation: "c0ffee".into(), config: 9, ranges };
     let text = note.to_string();
-    assert_eq!(text, "db1 c0ffee 9 db.ticks:5-9:5:feed:7:1000 db.ticks:12-12:1:feed:7:1000");
+    assert_eq!(text, "db1 c0ffee 9 db.ticks:5-9:5:feed:7:1000 db.ticks:12-12:1:feed:7:1000:2");
     assert!(text.is_ascii());
     assert_eq!(Note::parse(&text).unwrap(), Some(note));
 }
@@ -76,9 +85,10 @@ fn the_same_note_is_asked_for_once_and_may_be_committed_twice() {
 fn a_half_takes_the_place_of_its_part_and_the_token_tells_them_apart() {
     let mut intents = intents();
     intents.intend(range(0, 9));
-    let (whole, left) = (intents.token(0, 9), intents.token(0, 4));
+    let (whole, left) = (intents.token(0, 9, 0), intents.token(0, 4, 0));
     assert_eq!(whole, "ticks/c0ffee:3:0-9");
     assert_ne!(whole, left);
+    assert_eq!(intents.token(0, 9, 1), "ticks/c0ffee:3:0-9~1");
     intents.intend(range(0, 4));
     let (_, note) = intents.commit(0);
     assert!(note.contains(":0-4:") && !note.contains(":0-9:"), "{note}");
@@ -220,7 +230,7 @@ impl Process {
         if self.intents.announced(range.first, range.last).is_none() {
             return;
         }
-        world.insert(self.intents.token(range.first, range.last), range.first, range.last);
+        world.insert(self.intents.token(range.first, range.last, 0), range.first, range.last);
         if answered {
             self.cut.retain(|cut| *cut != range);
             self.settled.extend(range.first..=range.last);
@@ -233,7 +243,7 @@ impl Process {
     /// Refused as a whole: in two halves instead.
     fn halve(&mut self, world: &World, which: usize) {
         let Some(range) = self.pick(which).filter(|range| range.first < range.last) else { return };
-        let landed = world.tokens.contains_key(&self.intents.token(range.first, range.last));
+        let landed = world.tokens.contains_key(&self.intents.token(range.first, range.last, 0));
         if !landed && self.intents.announced(range.first, range.last).is_some() {
             let middle = i64::midpoint(range.first, range.last);
             self.cut.retain(|cut| *cut != range);

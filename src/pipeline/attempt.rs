@@ -59,6 +59,8 @@ pub(super) enum Outcome {
     Encoded,
     /// It is certain that what was noted did not land; announce it as it is now.
     NeverLanded,
+    /// ClickHouse takes it for known, and has none of its rows.
+    Spent,
     /// Nobody can tell whether it landed, and the configuration takes it for inserted; why.
     GivenUp(String),
     /// Nobody can tell whether it landed, and somebody shall decide; why, and how.
@@ -184,7 +186,10 @@ async fn send_once<S: Sink>(sink: &S, cut: &CutBatch, place: &Place) -> Outcome 
             Err(error) => return Outcome::Refused(error),
         }
     }
-    Outcome::of(send(sink, cut).await)
+    match Outcome::of(send(sink, cut).await) {
+        Outcome::Durable if cut.is_repeated() => acknowledged(sink, cut, place).await,
+        other => other,
+    }
 }
 
 /// Announced so long ago that others may have been owner since.
@@ -206,30 +211,50 @@ fn window_covers(window: &Window, range: &Range) -> bool {
 /// Asks the table whether the noted range landed.
 async fn verify<S: Sink>(sink: &S, cut: &CutBatch, place: &Place) -> Outcome {
     let Some(noted) = cut.noted() else { return Outcome::NeverLanded };
-    let question = LandedQuestion {
+    match sink.landed(question(noted, cut, place, false)).await {
+        Ok(Landed::All) => Outcome::Durable,
+        Ok(Landed::None) => Outcome::NeverLanded,
+        Ok(Landed::Unclear(why)) => unclear(noted, place, &why, Outcome::NeverLanded),
+        Err(error) => Outcome::Refused(error),
+    }
+}
+
+/// A repeated insert was acknowledged: its rows are there, unless a killed server remembers only
+/// their token.
+async fn acknowledged<S: Sink>(sink: &S, cut: &CutBatch, place: &Place) -> Outcome {
+    let Some(noted) = cut.noted() else { return Outcome::Durable };
+    match sink.landed(question(noted, cut, place, true)).await {
+        Ok(Landed::All) => Outcome::Durable,
+        Ok(Landed::None) => Outcome::Spent,
+        Ok(Landed::Unclear(why)) => unclear(noted, place, &why, Outcome::Spent),
+        Err(error) => Outcome::Refused(error),
+    }
+}
+
+fn question(noted: &Range, cut: &CutBatch, place: &Place, acknowledged: bool) -> LandedQuestion {
+    LandedQuestion {
         table: noted.table.clone(),
         from: place.rows_from(),
         first: noted.first,
         last: noted.last,
         rows: noted.rows,
         token: cut.token().to_owned(),
-    };
-    let unclear = match sink.landed(question).await {
-        Ok(Landed::All) => return Outcome::Durable,
-        Ok(Landed::None) => return Outcome::NeverLanded,
-        Ok(Landed::Unclear(why)) => why,
-        Err(error) => return Outcome::Refused(error),
-    };
+        acknowledged,
+    }
+}
+
+/// Nobody can tell whether it landed: what the configuration says. `again`: how it is inserted again.
+fn unclear(noted: &Range, place: &Place, why: &str, again: Outcome) -> Outcome {
     let Range { table, first, last, rows, .. } = noted;
     let Partition { topic, number, .. } = &*place.partition;
     let what = format!(
         "whether the {rows} rows of {topic}/{number} {first}-{last} are in `{table}` already \
-         cannot be told: {unclear}"
+         cannot be told: {why}"
     );
     match place.on_uncertain {
         OnUncertain::AcceptDuplicates => {
             tracing::warn!("{what}; inserted (again): on_uncertain = \"accept_duplicates\"");
-            Outcome::NeverLanded
+            again
         }
         OnUncertain::AcceptLoss => Outcome::GivenUp(what),
         OnUncertain::Halt => Outcome::Uncertain(format!(
@@ -255,7 +280,16 @@ mod tests {
     #[test]
     fn a_batch_that_was_announced_long_ago_may_have_been_sent_by_another_owner_since() {
         let (table, listed_at) = ("t".to_owned(), 1_700_000_000_000);
-        let range = Range { table, first: 0, last: 9, rows: 10, checksum: 0, block: 0, listed_at };
+        let range = Range {
+            table,
+            first: 0,
+            last: 9,
+            rows: 10,
+            checksum: 0,
+            block: 0,
+            listed_at,
+            spent: 0,
+        };
         assert!(!is_old(&range, listed_at + OLD_MS));
         assert!(is_old(&range, listed_at + OLD_MS + 1));
         // A clock that was set back makes it no older.

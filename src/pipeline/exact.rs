@@ -63,6 +63,11 @@ pub(super) struct ExactBatch {
     noted: Option<Range>,
     /// Something under its token may have landed although nobody said so.
     doubtful: bool,
+    /// Something was sent under its token before, by us or a last owner: that ClickHouse takes it for
+    /// known does not prove that its rows are there.
+    repeated: bool,
+    /// Of its tokens, used up without its rows.
+    spent: u32,
     /// Refused while it was encoded; dead letters as soon as the others have landed, or all are
     /// refused: then its range is not divided any more, and they have its token for good.
     rejected: Vec<(LooseRow, Refused)>,
@@ -79,8 +84,17 @@ pub(super) enum Step {
 
 impl ExactBatch {
     fn new(slot: Slot, first: i64, last: i64) -> Self {
-        let (step, rejected) = (Step::Encode, Vec::new());
-        Self { slot, first, last, step, noted: None, doubtful: false, rejected }
+        Self {
+            slot,
+            first,
+            last,
+            step: Step::Encode,
+            noted: None,
+            doubtful: false,
+            repeated: false,
+            spent: 0,
+            rejected: Vec::new(),
+        }
     }
 
     /// The halves of a batch that was refused as a whole: each takes the place of its part, with
@@ -100,7 +114,7 @@ impl ExactBatch {
 
     /// An attempt ended without a definite answer.
     pub(super) fn doubt(&mut self) {
-        self.doubtful = true;
+        (self.doubtful, self.repeated) = (true, true);
     }
 
     /// The body does not fit the table any more.
@@ -120,6 +134,10 @@ impl CutBatch {
 
     pub(super) fn is_doubtful(&self) -> bool {
         self.exact.as_ref().is_some_and(|exact| exact.doubtful)
+    }
+
+    pub(super) fn is_repeated(&self) -> bool {
+        self.exact.as_ref().is_some_and(|exact| exact.repeated)
     }
 
     /// Rows that it holds, with those that wait to become dead letters.
@@ -146,7 +164,7 @@ impl<S: Sink> Pipeline<S> {
 
     pub(super) fn make_exact_part(&self, cut: &mut CutBatch, part: ExactBatch) {
         if let Some(exact) = self.exact.get(&part.slot) {
-            cut.token = exact.intents.token(part.first, part.last);
+            cut.token = exact.intents.token(part.first, part.last, part.spent);
         }
         cut.slot = Some(part.slot);
         cut.exact = Some(part);
@@ -324,5 +342,6 @@ fn range_of(batch: &ExactBatch, insert: &Option<crate::sink::Insert>, table: &st
         checksum: xxhash_rust::xxh3::xxh3_64(body),
         block: 0,
         listed_at: 0,
+        spent: batch.spent,
     }
 }

@@ -206,6 +206,7 @@ impl<S: Sink> Pipeline<S> {
                 table: table.name.clone(),
                 instance: self.config.instance.clone(),
                 token: cut.token.clone(),
+                noted: cut.slot.is_some(),
                 routes: self.route_names(&cut.batch),
             };
             let place = cut.exact.as_ref().and_then(|batch| self.exact.get(&batch.slot));
@@ -295,6 +296,7 @@ impl<S: Sink> Pipeline<S> {
             Outcome::Refused(error) => self.refused(cut, error),
             Outcome::Encoded => self.encoded(cut),
             Outcome::NeverLanded => self.never_landed(cut),
+            Outcome::Spent => self.token_is_spent(cut),
             Outcome::GivenUp(why) => self.given_up(cut, &why),
             Outcome::Uncertain(what) => {
                 cut.attempts = cut.attempts.saturating_add(1);

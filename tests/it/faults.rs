@@ -12,6 +12,7 @@ mod place;
 pub(crate) mod proxy;
 mod run;
 mod schedule;
+mod spent;
 mod unanswered;
 mod watch;
 

@@ -155,6 +155,7 @@ impl Coder {
         let naming = Naming {
             table,
             token: token.to_owned(),
+            noted: true,
             instance: self.instance.clone(),
             routes: self.names.clone(),
         };

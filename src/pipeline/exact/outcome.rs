@@ -91,6 +91,26 @@ impl<S: Sink> Pipeline<S> {
         self.resolved(batch.slot, first);
     }
 
+    /// ClickHouse was killed after it had written down the token, and before the rows: it takes them
+    /// for known for ever, and has none. They are announced under the next token.
+    pub(in crate::pipeline) fn token_is_spent(&mut self, mut cut: CutBatch) {
+        let table = &self.tables[cut.table].name;
+        tracing::warn!(
+            table,
+            token = cut.token,
+            rows = cut.batch.len(),
+            "ClickHouse takes a batch for known of which it has no row: sent under another token"
+        );
+        let mut batch = cut.exact.take().expect("such a batch");
+        batch.spent += 1;
+        batch.repeated = false;
+        self.make_exact_part(&mut cut, batch);
+        if let Some(insert) = &mut cut.insert {
+            insert.token.clone_from(&cut.token);
+        }
+        self.announce(cut);
+    }
+
     /// Nobody can tell whether it landed, and that is accepted.
     pub(in crate::pipeline) fn given_up(&mut self, mut cut: CutBatch, why: &str) {
         tracing::error!("{why}; left as it is: on_uncertain = \"accept_loss\"");

@@ -145,8 +145,9 @@ impl<S: Sink> Pipeline<S> {
         let missing = batch.is_empty();
         let mut cut = self.new_cut(table, batch);
         let mut again = ExactBatch::new(slot, first, last);
+        again.spent = noted.spent;
         again.noted = Some(noted);
-        again.doubtful = true;
+        again.doubt();
         again.step = if missing { Step::Verify } else { Step::Encode };
         self.make_exact_part(&mut cut, again);
         self.queue.push_back(cut);

@@ -6,6 +6,7 @@
 //! rows of more partitions than ClickHouse takes by default.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use bytes::Bytes;
 use clickhouse::Client;
@@ -13,7 +14,7 @@ use clickhouse::error::Error;
 use clickhouse::insert_formatted::CompressedData;
 use tokio::time::Instant;
 
-use super::{ClickHouse, classify, quote, quoted};
+use super::{ClickHouse, QUERY_TIMEOUT, classify, quote, quoted};
 use crate::config::Compression;
 use crate::sink::{Insert, InsertError};
 
@@ -53,11 +54,15 @@ struct Failed {
 impl ClickHouse {
     pub(super) async fn insert_somewhere(&self, insert: &Insert) -> Result<(), InsertError> {
         let endpoint = self.choose(Some(&insert.token)).await;
-        let result = self.insert_at(endpoint, insert).await;
+        let began = Instant::now();
+        let result = match self.token_at(endpoint, insert).await {
+            Ok(token) => self.insert_at(endpoint, insert, &token).await,
+            Err(error) => Err(Failed { error, unsent: true }),
+        };
         match &result {
             Ok(()) => self.known().settled(&insert.token),
             Err(Failed { error, unsent }) if error.may_have_landed() && !unsent => {
-                self.known().unclear(&insert.token, endpoint, Instant::now());
+                self.known().unclear(&insert.token, endpoint, began);
             }
             // It tells only of itself: what an earlier one left unclear stays so.
             Err(_) => {}
@@ -67,15 +72,33 @@ impl ClickHouse {
         result
     }
 
-    async fn insert_at(&self, endpoint: usize, insert: &Insert) -> Result<(), Failed> {
-        let first = self.send(endpoint, insert, None).await;
+    /// Under which token it goes to this server: see `endpoints`.
+    async fn token_at(&self, endpoint: usize, insert: &Insert) -> Result<String, InsertError> {
+        let token = &insert.token;
+        if insert.noted || self.known().unclear_since(token).is_none() {
+            return Ok(token.clone());
+        }
+        let query = self.clients[endpoint].query_raw("SELECT uptime()");
+        let answer = self.answer_from(endpoint, query, "TabSeparated", QUERY_TIMEOUT).await?;
+        // What cannot be read is as if it had just started: a row too many, rather than one too few.
+        let up = Duration::from_secs(answer.trim().parse().unwrap_or_default());
+        let now = self.known().token(token, up, Instant::now());
+        if now != *token {
+            let Insert { table, rows, .. } = insert;
+            tracing::info!(table, rows, "ClickHouse was started again: sent under another token");
+        }
+        Ok(now)
+    }
+
+    async fn insert_at(&self, endpoint: usize, insert: &Insert, token: &str) -> Result<(), Failed> {
+        let first = self.send(endpoint, insert, token, None).await;
         let Err(Failed { error, .. }) = &first else { return first };
         if classify::may_be_a_cut_body(error) {
-            return self.send(endpoint, insert, None).await;
+            return self.send(endpoint, insert, token, None).await;
         }
         if matches!(error, InsertError::Reject(refusal) if classify::is_too_wide(&refusal.message))
         {
-            return match self.send(endpoint, insert, Some(WIDE)).await {
+            return match self.send(endpoint, insert, token, Some(WIDE)).await {
                 // Our user may not set it: then it is what it was.
                 Err(Failed { error: InsertError::AwaitFix(refusal), .. })
                     if refusal.code == Some(classify::SETTING_CONSTRAINT_VIOLATION) =>
@@ -92,6 +115,7 @@ impl ClickHouse {
         &self,
         endpoint: usize,
         insert: &Insert,
+        token: &str,
         more: Option<(&str, &str)>,
     ) -> Result<(), Failed> {
         let json = if insert.format == "JSONEachRow" { &JSON_SETTINGS[..] } else { &[] };
@@ -103,7 +127,7 @@ impl ClickHouse {
             .fold(self.clients[endpoint].clone(), |client, (name, value)| {
                 client.with_setting(name, value)
             })
-            .with_setting("insert_deduplication_token", insert.token.clone());
+            .with_setting("insert_deduplication_token", token);
         let statement = statement(&insert.table, &insert.columns, insert.format);
         let error = match self.sent(&client, statement, insert.body.clone()).await {
             Ok(()) => return Ok(()),

@@ -49,6 +49,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (any::<bool>(), 0..6_usize).prop_map(|(all, mode)| Step::Mode { all, mode }),
         2 => (any::<bool>(), prop::sample::select(vec![1, 2, 4, 5]))
             .prop_map(|(letters, mode)| Step::Once { letters, mode }),
+        1 => Just(Step::Once { letters: false, mode: 6 }),
         4 => (0..3_000_u64).prop_map(|millis| Step::Time { millis }),
         3 => (0..3_usize).prop_map(|config| Step::Kill { config }),
         3 => (0..3_usize).prop_map(|config| Step::Reload { config }),

@@ -188,6 +188,41 @@ async fn records_that_the_topic_lost_are_looked_for_and_their_range_is_closed() 
     assert_eq!((offset, note.unwrap().split(' ').count()), (310, 3));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_batch_of_which_clickhouse_kept_only_the_token_is_sent_under_another() {
+    let config = once("");
+    for restarts in [false, true] {
+        let mut world = begin_unanswered(&config, 1, Mode::Die).await;
+        assert_eq!(world.number_of_rows(), 0);
+        if restarts {
+            world.restart(&config).await;
+        }
+        world.poll(0, 400).await;
+        world.catch_up().await;
+        world.everything_is_there_once();
+        let attempts = world.rig.sink.attempts("once");
+        let tokens: Vec<&str> = attempts.iter().map(|attempt| attempt.token.as_str()).collect();
+        assert!(tokens.iter().any(|token| token.ends_with(":0-99~1")), "{tokens:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_token_that_took_the_place_of_another_is_noted_and_found_by_the_next_owner() {
+    let config = once("");
+    let mut world = World::begin(&config, 1).await;
+    world.rig.sink.once("once", Mode::Die);
+    world.rig.sink.once("once", Mode::Accept);
+    world.rig.sink.once("once", Mode::FailAfterWrite);
+    world.rig.sink.table("once", Mode::Hold);
+    world.poll(0, 100).await;
+    world.rig.after(Duration::from_secs(4)).await;
+    assert_eq!(world.number_of_rows(), 100, "under the second token, without an answer");
+    world.rig.sink.table("once", Mode::Accept);
+    world.restart(&once(SMALLER)).await;
+    world.catch_up().await;
+    world.everything_is_there_once();
+}
+
 /// A dead letter among what was noted; it can't be written.
 async fn begin_with_a_letter_that_waits() -> World {
     let kind_at = |offset| if offset == 5 { Kind::Broken } else { Kind::Good };

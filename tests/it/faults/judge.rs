@@ -16,12 +16,17 @@ impl Running {
             }
             let [rows, copy] = Place::tables(*source);
             let letters = format!("dead letters of {source}");
-            let places = [(rows, Which::Good), (copy, Which::Good), (letters, Which::Bad)];
-            for (name, which) in places {
+            let lost_by_views = self.lost_by_views(trial);
+            let places = [
+                (rows, Which::Good, 0),
+                (copy, Which::Good, lost_by_views),
+                (letters, Which::Bad, 0),
+            ];
+            for (name, which, by_views) in places {
                 let found = self.place.found(*source, which, &name).await;
                 let verdict = Verdict::of(&name, which, sent, &found);
                 self.outcome.say(&verdict.to_string());
-                self.hold(trial, *source, &verdict);
+                self.hold(trial, *source, &verdict, by_views);
             }
         }
         if let Some(proxy) = &self.place.proxy {
@@ -39,11 +44,23 @@ impl Running {
         }
     }
 
-    fn hold(&mut self, trial: &Trial, source: Source, verdict: &Verdict) {
+    /// What may be missing behind a view because ClickHouse itself lost it. Killed within 0.2 ms of
+    /// each other, a table's log of tokens knows a block that never became a part (`spent.rs`); of its
+    /// source the bridge can tell and sends it again, of a table behind a view nobody can. One kill in
+    /// twenty hitting that is far more than was ever seen; a batch holds less than two seconds' worth.
+    fn lost_by_views(&self, trial: &Trial) -> u64 {
+        let batches = self.outcome.clickhouse_kills.div_ceil(20);
+        batches * 2 * trial.rate
+    }
+
+    fn hold(&mut self, trial: &Trial, source: Source, verdict: &Verdict, by_views: u64) {
         let total = verdict.total();
+        if (1..=by_views).contains(&total.missing) {
+            self.outcome.say(&format!("{}: ClickHouse lost a block of its view", verdict.place));
+        }
         self.outcome.repeated += total.duplicate;
         let broken = [
-            ("missing", total.missing, source.is_lossless()),
+            ("missing", total.missing, source.is_lossless() && total.missing > by_views),
             ("unexpected", total.unexpected, true),
             ("stored again", total.duplicate, !trial.may_repeat(source)),
         ];
@@ -86,12 +103,13 @@ impl Running {
 
 impl Trial {
     /// Whether a record may be stored twice: after a crash, or when its partition moved, what was
-    /// not committed comes again. Nothing else may repeat it, not even an unknown outcome.
+    /// not committed comes again; and a ClickHouse that was killed may remember a token whose rows it
+    /// lost, so that it gets another. Nothing else may repeat it, not even an unknown outcome.
     fn may_repeat(&self, source: Source) -> bool {
         let comes_again = |fault: &Fault| match fault {
             Fault::Bridge | Fault::Everything | Fault::Servers | Fault::Members => true,
             Fault::Stop => self.plan.bridges > 1 || self.plan.faults.len() > 1,
-            Fault::Server(server) => *server == Server::Kafka,
+            Fault::Server(server) => *server != Server::Nats,
             Fault::Wire | Fault::Cut => false,
         };
         source.is_lossless()

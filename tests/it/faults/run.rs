@@ -42,6 +42,7 @@ pub(crate) struct Outcome {
     /// landed since.
     pub(crate) kills: usize,
     pub(crate) kills_under_work: usize,
+    pub(super) clickhouse_kills: u64,
     /// Numbers beyond the first of each, in all places.
     pub(crate) repeated: u64,
     /// What really happened on the wire.
@@ -160,6 +161,7 @@ impl Running {
                 self.until_started(server).await;
                 let stack = self.place.stack(server);
                 tokio::task::block_in_place(|| stack.kill(server.name()));
+                self.outcome.clickhouse_kills += u64::from(server == Server::ClickHouse);
             }
             Step::Start(server) => {
                 let stack = self.place.stack(server);
