@@ -1,7 +1,5 @@
 //! What came of the runs, and advice, for people and for scripts. Pure.
 
-use std::fmt::Write as _;
-
 use comfy_table::{CellAlignment, Table};
 use serde_json::json;
 
@@ -37,21 +35,22 @@ pub(super) fn text(runs: &[Run]) -> String {
         table.add_row(row(run));
     }
     numbers_to_the_right(&mut table, 1);
-    let mut text = format!("\n{}\n\n{LEGEND}", shown(table));
-    for run in runs {
-        let Summary { events, dropped_by, .. } = &run.summary;
-        if events.is_empty() && dropped_by.is_empty() {
-            continue;
-        }
-        writeln!(text, "\n{}", run.scenario.name).expect("a String takes every write");
-        let happened = events.iter().map(|event| (at(event.seconds), event.text.clone()));
-        let reasons = dropped_by.iter().map(|(reason, count)| {
-            ("dropped".to_owned(), format!("{} {reason}", thousands(*count)))
-        });
-        text.push_str(&indented(list_of(happened.chain(reasons))));
-        text.push('\n');
-    }
-    text
+    let table_of_remarks = list_of(runs.iter().flat_map(remarks));
+    let remarks = match table_of_remarks.is_empty() {
+        true => String::new(),
+        false => format!("\n{}\n", shown(table_of_remarks)),
+    };
+    format!("\n{}\n\n{LEGEND}{remarks}", shown(table))
+}
+
+/// What the row of a run has no room for: why records were dropped, and what happened when.
+fn remarks(run: &Run) -> Vec<(String, String)> {
+    let Summary { events, dropped_by, .. } = &run.summary;
+    let reasons = dropped_by.iter().map(|(why, count)| format!("{} {why}", thousands(*count)));
+    let reasons = reasons.collect::<Vec<_>>().join(", ");
+    let dropped = (!reasons.is_empty()).then(|| format!("dropped: {reasons}"));
+    let happened = events.iter().map(|event| format!("{}: {}", at(event.seconds), event.text));
+    dropped.into_iter().chain(happened).map(|text| (run.scenario.name.clone(), text)).collect()
 }
 
 fn at(seconds: f64) -> String {

@@ -154,3 +154,29 @@ async fn producers_that_wait_hear_that_the_consumer_has_left() {
     assert_eq!(producer.metrics().dropped_count.left, 1);
     assert_eq!(producer.offer(9), Verdict::Closed(9));
 }
+
+/// On threads, and in real time: whoever waits for room that is there waits for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nobody_sleeps_through_room_that_others_make() {
+    let (producer, mut consumer) = Controller::new(2, Strategy::Block).stream();
+    let mut producers = JoinSet::new();
+    for _ in 0..8 {
+        let producer = producer.clone();
+        producers.spawn(async move {
+            for item in 0..1_000 {
+                assert_eq!(producer.send(item).await, Ok(Sent::Kept));
+            }
+        });
+    }
+    drop(producer);
+    let all = async {
+        let mut count = 0;
+        while consumer.next().await.is_ok() {
+            count += 1;
+        }
+        count
+    };
+    // 8,000 items take no second; the rest is for a machine that has other things to do.
+    let count = timeout(Duration::from_secs(120), all).await.expect("nobody sleeps");
+    assert_eq!(count, 8_000);
+}
