@@ -59,7 +59,12 @@ impl Lab {
 
     /// Creates the tables of the profile.
     pub(crate) async fn profile_tables(&self) {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/schema");
+        self.tables("config/schema").await;
+    }
+
+    /// Creates the tables of the scripts in a folder of the repository.
+    pub(crate) async fn tables(&self, folder: &str) {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
         for file in std::fs::read_dir(dir).unwrap() {
             let sql = std::fs::read_to_string(file.unwrap().path()).unwrap();
             self.clickhouse.query(&sql).await;

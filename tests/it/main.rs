@@ -14,6 +14,7 @@ mod deploy;
 mod endpoints;
 mod error_classes;
 mod exactly_once;
+mod examples;
 mod faults;
 mod fuzzed;
 mod histories;
