@@ -9,6 +9,8 @@ use super::*;
 use crate::status::samples::busy;
 use crate::status::{RouteState, Snapshot};
 
+mod named;
+
 /// Samples by name and labels as written, and the type of each family.
 #[derive(Debug, Default)]
 struct Scrape {

@@ -1,5 +1,5 @@
 //! The image and the compose file agree with each other and with the program, as far as that shows
-//! without an engine.
+//! without an engine. `deploy/` holds the same of what lies in the folder of that name.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,8 @@ use std::time::Duration;
 use yaml_rust2::{Yaml, YamlLoader};
 
 use crate::bridge::program;
+
+mod monitoring;
 
 const OURS: &str = "data-bridge";
 
@@ -20,9 +22,14 @@ fn read(name: &str) -> String {
 }
 
 fn compose() -> Yaml {
-    let mut documents = YamlLoader::load_from_str(&read("docker-compose.yml")).unwrap();
+    let mut documents = documents("docker-compose.yml");
     assert_eq!(documents.len(), 1);
     merged(documents.remove(0))
+}
+
+/// What a YAML file holds.
+fn documents(name: &str) -> Vec<Yaml> {
+    YamlLoader::load_from_str(&read(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 /// Resolves `<<: *other`, which the parser leaves to us: own keys win over merged ones.
@@ -168,7 +175,8 @@ fn assert_pinned(image: &str, place: &str) {
     let tag = image.rsplit_once(':').map(|(_, tag)| tag);
     let tag = tag.unwrap_or_else(|| panic!("{place}: {image} names no version"));
     assert!(!tag.contains("latest"), "{place}: {image}");
-    let is_version = tag.starts_with(|c: char| c.is_ascii_digit());
+    let number = tag.strip_prefix('v').unwrap_or(tag);
+    let is_version = number.starts_with(|c: char| c.is_ascii_digit());
     assert!(is_version || tag.starts_with("bookworm"), "{place}: {image}");
 }
 

@@ -1,0 +1,81 @@
+//! Prometheus and Grafana beside the bridge: only where they are asked for, on files that are there,
+//! and on the bridge that is there. What the rules and panels say of metrics is held to `/metrics` in
+//! `src/metrics/tests/named.rs`.
+
+use super::{OURS, compose, documents, path, texts};
+
+const MONITORING: [&str; 2] = ["prometheus", "grafana"];
+
+#[test]
+fn monitoring_starts_only_where_its_profile_is_asked_for() {
+    let compose = compose();
+    for (name, service) in compose["services"].as_hash().unwrap() {
+        let name = name.as_str().unwrap();
+        let profiles = &service["profiles"];
+        if MONITORING.contains(&name) {
+            assert_eq!(texts(profiles), ["monitoring"], "{name}");
+        } else {
+            assert!(profiles.is_badvalue(), "{name}: `docker compose up` has to start it");
+            let needs = service["depends_on"].as_hash();
+            for needed in needs.into_iter().flatten().map(|(name, _)| name.as_str().unwrap()) {
+                assert!(!MONITORING.contains(&needed), "{name} needs {needed}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_they_mount_of_ours_is_there_and_read_only() {
+    let compose = compose();
+    for name in MONITORING {
+        let volumes = texts(&compose["services"][name]["volumes"]);
+        let ours: Vec<_> = volumes.iter().filter(|volume| volume.starts_with("./")).collect();
+        assert!(!ours.is_empty(), "{name}");
+        for volume in ours {
+            let (file, place) = volume[2..].split_once(':').unwrap();
+            assert!(path(file).exists(), "{name}: {file}");
+            assert!(place.ends_with(":ro"), "{name}: {place}");
+        }
+        let kept = format!("{name}:");
+        assert!(volumes.iter().any(|volume| volume.starts_with(&kept)), "{name} keeps its data");
+    }
+}
+
+#[test]
+fn prometheus_scrapes_the_bridge_under_the_name_that_the_rules_know() {
+    let config = documents("deploy/prometheus/prometheus.yml").remove(0);
+    let job = &config["scrape_configs"][0];
+    assert_eq!(job["job_name"].as_str(), Some(OURS));
+    let target = job["static_configs"][0]["targets"][0].as_str().unwrap();
+    let (service, port) = target.split_once(':').unwrap();
+    let compose = compose();
+    let listen = &compose["services"][service]["environment"]["DATA_BRIDGE__HTTP__LISTEN"];
+    assert!(listen.as_str().unwrap().ends_with(&format!(":{port}")), "{target}");
+    for file in texts(&config["rule_files"]) {
+        let rules = documents(&format!("deploy/prometheus/{file}")).remove(0);
+        assert!(!rules["groups"][0]["rules"].as_vec().unwrap().is_empty(), "{file}");
+    }
+}
+
+#[test]
+fn grafana_finds_its_prometheus_and_its_dashboard() {
+    let folder = "deploy/grafana/provisioning";
+    let sources = documents(&format!("{folder}/datasources/prometheus.yml")).remove(0);
+    let source = &sources["datasources"][0];
+    let compose = compose();
+    let url = source["url"].as_str().unwrap();
+    let service = url.strip_prefix("http://").unwrap().split(':').next().unwrap();
+    assert!(!compose["services"][service].is_badvalue(), "{url}");
+    // the dashboard's first choice is that source
+    let text = std::fs::read_to_string(path("deploy/grafana/data-bridge.json")).unwrap();
+    let dashboard: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let first = &dashboard["templating"]["list"][0];
+    assert_eq!(first["type"], "datasource");
+    assert_eq!(first["current"]["value"].as_str(), source["uid"].as_str());
+    // and it lies where Grafana looks
+    let providers = documents(&format!("{folder}/dashboards/data-bridge.yml")).remove(0);
+    let place = providers["providers"][0]["options"]["path"].as_str().unwrap();
+    let volumes = texts(&compose["services"]["grafana"]["volumes"]);
+    let mounted = format!("./deploy/grafana/data-bridge.json:{place}/");
+    assert!(volumes.iter().any(|volume| volume.starts_with(&mounted)), "{mounted}");
+}
