@@ -46,6 +46,7 @@ pub(super) struct Raw {
     pub(super) routes: Vec<Route>,
 }
 
+/// The bridge's look at itself, and its line in the log.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Heartbeat {
@@ -59,6 +60,9 @@ impl Default for Heartbeat {
     }
 }
 
+/// How much may be held, and when the sources are paused and resumed: records held above
+/// `pause_threshold` pause every source, held below `resume_threshold` resume them. Keep 80 % and
+/// 40 % of the cap.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Backpressure {
@@ -171,12 +175,16 @@ pub(super) struct Nats {
     /// With `password`. At most one way to authenticate may be given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) user: Option<String>,
+    /// With `user`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) password: Option<Secret>,
+    /// A file that holds the password.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) password_file: Option<PathBuf>,
+    /// In place of user and password.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) token: Option<Secret>,
+    /// A file that holds the token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) token_file: Option<PathBuf>,
     /// A `.creds` file.
@@ -230,6 +238,7 @@ pub(super) struct Tls {
     pub(super) key_file: Option<PathBuf>,
 }
 
+/// Where the rows go.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ClickHouse {
@@ -241,9 +250,12 @@ pub(super) struct ClickHouse {
     pub(super) endpoints: Endpoints,
     /// Where tables named without a database are.
     pub(super) database: String,
+    /// Needs INSERT on the tables; docs/check.md says what else is of use.
     pub(super) user: String,
+    /// Of `user`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) password: Option<Secret>,
+    /// A file that holds the password.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) password_file: Option<PathBuf>,
     /// Only with an https url.
@@ -339,6 +351,7 @@ pub(super) struct Writer {
     pub(super) linger: Option<Span>,
 }
 
+/// How the bridge stops.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Shutdown {
@@ -352,6 +365,7 @@ impl Default for Shutdown {
     }
 }
 
+/// What is logged; `--log-format` says how.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Log {
@@ -359,6 +373,7 @@ pub(super) struct Log {
     pub(super) level: LogLevel,
 }
 
+/// The health paths, metrics and status page.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Http {

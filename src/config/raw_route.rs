@@ -37,6 +37,7 @@ pub(super) struct Route {
     /// way still comes. What it takes of core NATS is dropped beyond it, counted. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) rate_limit: Option<RawRateLimit>,
+    /// What becomes of its records.
     #[serde(default)]
     pub(super) action: Action,
     /// A key of `writers`. Default: `default`.
