@@ -9,7 +9,9 @@ use yaml_rust2::{Yaml, YamlLoader};
 
 use crate::bridge::program;
 
+mod kubernetes;
 mod monitoring;
+mod systemd;
 
 const OURS: &str = "data-bridge";
 
