@@ -11,6 +11,7 @@ mod bridge;
 mod check;
 mod config;
 mod deploy;
+mod documents;
 mod endpoints;
 mod error_classes;
 mod exactly_once;

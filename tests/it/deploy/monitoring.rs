@@ -2,7 +2,7 @@
 //! and on the bridge that is there. What the rules and panels say of metrics is held to `/metrics` in
 //! `src/metrics/tests/named.rs`.
 
-use super::{OURS, compose, documents, path, texts};
+use super::{OURS, compose, documents, path, read, texts};
 
 const MONITORING: [&str; 2] = ["prometheus", "grafana"];
 
@@ -78,4 +78,26 @@ fn grafana_finds_its_prometheus_and_its_dashboard() {
     let volumes = texts(&compose["services"]["grafana"]["volumes"]);
     let mounted = format!("./deploy/grafana/data-bridge.json:{place}/");
     assert!(volumes.iter().any(|volume| volume.starts_with(&mounted)), "{mounted}");
+}
+
+/// Who is woken finds what it means, what to look at, what to do, and when it ends.
+#[test]
+fn every_alert_rule_has_its_entry_in_the_runbook() {
+    let rules = documents("deploy/prometheus/alerts.yml").remove(0);
+    let rules = rules["groups"][0]["rules"].as_vec().unwrap().iter();
+    let ids: Vec<_> = rules.map(|rule| rule["labels"]["id"].as_str().unwrap().to_owned()).collect();
+    let runbook = read("docs/runbook.md");
+    let entries: Vec<_> = runbook
+        .split("\n## ")
+        .skip(1)
+        .map(|entry| entry.split_once('\n').unwrap())
+        .filter(|(heading, _)| *heading != "What the log says")
+        .collect();
+    let headings: Vec<_> = entries.iter().map(|(heading, _)| *heading).collect();
+    assert_eq!(headings, ids, "an entry a rule, in their order");
+    for (id, text) in entries {
+        for part in ["- **Means**: ", "- **Look**: ", "- **Do**: ", "- **Ends**: "] {
+            assert!(text.contains(part), "{id}: {part}");
+        }
+    }
 }
