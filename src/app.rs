@@ -35,7 +35,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, DeadLetters, Loaded, Route};
+use crate::config::{Config, DeadLetters, Loaded, Route, Takes};
 use crate::credits::{Credits, Gate};
 use crate::dead_letter::{Destination, WithLetters};
 use crate::http::{self, Access, HttpState, Limits};
@@ -48,7 +48,6 @@ use crate::shutdown::Signals;
 use crate::sink::clickhouse::{ClickHouse, CreateIfMissing, quoted};
 use crate::source::{self, Delivery, SourceEvent, SourceHandle, SourceId, kafka, nats};
 use crate::status::{ConfigStatus, Identity, Snapshot};
-use crate::subject::SubjectPattern;
 
 /// Chunks on their way to the pipeline. Few: each may carry 4 MiB that no limit has seen yet.
 const EVENTS: usize = 4;
@@ -74,7 +73,7 @@ pub async fn run(
     let (notices_sender, notices) = mpsc::channel(NOTICES);
     let config_status = ConfigStatus::first(loaded.hash(), jiff::Timestamp::now().as_millisecond());
     let (reloader, door) =
-        Reloader::new(files, loaded, notices_sender, set_log_level, can_be_read)?;
+        Reloader::new(files, loaded, notices_sender, set_log_level, can_go_over)?;
     let (instance, routes) = (&config.instance, config.routes.len());
     tracing::info!(instance, routes, "data-bridge {} starts", env!("CARGO_PKG_VERSION"));
     let access = Access::new(&config.http)?;
@@ -116,9 +115,10 @@ pub async fn run(
     Ok(ExitCode::FAILURE)
 }
 
-/// What only a source knows of a configuration that may take the place of another.
-fn can_be_read(config: &Config) -> anyhow::Result<()> {
-    kafka::settings::check_topics(&config.kafka_topics())
+/// What only the sources know of a configuration that may take the place of another.
+fn can_go_over(from: &Config, to: &Config) -> anyhow::Result<()> {
+    kafka::settings::check_topics(&to.kafka_topics())?;
+    nats::can_go_over(&from.takes(), &to.takes())
 }
 
 fn is_clean(ending: &Ending) -> bool {
@@ -245,10 +245,10 @@ impl Sources {
             let id = SourceId(sources.handles.len());
             let (handle, port) = source::connect(id, "nats", Delivery::Pushed, events.clone());
             sources.handles.push(handle);
-            let (others, system) = subjects(config)?;
+            let Takes { subjects, system, .. } = config.takes();
             let capacity = nats::SUBSCRIPTION_CAPACITY;
             let running =
-                nats::start(nats, &config.instance, &others, &system, port, capacity).await?;
+                nats::start(nats, &config.instance, &subjects, &system, port, capacity).await?;
             sources.running.nats = Some(running);
         }
         if let Some(nats) = &config.nats
@@ -293,16 +293,4 @@ impl Running {
         }
         closed
     }
-}
-
-/// The subjects of all routes: those that may be dropped under pressure, and those of `system`.
-fn subjects(config: &Config) -> anyhow::Result<(Vec<SubjectPattern>, Vec<SubjectPattern>)> {
-    let (mut others, mut system) = (Vec::new(), Vec::new());
-    for route in &config.routes {
-        let kind = if route.class == "system" { &mut system } else { &mut others };
-        for subject in &route.nats_subjects {
-            kind.push(subject.parse().with_context(|| format!("route `{}`", route.name))?);
-        }
-    }
-    Ok((others, system))
 }

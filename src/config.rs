@@ -34,10 +34,11 @@ mod route;
 mod schema;
 mod secret;
 mod suggest;
+mod takes;
 mod units;
 mod validate;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -56,6 +57,7 @@ pub use self::rate::RateLimit;
 pub use self::reference::reference;
 pub use self::schema::json_schema;
 pub use self::secret::read_secret;
+pub use self::takes::Takes;
 use crate::decode::{self, Mapping};
 use crate::subject::SubjectPattern;
 
@@ -82,33 +84,6 @@ pub struct Config {
     pub shutdown: Shutdown,
     pub http: Http,
     pub log: LogLevel,
-}
-
-impl Config {
-    /// Of a source, by its name.
-    #[must_use]
-    pub fn rate_limit_of(&self, source: &str) -> Option<RateLimit> {
-        let nats = self.nats.as_ref();
-        match source {
-            "kafka" => self.kafka.as_ref()?.rate_limit,
-            "nats" => nats?.rate_limit,
-            "jetstream" => nats?.jetstream.as_ref()?.rate_limit,
-            _ => None,
-        }
-    }
-
-    /// The topics of all routes, each once.
-    #[must_use]
-    pub fn kafka_topics(&self) -> Vec<String> {
-        let topics = self.routes.iter().flat_map(|route| route.kafka_topics.iter().cloned());
-        topics.collect::<BTreeSet<_>>().into_iter().collect()
-    }
-
-    /// Whether any route takes records by core NATS.
-    #[must_use]
-    pub fn has_core_nats(&self) -> bool {
-        self.nats.is_some() && self.routes.iter().any(|route| !route.nats_subjects.is_empty())
-    }
 }
 
 #[derive(Debug, Clone)]

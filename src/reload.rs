@@ -110,8 +110,8 @@ pub(crate) fn closed_door() -> Door {
 /// Sets the level of the log; says false where something else decides it.
 pub type SetLogLevel = Box<dyn Fn(LogLevel) -> bool + Send + Sync>;
 
-/// What else there is to say against a configuration.
-pub type Check = fn(&Config) -> anyhow::Result<()>;
+/// What else there is to say against one configuration in the place of another.
+pub type Check = fn(&Config, &Config) -> anyhow::Result<()>;
 
 /// Takes the wishes, one at a time.
 pub struct Reloader {
@@ -207,7 +207,7 @@ impl Reloader {
         if !needs_restart.is_empty() {
             return Outcome::NeedsRestart(needs_restart);
         }
-        if let Err(error) = (self.check)(&new.config) {
+        if let Err(error) = (self.check)(&self.current.config, &new.config) {
             return Outcome::Invalid(format!("{error:#}"));
         }
         if !changes.is_empty() {

@@ -67,6 +67,8 @@ pub struct Router {
     /// Topics that no route takes any more, and that may still be read for a moment: where their
     /// records went before.
     left_over: HashMap<String, RouteId>,
+    /// The same of subjects.
+    subjects_left_over: Vec<(RouteId, SubjectPattern)>,
 }
 
 impl Router {
@@ -81,8 +83,9 @@ impl Router {
     ) -> anyhow::Result<Self> {
         let numbered = |(id, route)| Ok((id, matcher(route)?));
         let matchers = routes.into_iter().map(numbered).collect::<anyhow::Result<Vec<_>>>()?;
-        let (topics, subjects, left_over) = Default::default();
-        Ok(Self { matchers, topics, subjects, left_over })
+        let (topics, subjects) = Default::default();
+        let (left_over, subjects_left_over) = Default::default();
+        Ok(Self { matchers, topics, subjects, left_over, subjects_left_over })
     }
 
     /// The route that takes this record; None if no route does.
@@ -92,7 +95,13 @@ impl Router {
         } else {
             let subject = record.subject().unwrap_or_default();
             let find = |matcher: &Matcher| matcher.subjects.iter().any(|p| p.matches(subject));
-            remembered(&mut self.subjects, subject, || first(&self.matchers, find))
+            remembered(&mut self.subjects, subject, || {
+                let left_over = || {
+                    let mut patterns = self.subjects_left_over.iter();
+                    patterns.find(|(_, pattern)| pattern.matches(subject)).map(|(id, _)| *id)
+                };
+                first(&self.matchers, find).or_else(left_over)
+            })
         }
     }
 
@@ -103,7 +112,8 @@ impl Router {
         route.or_else(|| self.left_over.get(topic).copied())
     }
 
-    /// Of these topics, those that no route takes any more go on going where they went `before`.
+    /// Of these topics, those that no route takes any more go on going where they went `before`; and
+    /// so do the subjects of `before`.
     pub fn leave_over<'a>(&mut self, topics: impl IntoIterator<Item = &'a str>, before: &mut Self) {
         for topic in topics {
             if self.route_of_topic(topic).is_none()
@@ -112,11 +122,19 @@ impl Router {
                 self.left_over.insert(topic.to_owned(), route);
             }
         }
+        for (route, matcher) in &before.matchers {
+            let gone = matcher.subjects.iter().filter(|pattern| {
+                let mut now = self.matchers.iter().flat_map(|(_, matcher)| &matcher.subjects);
+                !now.any(|other| other.covers(pattern))
+            });
+            self.subjects_left_over.extend(gone.map(|pattern| (*route, pattern.clone())));
+        }
     }
 
     /// The routes of what is left over.
     pub fn left_over(&self) -> impl Iterator<Item = RouteId> {
-        self.left_over.values().copied()
+        let subjects = self.subjects_left_over.iter().map(|(route, _)| *route);
+        self.left_over.values().copied().chain(subjects)
     }
 }
 

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::config::Takes;
 use crate::credits::Gate;
 use crate::record::{Chunk, Partition, Position};
 
@@ -73,7 +74,7 @@ pub struct Wanted {
     /// An insert waits for what `commit` says: commit it now, not at the next interval.
     pub commit_now: bool,
     /// What to subscribe to from now on; None: as it was started.
-    pub topics: Option<Arc<[String]>>,
+    pub takes: Option<Arc<Takes>>,
     pub stage: Stage,
 }
 
@@ -238,13 +239,11 @@ impl SourceHandle {
         });
     }
 
-    /// Wants these topics, and no others.
-    pub fn want_topics(&self, topics: Vec<String>) {
+    /// Wants this, and nothing else.
+    pub fn want_takes(&self, takes: &Arc<Takes>) {
         self.wanted.send_if_modified(|wanted| {
-            let changed = wanted.topics.as_deref() != Some(&topics[..]);
-            if changed {
-                wanted.topics = Some(topics.into());
-            }
+            let changed = wanted.takes.as_ref() != Some(takes);
+            wanted.takes = Some(Arc::clone(takes));
             changed
         });
     }

@@ -73,13 +73,13 @@ impl<S: Sink> Pipeline<S> {
         self.schemas.want(&self.tables);
         self.read_due_schemas();
         self.want_held();
-        let kafka = self.sources.iter().filter(|source| source.handle.name == "kafka");
-        kafka.for_each(|source| source.handle.want_topics(self.config.kafka_topics()));
+        let takes = Arc::new(self.config.takes());
+        self.sources.iter().for_each(|source| source.handle.want_takes(&takes));
         Ok(())
     }
 
-    /// From here on. What comes of topics that no route takes any more goes where it went, until
-    /// Kafka has let go of them: it was taken before.
+    /// From here on. What comes of topics and subjects that no route takes any more goes where it
+    /// went, until the sources have let go of them: it was taken before.
     fn route_by(&mut self, router: Router) {
         let mut before = std::mem::replace(&mut self.router, router);
         let assigned = self.sources.iter().flat_map(|source| source.assigned.keys());

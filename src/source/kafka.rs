@@ -213,15 +213,15 @@ impl Poller {
             if let Some(why) = self.fatal.take() {
                 self.reopen(&why)?;
             }
-            let (native_pause, held, stage, topics) = {
+            let (native_pause, held, stage, takes) = {
                 let wanted = self.port.wanted.borrow();
-                (wanted.native_pause, wanted.held.clone(), wanted.stage, wanted.topics.clone())
+                (wanted.native_pause, wanted.held.clone(), wanted.stage, wanted.takes.clone())
             };
             if stage == Stage::Closing {
                 return self.commit_finally();
             }
-            if let Some(topics) = topics.filter(|topics| **topics != *self.topics) {
-                self.subscribe_anew(&topics);
+            if let Some(takes) = takes.filter(|takes| takes.topics != self.topics) {
+                self.subscribe_anew(&takes.topics);
             }
             self.steer(native_pause, held);
             self.commit_due()?;

@@ -3,7 +3,9 @@
 //!
 //! Owns the connections: one for `system` subjects, so that no flood of market data can push them
 //! out, and one for the rest; each is read by a task of its own (`reader.rs`). The task here
-//! watches the connections and joins the readers. A source never drops a record by itself: while
+//! watches the connections and joins the readers. Other subjects are read by other readers, on other
+//! connections: these are up before the old ones drain and leave, and as members of the same queue
+//! groups they take every message once. A source never drops a record by itself: while
 //! the bridge is paused it keeps reading, and the pipeline drops and counts by class. What the
 //! *client* had to drop, because we did not read fast enough, is counted exactly (`losses.rs`).
 //!
@@ -21,6 +23,7 @@ mod missing;
 mod options;
 pub mod probe;
 mod reader;
+mod readers;
 mod subscriptions;
 
 use std::sync::Arc;
@@ -30,14 +33,14 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
-use self::link::{Link, Watch};
+use self::link::Watch;
 pub use self::options::{server_addresses, with_identity};
-use self::reader::Reader;
-use self::subscriptions::{Subscriptions, Wish};
+use self::readers::{Present, Readers};
+use self::subscriptions::Wish;
 use super::{SourceEvent, SourcePort};
-use crate::config;
+use crate::config::{self, Takes};
 use crate::subject::{SubjectPattern, minimal};
 
 /// Messages that one subscription may hold in the client. At 50,000 records a second this is more
@@ -46,6 +49,9 @@ pub const SUBSCRIPTION_CAPACITY: usize = 65_536;
 
 /// How often the connections are looked at, in case that an event of the client was lost.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// What can't be opened now (a file of credentials that is being replaced) may be there soon.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// The source's tasks. Dropping it aborts them.
 #[derive(Debug)]
@@ -75,29 +81,38 @@ pub async fn start(
     port: SourcePort,
     capacity: usize,
 ) -> anyhow::Result<Running> {
-    let wishes = wishes(&config.queue_group, subjects, system);
-    anyhow::ensure!(!wishes.is_empty(), "[nats] is configured, but no route takes a NATS subject");
-    let undrained = Arc::new(AtomicUsize::new(wishes.len()));
+    anyhow::ensure!(
+        !(subjects.is_empty() && system.is_empty()),
+        "[nats] is configured, but no route takes a NATS subject"
+    );
     let changed = Arc::new(Notify::new());
-    let mut links = Vec::new();
-    let mut readers = JoinSet::new();
-    for wish in wishes {
-        let name = format!("data-bridge {instance} {}", wish.role);
-        let commands = 2 * wish.patterns.len() + 64; // all that subscribing takes
-        let (options, notes) =
-            options::connect_options(config, &name, commands, capacity, &port, &changed).await?;
-        let client = options
-            .connect(options::server_addresses(config)?)
-            .await
-            .context("connecting to NATS")?;
-        let subscriptions = Subscriptions::open(&client, wish).await?;
-        links.push(Link::new(client.clone(), Arc::clone(&notes)));
-        let reader = Reader::new(client, notes, subscriptions, port.clone());
-        readers.spawn(reader.run(Arc::clone(&undrained)));
-    }
+    let present = Present::new(config, instance, capacity, port.clone(), &changed);
+    let (links, readers) = Box::pin(present.start(subjects, system)).await?;
     let mut tasks = JoinSet::new();
     tasks.spawn(watch(Watch::new(links, port, "NATS"), changed, readers));
     Ok(Running { tasks })
+}
+
+/// Whether the source can go over from these subjects to others while it runs.
+///
+/// # Errors
+///
+/// When `system` has a queue group of its own, before or after, and would not read the same: for a
+/// moment the old data connection and the new system connection would both get its messages.
+pub fn can_go_over(from: &Takes, to: &Takes) -> anyhow::Result<()> {
+    let apart = |takes: &Takes| {
+        let wishes = wishes("", &takes.subjects, &takes.system);
+        wishes.into_iter().any(|wish| !wish.elsewhere.is_empty())
+    };
+    let (was, is) = (apart(from), apart(to));
+    let same = was && is && minimal(&from.system) == minimal(&to.system);
+    anyhow::ensure!(
+        same || !was && !is,
+        "routes: nats_subjects of another class overlap with those of class `system`, so that these \
+         need a queue group of their own; that cannot change while the bridge runs: restart it for \
+         that"
+    );
+    Ok(())
 }
 
 /// What each connection subscribes to.
@@ -125,15 +140,25 @@ fn wishes(group: &str, subjects: &[SubjectPattern], system: &[SubjectPattern]) -
     [first, second].into_iter().filter(|wish| !wish.patterns.is_empty()).collect()
 }
 
-/// Watches the connections until every reader has ended.
-async fn watch(mut watch: Watch, changed: Arc<Notify>, mut readers: JoinSet<()>) {
+/// Watches the connections until every reader has ended, and goes over to other subjects.
+async fn watch(mut watch: Watch, changed: Arc<Notify>, mut readers: Readers) {
     let mut tick = tokio::time::interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut error = None;
+    let (mut error, mut try_at) = (None, Instant::now());
     loop {
+        if Instant::now() >= try_at {
+            match readers.go_over().await {
+                Ok(Some(links)) => watch.renew(links),
+                Ok(None) => {}
+                Err(why) => {
+                    tracing::warn!("NATS: cannot subscribe anew, trying again: {why:#}");
+                    try_at = Instant::now() + TRY_AGAIN_AFTER;
+                }
+            }
+        }
         tokio::select! {
             biased;
-            ended = readers.join_next() => match ended {
+            ended = readers.tasks.join_next() => match ended {
                 Some(Ok(())) => {}
                 Some(Err(panic)) => error = Some(format!("a NATS reader failed: {panic}")),
                 None => break,
@@ -182,6 +207,24 @@ mod tests {
             ("g-system", "g")
         );
         assert_eq!(wishes[1].elsewhere, wishes[0].patterns);
+    }
+
+    #[test]
+    fn going_over_never_makes_a_second_group_that_gets_everything_too() {
+        let takes = |subjects: &[&str], system: &[&str]| Takes {
+            topics: Vec::new(),
+            subjects: patterns(subjects),
+            system: patterns(system),
+        };
+        let apart = takes(&["market.>"], &["system.>"]);
+        assert!(can_go_over(&apart, &takes(&["bars.>"], &["system.>", "health"])).is_ok());
+        assert!(can_go_over(&apart, &takes(&["market.>"], &[])).is_ok());
+        let crossing = takes(&["*.health"], &["system.>"]);
+        let error = can_go_over(&apart, &crossing).unwrap_err();
+        assert!(error.to_string().contains("restart"), "{error}");
+        assert!(can_go_over(&crossing, &takes(&["*.health", "bars"], &["system.>"])).is_ok());
+        assert!(can_go_over(&crossing, &takes(&["*.health"], &["system.x"])).is_err());
+        assert!(can_go_over(&takes(&["*.health"], &[]), &crossing).is_err());
     }
 
     #[test]

@@ -27,7 +27,7 @@ async fn admin(token: Option<&str>, pipeline: Result<(), &'static str>) -> Admin
     let loaded = load_over(std::slice::from_ref(&file), None).unwrap();
     let files = vec![file.clone()];
     let (reloader, door) =
-        Reloader::new(files, loaded, sender, Box::new(|_| true), |_| Ok(())).unwrap();
+        Reloader::new(files, loaded, sender, Box::new(|_| true), |_, _| Ok(())).unwrap();
     let mut tasks = JoinSet::new();
     tasks.spawn(reloader.run(std::future::pending()));
     tasks.spawn(async move {

@@ -109,6 +109,6 @@ pub async fn start(
         control_notes.park();
     });
     let mut tasks = JoinSet::new();
-    tasks.spawn(watch(Watch::new(links, port, "JetStream"), changed, readers));
+    tasks.spawn(watch(Watch::new(links, port, "JetStream"), changed, readers.into()));
     Ok(Running { tasks })
 }

@@ -171,6 +171,8 @@ impl Link {
 #[derive(Debug)]
 pub(super) struct Watch {
     links: Vec<Link>,
+    /// Reconnects of connections that have left.
+    reconnects_before: u64,
     port: SourcePort,
     /// The source's name for people.
     label: &'static str,
@@ -180,7 +182,18 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn new(links: Vec<Link>, port: SourcePort, label: &'static str) -> Self {
-        Self { links, port, label, told: None, log_again: Instant::now() }
+        let (told, log_again) = (None, Instant::now());
+        Self { links, reconnects_before: 0, port, label, told, log_again }
+    }
+
+    /// These connections take the place of those before.
+    pub(super) fn renew(&mut self, links: Vec<Link>) {
+        self.reconnects_before += self.reconnects();
+        self.links = links;
+    }
+
+    fn reconnects(&self) -> u64 {
+        self.links.iter().map(|link| link.connects.saturating_sub(1)).sum()
     }
 
     /// Tells what has changed.
@@ -191,7 +204,7 @@ impl Watch {
         }
         let up = !self.links.is_empty() && self.links.iter().all(|link| link.up);
         self.port.observed.connected.store(up, Ordering::Relaxed);
-        let reconnects = self.links.iter().map(|link| link.connects.saturating_sub(1)).sum();
+        let reconnects = self.reconnects_before + self.reconnects();
         self.port.observed.reconnects.store(reconnects, Ordering::Relaxed);
         if flapped {
             self.tell(Err("connection lost and restored".to_owned())).await;

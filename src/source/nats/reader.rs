@@ -11,7 +11,9 @@ use async_nats::Client;
 use async_nats::connection::State;
 use futures_util::FutureExt as _;
 use tokio::sync::mpsc::OwnedPermit;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
 
 use super::fence::Fence;
 use super::link::Notes;
@@ -29,6 +31,10 @@ type Permit = OwnedPermit<(SourceId, SourceEvent)>;
 /// What happened.
 enum Action {
     Stage(Stage),
+    /// Others take its place: what was delivered is still to be handed over.
+    Leave,
+    /// The first fence is back, or can't come.
+    Begun(bool),
     /// Time to see whether messages are missing.
     Look,
     /// The client has answered: it is done with so many messages.
@@ -49,6 +55,10 @@ pub(super) struct Reader {
     /// Sent when draining.
     fence: Fence,
     drained: bool,
+    /// Others take its place.
+    leave: CancellationToken,
+    /// To be told when the server has its subscriptions: when a first fence is back.
+    begun: Option<oneshot::Sender<()>>,
 }
 
 impl Reader {
@@ -57,6 +67,7 @@ impl Reader {
         notes: Arc<Notes>,
         subscriptions: Subscriptions,
         port: SourcePort,
+        leave: CancellationToken,
     ) -> Self {
         let mut tick = tokio::time::interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -69,6 +80,8 @@ impl Reader {
             tick,
             fence: Fence::default(),
             drained: false,
+            leave,
+            begun: None,
         }
     }
 
@@ -76,14 +89,21 @@ impl Reader {
     pub(super) async fn run(mut self, undrained: Arc<AtomicUsize>) {
         // the pipeline may have wanted something before we began
         self.port.wanted.mark_changed();
+        if self.begun.is_some() {
+            self.fence.send(&self.client).await;
+        }
         loop {
+            self.say_begun();
             match self.select().await {
                 Action::Stage(Stage::Closing) | Action::Gone => break,
                 Action::Stage(Stage::Draining) if !self.drained => {
                     self.drain().await;
-                    if super::is_last(&undrained) {
-                        super::send(&self.port, SourceEvent::Drained).await;
-                    }
+                    self.say_drained(&undrained).await;
+                }
+                Action::Leave => {
+                    self.drain().await;
+                    self.say_drained(&undrained).await;
+                    break;
                 }
                 action => self.apply(action).await,
             }
@@ -93,7 +113,7 @@ impl Reader {
     }
 
     async fn select(&mut self) -> Action {
-        let Self { port, subscriptions, tick, missing, .. } = self;
+        let Self { port, subscriptions, tick, missing, leave, drained, fence, begun, .. } = self;
         let any_missing = missing.is_any();
         let hand = async {
             if !any_missing {
@@ -107,6 +127,8 @@ impl Reader {
                 Ok(()) => Action::Stage(port.wanted.borrow_and_update().stage),
                 Err(_) => Action::Gone,
             },
+            () = leave.cancelled(), if !*drained => Action::Leave,
+            back = fence.back(), if begun.is_some() => Action::Begun(back),
             _ = tick.tick() => Action::Look,
             in_messages = missing.answer() => Action::Answered(in_messages),
             permit = hand => permit.map_or(Action::Gone, Action::Hand),
@@ -127,7 +149,34 @@ impl Reader {
                 permit.send((self.port.id, SourceEvent::DroppedByClient(self.missing.take())));
             }
             Action::Hand(permit) => self.hand(permit).await,
-            Action::Stage(_) | Action::Gone => {}
+            Action::Begun(back) => self.missing.took(u64::from(back)),
+            Action::Stage(_) | Action::Leave | Action::Gone => {}
+        }
+    }
+
+    /// The last of all readers to be drained says so for the source; while it does not stop, there
+    /// are others that are not.
+    async fn say_drained(&mut self, undrained: &AtomicUsize) {
+        if super::is_last(undrained) {
+            super::send(&self.port, SourceEvent::Drained).await;
+        }
+    }
+
+    /// Has the caller told when the server has its subscriptions.
+    pub(super) fn tell_when_begun(&mut self) -> oneshot::Receiver<()> {
+        let (begun, told) = oneshot::channel();
+        self.begun = Some(begun);
+        told
+    }
+
+    /// Says that it has begun, if the fence is back: whoever saw it first. A server that refuses it
+    /// has seen the subscriptions too.
+    fn say_begun(&mut self) {
+        let seen = !self.fence.is_out() || self.notes.fence_refused();
+        if let Some(begun) = self.begun.take_if(|_| seen)
+            && begun.send(()).is_err()
+        {
+            tracing::debug!("nobody waits for this reader to begin");
         }
     }
 
@@ -158,6 +207,9 @@ impl Reader {
     async fn hand_over_rest(&mut self) {
         if self.connected() {
             self.subscriptions.end().await;
+            if self.begun.take().is_some() && self.fence.back().await {
+                self.missing.took(1);
+            }
             self.fence.send(&self.client).await;
         }
         while self.fence.is_out() {

@@ -1,0 +1,55 @@
+//! What the routes together want of the sources.
+
+use std::collections::BTreeSet;
+
+use super::{Config, RateLimit};
+use crate::subject::SubjectPattern;
+
+/// What is to be subscribed to, over all routes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Takes {
+    /// Of Kafka: names, and regular expressions.
+    pub topics: Vec<String>,
+    /// Of core NATS: what may be dropped under pressure, and what never is.
+    pub subjects: Vec<SubjectPattern>,
+    pub system: Vec<SubjectPattern>,
+}
+
+impl Config {
+    /// Of a source, by its name.
+    #[must_use]
+    pub fn rate_limit_of(&self, source: &str) -> Option<RateLimit> {
+        let nats = self.nats.as_ref();
+        match source {
+            "kafka" => self.kafka.as_ref()?.rate_limit,
+            "nats" => nats?.rate_limit,
+            "jetstream" => nats?.jetstream.as_ref()?.rate_limit,
+            _ => None,
+        }
+    }
+
+    /// What the routes want of the sources.
+    #[must_use]
+    pub fn takes(&self) -> Takes {
+        let subjects = |system: bool| {
+            let routes = self.routes.iter().filter(|route| (route.class == "system") == system);
+            let subjects = routes.flat_map(|route| &route.nats_subjects);
+            let parsed = subjects.map(|s| s.parse().expect("subjects are checked when loaded"));
+            parsed.collect()
+        };
+        Takes { topics: self.kafka_topics(), subjects: subjects(false), system: subjects(true) }
+    }
+
+    /// The topics of all routes, each once.
+    #[must_use]
+    pub fn kafka_topics(&self) -> Vec<String> {
+        let topics = self.routes.iter().flat_map(|route| route.kafka_topics.iter().cloned());
+        topics.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Whether any route takes records by core NATS.
+    #[must_use]
+    pub fn has_core_nats(&self) -> bool {
+        self.nats.is_some() && self.routes.iter().any(|route| !route.nats_subjects.is_empty())
+    }
+}
