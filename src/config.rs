@@ -216,6 +216,8 @@ pub struct ClickHouse {
     pub compression: Compression,
     pub insert_timeout: Duration,
     pub max_in_flight: usize,
+    /// The number of inserts at a time, and how large they are, follow what ClickHouse can take.
+    pub adaptive: bool,
 }
 
 impl ClickHouse {
@@ -260,6 +262,9 @@ pub struct Writer {
     pub batch_rows: usize,
     pub batch_bytes: usize,
     pub linger: Duration,
+    /// Between these the rows move, where inserts are adaptive.
+    pub batch_rows_min: usize,
+    pub batch_rows_max: usize,
 }
 
 /// What keeps the dead letters.

@@ -147,7 +147,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::status::{RunStage, SourceStatus, WriterStatus};
+    use crate::overload::Losses;
+    use crate::status::{RunStage, SourceStatus, TierStatus, WriterStatus};
 
     fn running() -> Snapshot {
         let source = SourceStatus { connected: true, ..SourceStatus::default() };
@@ -192,6 +193,23 @@ mod tests {
             "degraded: in 5,012/s, out 4,800/s, held 10,812/50,000 (aggregate 700+10,112), \
              paused 12 s by level, kafka lag 1,234, dropped +7, dead letters +3"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_tier_in_force_and_whom_each_has_cost_since_are_said() {
+        let tier = |at_percent, sampled| TierStatus {
+            at_percent,
+            in_force: true,
+            lost: BTreeMap::from([("market".to_owned(), Losses { sampled, ..Losses::default() })]),
+            ..TierStatus::default()
+        };
+        let mut before = running();
+        before.overload.tiers = vec![tier(50, 1_000), tier(70, 0)];
+        let mut now = running();
+        now.overload.tiers = vec![tier(50, 1_000), tier(70, 2_345)];
+        let line = line(&now, Some(&before), Duration::from_secs(5));
+        let said = ", overload above 70 %, market lost above 70 % +2,345";
+        assert!(line.text.ends_with(said), "{}", line.text);
     }
 
     #[tokio::test(start_paused = true)]

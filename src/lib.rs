@@ -24,6 +24,7 @@ pub mod backpressure;
 pub mod rate;
 pub mod flow;
 pub mod overload;
+pub mod adaptive;
 pub mod retry;
 pub mod breaker;
 pub mod pipeline;

@@ -6,6 +6,7 @@
 //! client crate: sources are handles and events, the sink is a trait, inserts are jobs that own
 //! their batch until they give it back.
 
+mod adapt;
 mod admit;
 mod attempt;
 mod drain;
@@ -32,6 +33,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
+use crate::adaptive::Concurrency;
 use crate::alert::PauseAlerts;
 use crate::backpressure::auto::Auto;
 use crate::backpressure::{Backpressure, Level, Thresholds};
@@ -136,6 +138,8 @@ pub struct Pipeline<S> {
     /// Of routes that keep their latest while they are shut out.
     waiting_rows: Vec<Waiting>,
     limits: Limits,
+    /// Where inserts are adaptive.
+    concurrency: Option<Concurrency>,
     breaker: Breaker,
     /// What the sink said last when it failed as a whole.
     breaker_reason: String,
@@ -211,6 +215,7 @@ impl<S: Sink> Pipeline<S> {
             auto: config.backpressure.auto.clone().map(Auto::new),
             overload: Overload::new(&config, &ids),
             waiting_rows: Vec::new(),
+            concurrency: None,
             breaker: Breaker::new(
                 &config.breaker,
                 breaker::window(&config.breaker, &config.retry, config.clickhouse.insert_timeout),
@@ -265,6 +270,7 @@ impl<S: Sink> Pipeline<S> {
     /// Runs until it was told to stop and has stopped.
     pub async fn run(mut self) -> Ending {
         self.lay_windows();
+        self.lay_controls();
         self.read_due_schemas();
         self.publish(RunStage::Running);
         while !self.ended() {

@@ -29,7 +29,7 @@ pub use backpressure::{AutoStatus, BackpressureStatus};
 pub use condition::{Condition, WEDGED_AFTER};
 pub use config::{ConfigStatus, Refusal};
 pub use forecast::Forecast;
-pub use overload::{OverloadStatus, TierStatus};
+pub use overload::{AdaptiveStatus, OverloadStatus, TierStatus};
 pub use route::{RouteState, RouteStatus, WindowStatus};
 
 /// How the snapshot is published. Shared, so that a slow reader never makes the owner wait.
@@ -284,7 +284,10 @@ impl Snapshot {
                 max_buffer_bytes: limits.max_buffer_bytes,
                 ..BackpressureStatus::default()
             },
-            overload: OverloadStatus { tiers: Overload::new(config, &ids).tiers().collect() },
+            overload: OverloadStatus {
+                tiers: Overload::new(config, &ids).tiers().collect(),
+                adaptive: None,
+            },
             writers: config
                 .writers
                 .keys()

@@ -200,6 +200,7 @@ pub(super) fn clickhouse(raw: &raw::ClickHouse, problems: &mut Problems) -> Clic
         },
         insert_timeout: raw.insert_timeout.0,
         max_in_flight: raw.max_in_flight,
+        adaptive: raw.adaptive,
     }
 }
 

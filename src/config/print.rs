@@ -20,6 +20,8 @@ pub(super) fn effective(mut raw: Raw, config: &Config) -> String {
             batch_rows: Some(writer.batch_rows),
             batch_bytes: Some(Size(writer.batch_bytes)),
             linger: Some(Span(writer.linger)),
+            batch_rows_min: Some(writer.batch_rows_min).filter(|_| config.clickhouse.adaptive),
+            batch_rows_max: Some(writer.batch_rows_max).filter(|_| config.clickhouse.adaptive),
         };
         raw.writers.insert(name.clone(), shown);
     }

@@ -268,6 +268,10 @@ pub(super) struct ClickHouse {
     /// Inserts under way at a time.
     #[schemars(range(min = 1, max = 64))]
     pub(super) max_in_flight: usize,
+    /// Fewer inserts at a time, down from `max_in_flight`, while ClickHouse has too much to do;
+    /// smaller ones when it is short of memory or time, larger and later ones when a table has too
+    /// many parts.
+    pub(super) adaptive: bool,
 }
 
 impl Default for ClickHouse {
@@ -283,6 +287,7 @@ impl Default for ClickHouse {
             compression: Compression::Lz4,
             insert_timeout: Span::seconds(30),
             max_in_flight: 2,
+            adaptive: false,
         }
     }
 }
@@ -346,6 +351,15 @@ pub(super) struct Writer {
     /// Bytes; at most half of max_buffer_bytes. Default: 16MiB, or that half if it is less.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) batch_bytes: Option<Size>,
+    /// With `clickhouse.adaptive`: batches become no smaller. Default: a tenth of `batch_rows`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub(super) batch_rows_min: Option<usize>,
+    /// With `clickhouse.adaptive`: batches become no larger. Default: four times `batch_rows`, at
+    /// most half of max_buffer_size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub(super) batch_rows_max: Option<usize>,
     /// Age of its oldest row. Default: 1s.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) linger: Option<Span>,

@@ -284,9 +284,46 @@ fn writers(raw: &Raw, limits: &Backpressure, problems: &mut Problems) -> BTreeMa
             );
         }
         let linger = positive(&key("linger"), writer.linger.unwrap_or(LINGER), problems);
-        writers.insert(name, Writer { batch_rows: rows, batch_bytes: bytes.0, linger });
+        let (batch_rows_min, batch_rows_max) =
+            range(&name, &writer, rows, most_rows, raw.clickhouse.adaptive, problems);
+        let batch_bytes = bytes.0;
+        let writer =
+            Writer { batch_rows: rows, batch_bytes, linger, batch_rows_min, batch_rows_max };
+        writers.insert(name, writer);
     }
     writers
+}
+
+/// Between what the rows of a batch may move.
+fn range(
+    name: &str,
+    raw: &raw::Writer,
+    rows: usize,
+    most_rows: usize,
+    adaptive: bool,
+    problems: &mut Problems,
+) -> (usize, usize) {
+    let key = |key: &str| format!("writers.{name}.{key}");
+    let given = [("batch_rows_min", raw.batch_rows_min), ("batch_rows_max", raw.batch_rows_max)];
+    if !adaptive {
+        for (of, rows) in given.iter().filter_map(|(of, rows)| Some((of, (*rows)?))) {
+            let text = "only says something with clickhouse.adaptive = true; leave it out";
+            problems.push(&key(of), rows, text);
+        }
+    }
+    let min = raw.batch_rows_min.unwrap_or((rows / 10).max(1));
+    let max = raw.batch_rows_max.unwrap_or(rows.saturating_mul(4).min(most_rows)).max(1);
+    if min > rows {
+        let text = format!("must be at most batch_rows ({rows}), where it begins");
+        problems.push(&key("batch_rows_min"), min, text);
+    }
+    if raw.batch_rows_max.is_some_and(|max| max < rows || max > most_rows) {
+        let text = format!(
+            "must be from batch_rows ({rows}) to half of backpressure.max_buffer_size ({most_rows})"
+        );
+        problems.push(&key("batch_rows_max"), max, text);
+    }
+    (min, max)
 }
 
 fn http(raw: &raw::Http, problems: &mut Problems) -> Option<Http> {

@@ -44,6 +44,7 @@ impl Collector for SnapshotCollector {
         config(&mut out, &snapshot.config)?;
         backpressure(&mut out, &snapshot)?;
         overload(&mut out, &snapshot)?;
+        adaptive(&mut out, &snapshot)?;
         breaker(&mut out, &snapshot)?;
         source_counters(&mut out, &snapshot)?;
         source_gauges(&mut out, &snapshot)?;
@@ -162,6 +163,19 @@ fn overload(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
     });
     let help = "Records lost in the tier, by class; part of records_dropped";
     out.counters("overload_records_dropped", help, NONE, lost)
+}
+
+/// Where inserts are adaptive.
+fn adaptive(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
+    let adaptive = || snapshot.overload.adaptive.iter();
+    let help = "Inserts that may be under way at a time, where inserts are adaptive";
+    let limit = adaptive().map(|adaptive| (NO_LABELS, adaptive.in_flight_limit));
+    out.gauges("insert_limit", help, NONE, limit)?;
+    let rows = adaptive().flat_map(|adaptive| {
+        adaptive.batch_rows.iter().map(|(table, rows)| ([("table", table.clone())], *rows))
+    });
+    let help = "Rows at which a batch is cut, where inserts are adaptive";
+    out.gauges("batch_limit_rows", help, NONE, rows)
 }
 
 fn breaker(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {

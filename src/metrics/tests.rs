@@ -134,6 +134,8 @@ const PROMISED: &[(&str, &str)] = &[
     ("drained_in_seconds", "gauge"),
     ("memory_limit_bytes", "gauge"),
     ("record_bytes", "gauge"),
+    ("insert_limit", "gauge"),
+    ("batch_limit_rows", "gauge"),
     ("records_received_total", "counter"),
     ("records_inserted_total", "counter"),
     ("records_dead_lettered_total", "counter"),

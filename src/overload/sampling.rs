@@ -5,33 +5,43 @@
 //! of n, and its first record is among those kept.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 
+use crate::flow;
 use crate::route::RouteId;
 
 /// Names come from whoever publishes; beyond this many, those of one route are counted together.
 const MAX_NAMES: usize = 10_000;
 
+/// The sampler of one name; another n begins anew.
+type Turns = (u32, flow::Sampler);
+
 #[derive(Debug, Default)]
 pub(super) struct Sampling {
-    /// Records seen since the sample began, by name.
-    seen: HashMap<String, u32>,
-    /// Of the names for which there was no room, by route.
-    others: HashMap<RouteId, u32>,
+    by_name: HashMap<String, Turns>,
+    /// Of the names for which there was no room.
+    others: HashMap<RouteId, Turns>,
 }
 
 impl Sampling {
     /// Whether this record is the one in `one_in`.
     pub(super) fn keeps(&mut self, route: RouteId, name: &str, one_in: u32) -> bool {
-        if !self.seen.contains_key(name) && self.seen.len() < MAX_NAMES {
-            self.seen.insert(name.to_owned(), 0);
+        if !self.by_name.contains_key(name) && self.by_name.len() < MAX_NAMES {
+            self.by_name.insert(name.to_owned(), turns(one_in));
         }
         let others = &mut self.others;
-        let seen = self.seen.get_mut(name).unwrap_or_else(|| others.entry(route).or_default());
-        let keeps = *seen == 0;
-        // Counted round rather than on: where another tier has another n, the next round is its own.
-        *seen = if *seen + 1 >= one_in { 0 } else { *seen + 1 };
-        keeps
+        let found = self.by_name.get_mut(name);
+        let found = found.unwrap_or_else(|| others.entry(route).or_insert_with(|| turns(one_in)));
+        if found.0 != one_in {
+            *found = turns(one_in);
+        }
+        found.1.keeps(None)
     }
+}
+
+fn turns(one_in: u32) -> Turns {
+    let n = NonZeroU32::new(one_in).unwrap_or(NonZeroU32::MIN);
+    (one_in, flow::Sampler::new(flow::Sampling::OneIn(n)))
 }
 
 #[cfg(test)]
@@ -56,6 +66,6 @@ mod tests {
         assert!((0..MAX_NAMES).all(&mut keeps), "the first of each name");
         let kept = (0..1_000).filter(|n| keeps(MAX_NAMES + n)).count();
         assert_eq!(kept, 100);
-        assert_eq!(sampling.seen.len(), MAX_NAMES);
+        assert_eq!(sampling.by_name.len(), MAX_NAMES);
     }
 }

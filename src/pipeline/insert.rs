@@ -146,8 +146,7 @@ impl<S: Sink> Pipeline<S> {
     /// No credit is left and there is room for an insert that would give some back: the largest
     /// open batch goes now rather than at its linger.
     pub(super) fn cut_when_stuck(&mut self) {
-        let room =
-            self.under_way.len() + self.announcing.len() < self.config.clickhouse.max_in_flight;
+        let room = self.under_way.len() + self.announcing.len() < self.in_flight_limit();
         let idle = room && self.queue.is_empty() && self.waiting.is_empty();
         if idle && self.credits.used() >= self.config.backpressure.pull_limit {
             let largest = (0..self.tables.len()).max_by_key(|&t| self.tables[t].buffer.largest());
@@ -177,7 +176,7 @@ impl<S: Sink> Pipeline<S> {
             let may_go = (may_encode || cut.sends()) && !(unasked && asks);
             (known && may_go).then_some(cut.table)
         };
-        slots::next(self.queue.iter().map(ready), &claims, self.config.clickhouse.max_in_flight)
+        slots::next(self.queue.iter().map(ready), &claims, self.in_flight_limit())
     }
 
     /// The next job on it asks the sink that the circuit breaker guards: it is neither only encoded,
@@ -219,6 +218,7 @@ impl<S: Sink> Pipeline<S> {
             self.under_way.push(UnderWay { number, table, began: now, probe, slot });
             self.jobs.spawn(attempt::run(Arc::clone(&self.sink), program, cut, naming, place, now));
         }
+        self.note_in_flight_limit();
     }
 
     /// Dead letters name their route; other batches do not need the names.
@@ -271,6 +271,7 @@ impl<S: Sink> Pipeline<S> {
     fn attempted(&mut self, attempt: Attempt) {
         let Attempt { mut cut, rejected, outcome, took } = attempt;
         self.tell_breaker_of(&cut, &outcome);
+        self.adapt(&cut, &outcome, took);
         if let Some(batch) = cut.exact.as_mut() {
             batch.refuse(rejected);
         } else {

@@ -65,6 +65,7 @@ impl<S: Sink> Pipeline<S> {
         self.limits.change(&config, &ids, Instant::now());
         self.config = config;
         self.follow_policy();
+        self.lay_controls();
         self.follow_exact();
         self.cut_retired();
         // What waits out a long backoff need not wait longer than the new rules say.

@@ -45,7 +45,10 @@ impl<S: Sink> Pipeline<S> {
             stage,
             config: self.config_status.clone(),
             backpressure: self.backpressure_status(),
-            overload: OverloadStatus { tiers: self.overload.tiers().collect() },
+            overload: OverloadStatus {
+                tiers: self.overload.tiers().collect(),
+                adaptive: self.adaptive_status(),
+            },
             breaker: self.breaker_status(),
             endpoints: self.sink.endpoints(),
             writers: self.writer_statuses(),

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::Pipeline;
 use super::attempt::Job;
 use super::window::WindowSeen;
+use crate::adaptive::Size;
 use crate::batch::Batch;
 use crate::config::{self, DeadLetters, OnUncertain, RouteFormat};
 use crate::encode::Program;
@@ -26,6 +27,8 @@ const DEAD_LETTER_LIMITS: config::Writer = config::Writer {
     batch_rows: 1_000,
     batch_bytes: 16 * 1024 * 1024,
     linger: Duration::from_secs(1),
+    batch_rows_min: 1_000,
+    batch_rows_max: 1_000,
 };
 
 /// When ClickHouse goes down as a whole, the last success of one table may come after the first
@@ -44,6 +47,8 @@ pub(super) struct Table {
     pub writer: Option<usize>,
     pub format: RouteFormat,
     pub buffer: OpenBatches,
+    /// How large its batches are now, where inserts are adaptive.
+    pub size: Option<Size>,
     /// Exactly once is promised of its rows; and what to do where it cannot be kept.
     pub exactly_once: Option<OnUncertain>,
     /// Streams of JetStream that fill it, by whatever route.
@@ -89,6 +94,7 @@ impl Table {
             writer,
             format,
             buffer: OpenBatches::new(limits),
+            size: None,
             exactly_once: None,
             streams: 0,
             block: 0,

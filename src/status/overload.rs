@@ -11,6 +11,9 @@ use crate::overload::Losses;
 pub struct OverloadStatus {
     /// In ascending order, as configured.
     pub tiers: Vec<TierStatus>,
+    /// Where inserts are adaptive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adaptive: Option<AdaptiveStatus>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -22,6 +25,15 @@ pub struct TierStatus {
     pub entered: u64,
     /// By class; part of what the sources have dropped.
     pub lost: BTreeMap<String, Losses>,
+}
+
+/// Inserts that follow what ClickHouse can take.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct AdaptiveStatus {
+    /// Inserts that may be under way at a time.
+    pub in_flight_limit: usize,
+    /// By table: at so many rows a batch is cut.
+    pub batch_rows: BTreeMap<String, usize>,
 }
 
 impl OverloadStatus {

@@ -110,7 +110,13 @@ fn config() -> Config {
         rate_limit: None,
         action: Action::Count,
     };
-    let writer = Writer { batch_rows: 1, batch_bytes: 1, linger: seconds(1) };
+    let writer = Writer {
+        batch_rows: 1,
+        batch_bytes: 1,
+        linger: seconds(1),
+        batch_rows_min: 1,
+        batch_rows_max: 1,
+    };
     Config {
         instance: "bridge-1".into(),
         heartbeat: Heartbeat { interval: seconds(5) },
@@ -145,6 +151,7 @@ fn config() -> Config {
             compression: Compression::None,
             insert_timeout: seconds(30),
             max_in_flight: 2,
+            adaptive: false,
         },
         retry: Retry { base_delay: seconds(1), max_delay: seconds(30) },
         breaker: Breaker { max_failures: 10, reset_timeout: seconds(60) },

@@ -39,7 +39,9 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn limits() -> impl Strategy<Value = config::Writer> {
     (1..20_usize, 200..2_000_usize, 1..1_000_u64).prop_map(|(batch_rows, batch_bytes, ms)| {
-        config::Writer { batch_rows, batch_bytes, linger: Duration::from_millis(ms) }
+        let linger = Duration::from_millis(ms);
+        let (batch_rows_min, batch_rows_max) = (batch_rows, batch_rows);
+        config::Writer { batch_rows, batch_bytes, linger, batch_rows_min, batch_rows_max }
     })
 }
 
@@ -169,6 +171,8 @@ proptest! {
             batch_rows: usize::MAX,
             batch_bytes: usize::MAX,
             linger: Duration::from_secs(1),
+            batch_rows_min: 1,
+            batch_rows_max: usize::MAX,
         };
         let mut history = History::new(limits);
         (0..count).for_each(|n| history.push(n % PARTITIONS, 1));

@@ -2,6 +2,7 @@
 //! and a sink with faults by script. Real configuration, paused time.
 
 pub(crate) mod logs;
+pub(crate) mod shortage;
 pub(crate) mod sink;
 pub(crate) mod source;
 

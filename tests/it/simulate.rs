@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 /// What a snippet is laid over: the least that the bridge runs with.
 const LEAST: &str = "[kafka]\n[nats]\n[[routes]]\nname = 'x'\nkafka_topics = ['x']\n\
-                     nats_subjects = ['x']\ntable = 't'\n";
+                     nats_subjects = ['x']\nclass = 'market'\ntable = 't'\n";
 
 fn bridge(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_data-bridge"));

@@ -138,6 +138,8 @@ const PURE: &[&str] = &[
     "simulate/share.rs",
     "simulate/stream.rs",
     "backpressure/",
+    "adaptive.rs",
+    "adaptive/",
     "overload.rs",
     "overload/",
     "retry.rs",

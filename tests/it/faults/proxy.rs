@@ -70,6 +70,8 @@ pub(crate) struct Counts {
     pub(crate) open: usize,
     pub(crate) inserts: u64,
     pub(crate) injected: BTreeMap<Wire, u64>,
+    /// Inserts for which there was no room.
+    pub(crate) refused: u64,
 }
 
 #[derive(Debug, Default)]
@@ -77,6 +79,9 @@ struct Script {
     /// For the next inserts, in this order.
     next: VecDeque<Wire>,
     down: bool,
+    /// Inserts that are let in at a time; None: any number.
+    room: Option<usize>,
+    under_way: usize,
     counts: Counts,
 }
 
@@ -111,6 +116,11 @@ impl Proxy {
     /// Whether every connection is refused.
     pub(crate) fn set_down(&self, down: bool) {
         locked(&self.script).down = down;
+    }
+
+    /// Lets so many inserts in at a time, and refuses the others as ClickHouse does (202).
+    pub(crate) fn set_room(&self, inserts: usize) {
+        locked(&self.script).room = Some(inserts);
     }
 
     /// Waits until every insert that was to be broken has been.
@@ -162,13 +172,19 @@ enum End {
 async fn serve(client: &mut TcpStream, target: &str, script: &Mutex<Script>) -> io::Result<End> {
     let mut client = BufReader::new(client);
     while let Some(request) = Message::read(&mut client).await? {
-        let wire = {
+        let (wire, let_in) = {
             let mut script = locked(script);
             if script.down {
                 return Ok(End::Reset);
             }
-            request.is_insert().then(|| script.take()).flatten()
+            let let_in = !request.is_insert() || script.lets_in();
+            ((request.is_insert() && let_in).then(|| script.take()).flatten(), let_in)
         };
+        if !let_in {
+            client.write_all(TOO_MANY.as_bytes()).await?;
+            continue;
+        }
+        let _under_way = request.is_insert().then(|| UnderWay(script));
         if let Some(end) = answer(wire, &request, &mut client, target).await? {
             return Ok(end);
         }
@@ -176,7 +192,24 @@ async fn serve(client: &mut TcpStream, target: &str, script: &Mutex<Script>) -> 
     Ok(End::Closed)
 }
 
+/// An insert that was let in, until it is answered.
+struct UnderWay<'a>(&'a Mutex<Script>);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        locked(self.0).under_way -= 1;
+    }
+}
+
 impl Script {
+    /// Whether there is room for one more insert; it is counted either way.
+    fn lets_in(&mut self) -> bool {
+        let full = self.room.is_some_and(|room| self.under_way >= room);
+        self.counts.refused += u64::from(full);
+        self.under_way += usize::from(!full);
+        !full
+    }
+
     /// What to do with the insert that has just come.
     fn take(&mut self) -> Option<Wire> {
         self.counts.inserts += 1;
@@ -188,6 +221,9 @@ impl Script {
 
 const HALF_500: &str = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4096\r\n\
     X-ClickHouse-Exception-Code: 241\r\n\r\nCode: 241. DB::Exc";
+const TOO_MANY: &str = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 57\r\n\
+    X-ClickHouse-Exception-Code: 202\r\n\r\n\
+    Code: 202. DB::Exception: Too many simultaneous queries.\n";
 const BAD_GATEWAY: &str = "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 11\r\n\r\nBad Gateway";
 const EXCEPTION: &str = "Code: 241. DB::Exception: Memory limit (total) exceeded. \
     (MEMORY_LIMIT_EXCEEDED) (version 26.7.2.1 (official build))\n";

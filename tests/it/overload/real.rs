@@ -46,11 +46,6 @@ fn routes(lab: &Lab) -> String {
     ["system", "signal", "market"].map(route).concat()
 }
 
-#[expect(clippy::print_stderr, reason = "figures, for whoever runs it with --nocapture")]
-fn show(figures: &str) {
-    eprintln!("{figures}");
-}
-
 async fn send(lab: &Lab, class: &str, count: u64, rate: u64) {
     let client = lab.nats().await;
     let mut pace = crate::lab::Paced::new(rate);
@@ -112,7 +107,7 @@ async fn at_three_times_the_capacity_system_and_signals_get_through_and_market_i
     sampled_as_configured(&tiers[1], 10);
     every_loss_is_accounted_for(&lab, &health, market).await;
     let dropped = &health["metrics"]["sources"]["nats"]["dropped_by_reason"];
-    show(&format!("{pressure}\n{overload}\n{dropped}"));
+    super::show(&format!("{pressure}\n{overload}\n{dropped}"));
     bridge.stop().await;
 }
 
@@ -195,7 +190,7 @@ async fn stalled_within(limit_mib: u64) {
     lab.clickhouse.until(&of_kafka, heavy).await;
     let peak = bridge.peak_memory_mib();
     let pressure = &health["metrics"]["backpressure"];
-    show(&format!("limit {limit_mib} MiB, peak {peak} MiB\n{pressure}"));
+    super::show(&format!("limit {limit_mib} MiB, peak {peak} MiB\n{pressure}"));
     assert!(peak < limit_mib, "{peak} of {limit_mib} MiB");
     bridge.stop().await;
 }

@@ -11,6 +11,8 @@ use data_bridge::sink::{Insert, InsertError, Landed, LandedQuestion, Refusal, Si
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use super::shortage::Shortage;
+
 pub(crate) const DEAD_LETTERS: &str = "dead_letters";
 
 /// A payload with this in it can never become a row.
@@ -95,6 +97,7 @@ pub(crate) struct TestSink {
     modes: watch::Sender<Modes>,
     stored: Mutex<Stored>,
     inspector: Mutex<Option<Inspector>>,
+    pub(crate) shortage: Shortage,
 }
 
 impl std::fmt::Debug for TestSink {
@@ -111,6 +114,7 @@ impl TestSink {
             modes: watch::Sender::new(modes),
             stored: Mutex::new(stored),
             inspector: Mutex::new(None),
+            shortage: Shortage::default(),
         };
         sink.set_columns(DEAD_LETTERS, &DEAD_LETTER_COLUMNS);
         sink
@@ -313,6 +317,7 @@ impl Sink for TestSink {
         if let Mode::Refuse(error) = mode {
             return Err(error);
         }
+        let _in_memory = self.shortage.enter(insert.rows)?;
         if let Some(through_at) = self.through_at(insert.rows) {
             sleep_until(through_at).await;
         }
