@@ -443,9 +443,4 @@ impl<S: Sink> Pipeline<S> {
         }
         (self.next_deadline() + WEDGED_AFTER < now).then(|| "a timer was not served".to_owned())
     }
-
-    /// The writer's name, for the metrics; dead letters have a name of their own.
-    pub(super) fn writer_name(&self, table: usize) -> &str {
-        self.tables[table].writer.map_or("dead_letters", |writer| &self.writers[writer].name)
-    }
 }

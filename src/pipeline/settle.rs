@@ -59,6 +59,11 @@ impl<S: Sink> Pipeline<S> {
         self.hurry_waiting(cut.table, recovered);
     }
 
+    /// The writer's name, for the metrics; dead letters have a name of their own.
+    pub(super) fn writer_name(&self, table: usize) -> &str {
+        self.tables[table].writer.map_or("dead_letters", |writer| &self.writers[writer].name)
+    }
+
     fn rows_inserted(&mut self, cut: &CutBatch) {
         for (ticket, route) in cut.batch.tickets() {
             let source = self.ledger.source(ticket.slot());

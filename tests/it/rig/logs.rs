@@ -1,9 +1,10 @@
 //! The log lines of one test: of everything that runs on its thread.
 
 use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
-use tracing::subscriber::DefaultGuard;
+use tracing::Dispatch;
+use tracing::subscriber::{DefaultGuard, NoSubscriber};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Collects from here on, until it is dropped.
@@ -15,8 +16,14 @@ pub(crate) struct Logs {
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
+/// While there is only one subscriber in the process, tracing asks the thread that comes to a line
+/// first whether anybody wants it. That may be one of another test, which wants nothing: then the
+/// line is left out for all. With a second one it asks every subscriber.
+static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::default()));
+
 impl Logs {
     pub(crate) fn collect() -> Self {
+        LazyLock::force(&SECOND);
         let lines = Lines::default();
         let subscriber = tracing_subscriber::fmt()
             .with_ansi(false)
