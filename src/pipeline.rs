@@ -21,6 +21,7 @@ mod settle;
 mod shed;
 mod slots;
 mod snapshot;
+mod stuck;
 mod table;
 mod tally;
 mod window;
@@ -343,7 +344,7 @@ impl<S: Sink> Pipeline<S> {
         self.deliver_waiting();
         self.check_rates(now);
         self.drain_step(now);
-        self.cut_when_stuck();
+        self.cut_when_stuck(now);
         self.finish_revocations(now);
         self.start_inserts(now);
         self.intend_waiting();

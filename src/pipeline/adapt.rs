@@ -54,7 +54,7 @@ impl<S: Sink> Pipeline<S> {
 
     /// As many inserts as may be are under way, and more could go.
     pub(super) fn note_in_flight_limit(&mut self) {
-        let reached = !self.queue.is_empty() && self.under_way.len() >= self.in_flight_limit();
+        let reached = !self.queue.is_empty() && self.inserting() >= self.in_flight_limit();
         if let Some(concurrency) = self.concurrency.as_mut().filter(|_| reached) {
             concurrency.reached();
         }

@@ -4,9 +4,12 @@
 //! Owns what is known of each such partition. The rules of what is noted are in `intent.rs`; how a
 //! batch is encoded, sent and looked for is in `attempt.rs`.
 
+mod ahead;
 mod leave;
 mod outcome;
 mod restore;
+
+pub(super) use self::ahead::AHEAD;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,10 +24,6 @@ use crate::record::Position;
 use crate::sink::Sink;
 use crate::source::SourceId;
 use crate::writer::CutReason;
-
-/// Batches that are encoded and wait for their announcement, besides those being inserted. One
-/// commit announces all of them, and a commit takes about as long as an insert.
-const ANNOUNCED_TOGETHER: usize = 4;
 
 /// A partition of which exactly once is promised.
 #[derive(Debug)]
@@ -292,11 +291,6 @@ impl<S: Sink> Pipeline<S> {
                 self.commit_at_once = true;
             }
         }
-    }
-
-    /// Whether one more batch may be encoded ahead of its announcement.
-    pub(super) fn may_encode(&self) -> bool {
-        self.announcing.len() < ANNOUNCED_TOGETHER
     }
 
     /// What the partition of this slot may commit, with its note. None: nothing, or not any more.

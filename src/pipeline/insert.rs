@@ -83,8 +83,10 @@ impl CutBatch {
 #[derive(Debug)]
 pub(super) struct UnderWay {
     number: u64,
-    table: usize,
+    pub(super) table: usize,
     began: Instant,
+    /// It has a slot for inserts; else it only encodes.
+    pub(super) sends: bool,
     /// It is what the circuit breaker waits for.
     pub(super) probe: Option<Probe>,
     pub(super) slot: Option<Slot>,
@@ -143,21 +145,6 @@ impl<S: Sink> Pipeline<S> {
         }
     }
 
-    /// No credit is left and there is room for an insert that would give some back: the largest
-    /// open batch goes now rather than at its linger.
-    pub(super) fn cut_when_stuck(&mut self) {
-        let room = self.under_way.len() + self.announcing.len() < self.in_flight_limit();
-        let idle = room && self.queue.is_empty() && self.waiting.is_empty();
-        if idle && self.credits.used() >= self.config.backpressure.pull_limit {
-            let largest = (0..self.tables.len()).max_by_key(|&t| self.tables[t].buffer.largest());
-            if let Some(table) = largest
-                && let Some(batch) = self.tables[table].buffer.cut_largest()
-            {
-                self.cut(table, batch, CutReason::Credits);
-            }
-        }
-    }
-
     /// The position in the queue of the batch that goes next; None while there is none or no room.
     /// `unasked`: of those that the circuit breaker is not asked about.
     pub(super) fn next_to_insert(&self, unasked: bool) -> Option<usize> {
@@ -166,17 +153,20 @@ impl<S: Sink> Pipeline<S> {
         }
         let claim = |table: &super::Table| Claim { under_way: 0, broken: table.is_broken() };
         let mut claims: Vec<Claim> = self.tables.iter().map(claim).collect();
-        for under_way in &self.under_way {
+        for under_way in self.under_way.iter().filter(|one| one.sends) {
             claims[under_way.table].under_way += 1;
         }
-        let may_encode = self.may_encode();
         let ready = |cut: &CutBatch| {
             let known = self.tables[cut.table].program.is_some();
-            let asks = self.asks_the_sink(cut);
-            let may_go = (may_encode || cut.sends()) && !(unasked && asks);
-            (known && may_go).then_some(cut.table)
+            let may_go = known && cut.sends() && !(unasked && self.asks_the_sink(cut));
+            may_go.then_some(cut.table)
         };
         slots::next(self.queue.iter().map(ready), &claims, self.in_flight_limit())
+    }
+
+    /// Batches that have a slot for inserts.
+    pub(super) fn inserting(&self) -> usize {
+        self.under_way.iter().filter(|one| one.sends).count()
     }
 
     /// The next job on it asks the sink that the circuit breaker guards: it is neither only encoded,
@@ -188,7 +178,7 @@ impl<S: Sink> Pipeline<S> {
     /// Starts inserts while there is room and the circuit breaker lets them.
     pub(super) fn start_inserts(&mut self, now: Instant) {
         let mut rejected = false;
-        while let Some(position) = self.next_to_insert(rejected) {
+        while let Some(position) = self.next_to_encode().or_else(|| self.next_to_insert(rejected)) {
             let asks = self.asks_the_sink(&self.queue[position]);
             let probe = match if asks { self.ask_breaker(now) } else { Ok(None) } {
                 Ok(probe) => probe,
@@ -214,8 +204,8 @@ impl<S: Sink> Pipeline<S> {
                 on_uncertain: exact.on_uncertain,
                 streams: table.streams,
             });
-            let (number, table, slot) = (cut.number, cut.table, cut.slot);
-            self.under_way.push(UnderWay { number, table, began: now, probe, slot });
+            let (number, table, slot, sends) = (cut.number, cut.table, cut.slot, cut.sends());
+            self.under_way.push(UnderWay { number, table, began: now, probe, slot, sends });
             self.jobs.spawn(attempt::run(Arc::clone(&self.sink), program, cut, naming, place, now));
         }
         self.note_in_flight_limit();

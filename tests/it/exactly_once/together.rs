@@ -42,6 +42,32 @@ async fn a_batch_holds_records_of_one_partition_only() {
     world.everything_is_there_once();
 }
 
+/// Announcing takes about as long as inserting: with two batches on their way ClickHouse would be idle
+/// half of the time.
+#[tokio::test(start_paused = true)]
+async fn without_credits_as_many_batches_go_as_there_are_slots_and_announcements() {
+    let limits = "[backpressure]\nmax_buffer_size = 1_300\npause_threshold = 1_200\n\
+                  resume_threshold = 600\n[writers.aggregate]\nbatch_rows = 600\nlinger = \"60s\"\n\
+                  [writers.external]\nbatch_rows = 100\n";
+    let mut world = World::begin(&once(limits), 12).await;
+    world.rig.sink.table("once", Mode::Hold);
+    for partition in 0..12 {
+        assert_eq!(world.poll(partition, 100).await, 100);
+    }
+    world.rig.moment().await;
+    assert_eq!(world.rig.sink.attempts("once").len(), 2, "as many as there are slots");
+    world.group.lock().unwrap().look(&world.rig.kafka().story);
+    let listed = |world: &World, partition| {
+        let note = world.group.lock().unwrap().note(partition);
+        note.map_or(0, |note| note.split(' ').count() - 3)
+    };
+    let announced: usize = (0..12).map(|partition| listed(&world, partition)).sum();
+    assert_eq!(announced, 2 + 4);
+    world.rig.sink.table("once", Mode::Accept);
+    world.rig.drained().await;
+    world.everything_is_there_once();
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_is_lost_is_asked_for_with_the_same_token_and_bytes() {
     let config = once("");
