@@ -31,19 +31,13 @@ pub enum Went {
     Otherwise,
 }
 
-/// ClickHouse's codes: of a query that ran out of its time or of memory.
-const TOO_LARGE: [u32; 2] = [159, 241];
-/// Of too many queries, sessions or rows at a time.
-const TOO_MUCH_AT_A_TIME: [u32; 5] = [201, 202, 203, 290, 364];
-
 impl Went {
     #[must_use]
     pub fn of(error: &InsertError) -> Self {
-        let InsertError::Retry(refusal) = error else { return Self::Otherwise };
-        match refusal.code {
+        match error {
             _ if error.is_too_many_parts() => Self::TooManyParts,
-            Some(code) if TOO_LARGE.contains(&code) => Self::TooLarge,
-            Some(code) if TOO_MUCH_AT_A_TIME.contains(&code) => Self::Overloaded,
+            _ if error.is_too_large() => Self::TooLarge,
+            _ if error.is_too_much_at_a_time() => Self::Overloaded,
             _ => Self::Otherwise,
         }
     }

@@ -73,7 +73,7 @@ struct Policy {
 }
 
 /// The policy, and what it has come to.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Overload {
     /// By the route's number.
     policies: Vec<Policy>,
@@ -85,8 +85,7 @@ impl Overload {
     /// `ids` are the numbers of the configuration's routes, in its order.
     #[must_use]
     pub fn new(config: &Config, ids: &[RouteId]) -> Self {
-        let none = Self { policies: Vec::new(), tiers: Vec::new(), sampling: Sampling::default() };
-        none.followed_by(config, ids)
+        Self::default().followed_by(config, ids)
     }
 
     /// Goes over to another configuration. A tier that begins where one began is that one: it goes

@@ -73,6 +73,12 @@ const BEFORE_WRITING: [u32; 13] = [60, 62, 81, 115, 164, 192, 193, 194, 218, 291
 const PASSES_IN_ONE_TABLE: [u32; 2] = [TOO_MANY_PARTS, 242];
 const TOO_MANY_PARTS: u32 = 252;
 
+/// Codes of a query that ran out of its time or of memory.
+const TOO_LARGE: [u32; 2] = [159, 241];
+
+/// Codes of too many queries, sessions or rows at a time.
+const TOO_MUCH_AT_A_TIME: [u32; 5] = [201, 202, 203, 290, 364];
+
 impl InsertError {
     /// It speaks of the sink as a whole: no other insert would have gone better. The opposite of a
     /// table's own fault and of data that never goes in.
@@ -88,7 +94,23 @@ impl InsertError {
     /// The table has so many parts that it takes no more: fewer and larger inserts, and time.
     #[must_use]
     pub fn is_too_many_parts(&self) -> bool {
-        matches!(self, Self::Retry(refusal) if refusal.code == Some(TOO_MANY_PARTS))
+        self.is_overload(&[TOO_MANY_PARTS])
+    }
+
+    /// It took more memory or time than it may: a smaller insert may do better.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        self.is_overload(&TOO_LARGE)
+    }
+
+    /// The sink has too much to do at a time: fewer inserts beside each other.
+    #[must_use]
+    pub fn is_too_much_at_a_time(&self) -> bool {
+        self.is_overload(&TOO_MUCH_AT_A_TIME)
+    }
+
+    fn is_overload(&self, codes: &[u32]) -> bool {
+        matches!(self, Self::Retry(refusal) if refusal.code.is_some_and(|c| codes.contains(&c)))
     }
 
     /// Rows of this attempt may be in the table all the same: there was no answer, or one that can

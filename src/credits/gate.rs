@@ -104,22 +104,12 @@ impl Gate {
         if bucket.available(now) > 0 {
             return Duration::MAX;
         }
-        let grain = float_to_count(bucket.rate() * GRAIN.as_secs_f64());
-        bucket.wait_for(grain.clamp(1, bucket.burst().max(1)), now).unwrap_or(Duration::MAX)
+        bucket.wait_for(bucket.passes_in(GRAIN), now).unwrap_or(Duration::MAX)
     }
 
     fn bucket(&self) -> MutexGuard<'_, Option<TokenBucket>> {
         self.bucket.lock().expect("no panic while held")
     }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a rate is not negative, and the cast saturates"
-)]
-fn float_to_count(count: f64) -> u64 {
-    count as u64
 }
 
 #[cfg(test)]

@@ -119,7 +119,7 @@ pub(super) async fn run<S: Sink>(
                 (cut, Vec::new(), outcome)
             }
             Step::Verify => {
-                let outcome = verify(&*sink, &cut, place).await;
+                let outcome = look_for(&*sink, &cut, place, false).await;
                 (cut, Vec::new(), outcome)
             }
         },
@@ -179,7 +179,7 @@ async fn send_once<S: Sink>(sink: &S, cut: &CutBatch, place: &Place) -> Outcome 
     if let Some(range) = doubt {
         match sink.window(&range.table).await {
             Ok(window) if window_covers(&window, range) => {}
-            Ok(_) => match verify(sink, cut, place).await {
+            Ok(_) => match look_for(sink, cut, place, false).await {
                 Outcome::NeverLanded => {}
                 other => return other,
             },
@@ -187,7 +187,7 @@ async fn send_once<S: Sink>(sink: &S, cut: &CutBatch, place: &Place) -> Outcome 
         }
     }
     match Outcome::of(send(sink, cut).await) {
-        Outcome::Durable if cut.is_repeated() => acknowledged(sink, cut, place).await,
+        Outcome::Durable if cut.is_repeated() => look_for(sink, cut, place, true).await,
         other => other,
     }
 }
@@ -208,31 +208,12 @@ fn window_covers(window: &Window, range: &Range) -> bool {
     window.problems.is_empty() && lasts && used * 5 < window.entries * 4
 }
 
-/// Asks the table whether the noted range landed.
-async fn verify<S: Sink>(sink: &S, cut: &CutBatch, place: &Place) -> Outcome {
-    let Some(noted) = cut.noted() else { return Outcome::NeverLanded };
-    match sink.landed(question(noted, cut, place, false)).await {
-        Ok(Landed::All) => Outcome::Durable,
-        Ok(Landed::None) => Outcome::NeverLanded,
-        Ok(Landed::Unclear(why)) => unclear(noted, place, &why, Outcome::NeverLanded),
-        Err(error) => Outcome::Refused(error),
-    }
-}
-
-/// A repeated insert was acknowledged: its rows are there, unless a killed server remembers only
-/// their token.
-async fn acknowledged<S: Sink>(sink: &S, cut: &CutBatch, place: &Place) -> Outcome {
-    let Some(noted) = cut.noted() else { return Outcome::Durable };
-    match sink.landed(question(noted, cut, place, true)).await {
-        Ok(Landed::All) => Outcome::Durable,
-        Ok(Landed::None) => Outcome::Spent,
-        Ok(Landed::Unclear(why)) => unclear(noted, place, &why, Outcome::Spent),
-        Err(error) => Outcome::Refused(error),
-    }
-}
-
-fn question(noted: &Range, cut: &CutBatch, place: &Place, acknowledged: bool) -> LandedQuestion {
-    LandedQuestion {
+/// Asks the table whether the noted range landed; `acknowledged`: or whether that was believed for
+/// nothing, because a killed server remembers only its token.
+async fn look_for<S: Sink>(sink: &S, cut: &CutBatch, place: &Place, acknowledged: bool) -> Outcome {
+    let missing = if acknowledged { Outcome::Spent } else { Outcome::NeverLanded };
+    let Some(noted) = cut.noted() else { return missing };
+    let question = LandedQuestion {
         table: noted.table.clone(),
         from: place.rows_from(),
         first: noted.first,
@@ -240,6 +221,12 @@ fn question(noted: &Range, cut: &CutBatch, place: &Place, acknowledged: bool) ->
         rows: noted.rows,
         token: cut.token().to_owned(),
         acknowledged,
+    };
+    match sink.landed(question).await {
+        Ok(Landed::All) => Outcome::Durable,
+        Ok(Landed::None) => missing,
+        Ok(Landed::Unclear(why)) => unclear(noted, place, &why, missing),
+        Err(error) => Outcome::Refused(error),
     }
 }
 

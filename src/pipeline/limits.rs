@@ -110,7 +110,7 @@ impl RouteLimit {
         self.owed -= self.bucket.take_up_to(self.owed, now);
         let available = self.bucket.available(now);
         let rate = self.bucket.rate();
-        let enough = go_on_with(rate, self.bucket.burst());
+        let enough = self.bucket.passes_in(GO_ON_WITH);
         if self.owed == 0 && (self.held.is_none() || available >= enough) {
             self.held = None;
             return;
@@ -132,13 +132,4 @@ fn retuned(bucket: Option<TokenBucket>, limit: RateLimit, now: Instant) -> Token
         }
         None => TokenBucket::new(limit.per_second(), limit.burst, now),
     }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a rate is not negative, and the cast saturates"
-)]
-fn go_on_with(rate: f64, burst: u64) -> u64 {
-    ((rate * GO_ON_WITH.as_secs_f64()) as u64).clamp(1, burst.max(1))
 }

@@ -161,7 +161,7 @@ impl<S: Sink> Pipeline<S> {
     }
 
     /// Whoever goes by the limits is told.
-    fn limits_changed(&mut self) {
+    pub(super) fn limits_changed(&mut self) {
         let limits = &self.config.backpressure;
         self.backpressure.set_thresholds(Thresholds::new(limits));
         self.credits.set_limits(limits.pull_limit, limits.max_buffer_size);

@@ -12,12 +12,10 @@ use tokio::time::Instant;
 use super::drain::Phase;
 use super::layout::{Layout, is_too_much, numbers};
 use super::{Pipeline, ticking, wall_clock};
-use crate::backpressure::Thresholds;
 use crate::backpressure::auto::Auto;
 use crate::breaker;
 use crate::config::{Backpressure, Config, Route};
 use crate::ledger::Slot;
-use crate::overload::Overload;
 use crate::reload::{Notice, Order};
 use crate::route::{RouteId, Router};
 use crate::sink::Sink;
@@ -65,6 +63,7 @@ impl<S: Sink> Pipeline<S> {
         self.limits.change(&config, &ids, Instant::now());
         self.config = config;
         self.follow_policy();
+        self.limits_changed();
         self.lay_controls();
         self.follow_exact();
         self.cut_retired();
@@ -154,20 +153,15 @@ impl<S: Sink> Pipeline<S> {
     /// Who is let go first.
     fn follow_policy(&mut self) {
         let ids = numbers(&self.config, &self.routes);
-        let none = Overload::new(&self.config, &[]);
-        let before = std::mem::replace(&mut self.overload, none);
-        self.overload = before.followed_by(&self.config, &ids);
+        self.overload = std::mem::take(&mut self.overload).followed_by(&self.config, &ids);
         self.lay_windows();
     }
 
     fn set_limits(&mut self, config: &Config) {
-        let limits = &config.backpressure;
-        self.backpressure.set_thresholds(Thresholds::new(limits));
-        self.credits.set_limits(limits.pull_limit, limits.max_buffer_size);
         let window =
             breaker::window(&config.breaker, &config.retry, config.clickhouse.insert_timeout);
         self.breaker.set_limits(&config.breaker, window);
-        self.alerts.set_limits(limits);
+        self.alerts.set_limits(&config.backpressure);
         for source in &self.sources {
             if let Some(gate) = &source.handle.gate {
                 gate.set_limit(config.rate_limit_of(source.handle.name));

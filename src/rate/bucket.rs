@@ -87,6 +87,13 @@ impl TokenBucket {
         self.tokens = self.tokens.min(self.full());
     }
 
+    /// How many the rate lets pass in so long: at least one, and no more than the burst.
+    #[must_use]
+    pub fn passes_in(&self, time: Duration) -> u64 {
+        let tokens = time.as_nanos().saturating_mul(u128::from(self.rate_micros)) / TOKEN;
+        u64::try_from(tokens).unwrap_or(u64::MAX).clamp(1, self.burst.max(1))
+    }
+
     /// Records per second.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "made from a float in the first place")]

@@ -126,7 +126,9 @@ impl Numbers {
         let mut pace = Paced::new(rate);
         for n in numbers {
             let subject = self.lab.subject(&format!("numbers.{}", n % 10));
+            let began = Instant::now();
             loop {
+                assert!(began.elapsed() < PATIENCE, "the stream never takes {n}");
                 let mut headers = async_nats::HeaderMap::new();
                 headers.insert("Nats-Msg-Id", n.to_string());
                 let payload = format!("{{\"n\":{n}}}").into();

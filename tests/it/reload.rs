@@ -111,6 +111,23 @@ async fn routes_come_go_and_come_back() {
     assert_eq!(now.routes["others"].state, RouteState::Removed);
 }
 
+/// The source lets go of it a moment later than the routes do.
+#[tokio::test(start_paused = true)]
+async fn what_still_comes_of_a_topic_or_subject_that_is_given_up_goes_where_it_went() {
+    let mut rig = Rig::both("");
+    let partition = rig.kafka().assign("candles", 0, 1).await;
+    let edits = [
+        ("kafka_topics = [\"candles\"]", "kafka_topics = [\"others\"]"),
+        ("nats_subjects = [\"market.>\"]", "nats_subjects = [\"others.>\"]"),
+    ];
+    rig.change_to(&config_edited(Sources::Both, &edits, "")).await.unwrap();
+    rig.kafka().poll(&partition, 7).await;
+    rig.nats().push("market.a", 5).await;
+    let now = rig.drained().await;
+    let filtered: u64 = now.sources.values().map(|source| source.filtered).sum();
+    assert_eq!((rig.sink.rows("candles"), filtered), (12, 0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_table_that_nobody_fills_any_more_is_nobodys_trouble() {
     let mut rig = Rig::nats_alone("");

@@ -32,6 +32,17 @@ fn the_wait_is_as_long_as_it_takes_and_no_longer() {
 }
 
 #[test]
+fn what_passes_in_a_time_is_the_rates_share_of_it_and_never_nothing() {
+    let start = Instant::now();
+    let bucket = TokenBucket::new(1_000.0, 300, start);
+    assert_eq!(bucket.passes_in(SECOND / 10), 100);
+    assert_eq!(bucket.passes_in(SECOND), 300, "no more than passes at once");
+    assert_eq!(bucket.passes_in(Duration::from_micros(1)), 1);
+    assert_eq!(TokenBucket::new(0.0, 0, start).passes_in(SECOND), 1);
+    assert_eq!(TokenBucket::new(f64::MAX, u64::MAX, start).passes_in(Duration::MAX), u64::MAX);
+}
+
+#[test]
 fn what_is_given_back_may_pass_again() {
     let start = Instant::now();
     let mut bucket = TokenBucket::new(1.0, 10, start);

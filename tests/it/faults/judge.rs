@@ -44,10 +44,11 @@ impl Running {
         }
     }
 
-    /// What may be missing behind a view because ClickHouse itself lost it. Killed within 0.2 ms of
-    /// each other, a table's log of tokens knows a block that never became a part (`spent.rs`); of its
-    /// source the bridge can tell and sends it again, of a table behind a view nobody can. One kill in
-    /// twenty hitting that is far more than was ever seen; a batch holds less than two seconds' worth.
+    /// What may be missing behind a view because ClickHouse itself lost it: killed in the 0.2 ms
+    /// between writing down a token and naming its part, it takes the block for known (`spent.rs`). Of
+    /// the table that it inserts into the bridge can tell, and sends it again; of one behind a view
+    /// nobody can. Seen once in some sixty kills at load 30; allowed is one batch for each twenty, of
+    /// at most two seconds' records.
     fn lost_by_views(&self, trial: &Trial) -> u64 {
         let batches = self.outcome.clickhouse_kills.div_ceil(20);
         batches * 2 * trial.rate

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
+use super::tiers::TIERS;
 use crate::faults::proxy::{Proxy, Wire};
 use crate::lab::{Lab, assert_accounts, number, scale, settled};
 
@@ -14,24 +15,13 @@ const MARKET_PER_SECOND: u64 = 12_000;
 const SIGNALS_PER_SECOND: u64 = 100;
 const SYSTEM_PER_SECOND: u64 = 20;
 
-const POLICY: &str = r#"
+const LIMITS: &str = r#"
 [backpressure]
 max_buffer_size = 20_000
 pause_threshold = 16_000
 resume_threshold = 8_000
 [writers.aggregate]
 batch_rows = 1_000
-[overload]
-drop_while_paused = ["market"]
-[[overload.tiers]]
-at_percent = 50
-sample = { market = 2 }
-[[overload.tiers]]
-at_percent = 70
-sample = { market = 10 }
-[[overload.tiers]]
-at_percent = 95
-drop_below = "system"
 "#;
 
 /// A route a class, into a table of its name.
@@ -76,7 +66,8 @@ async fn at_three_times_the_capacity_system_and_signals_get_through_and_market_i
         lab.clickhouse.query(&sql).await;
     }
     proxy.inject(Wire::Latency(LATE), 100_000);
-    let over = format!("{POLICY}[clickhouse]\nmax_in_flight = 1\nurl = \"{}\"\n", proxy.url());
+    let over =
+        format!("{LIMITS}{TIERS}[clickhouse]\nmax_in_flight = 1\nurl = \"{}\"\n", proxy.url());
     let bridge = lab.start(&(lab.sections("nats") + &routes(&lab)), &over).await;
     let seconds = 12 * scale();
     let [market, signals, system] =
