@@ -14,7 +14,7 @@ use crate::decode::{Columns, Decoder, Extra, Reason, Reject};
 use crate::record::Record;
 use crate::route::RouteId;
 use crate::schema::TableSchema;
-use crate::sink::Insert;
+use crate::sink::{AfterRestart, Insert};
 
 /// How the records of a table become a body.
 #[derive(Debug)]
@@ -155,9 +155,23 @@ pub fn encode(batch: &mut Batch, program: &Program, naming: Naming) -> Result<En
     let loose = if indices.is_empty() { Vec::new() } else { batch.take(&indices) };
     let rejected = loose.into_iter().zip(refused.into_iter().map(|(_, why)| why)).collect();
     let Naming { table, token, noted, .. } = naming;
-    let rows = batch.len();
-    let insert = (rows > 0).then_some(Insert { table, format, columns, body, token, noted, rows });
-    Ok(Encoded { insert, rejected, rounded })
+    let (rows, after_restart) = (batch.len(), after_restart(batch, noted));
+    let insert = Insert { table, format, columns, body, token, after_restart, rows };
+    Ok(Encoded { insert: (rows > 0).then_some(insert), rejected, rounded })
+}
+
+/// Letters can be told from all others by their ids; of rows only the pipeline can say more.
+fn after_restart(batch: &Batch, noted: bool) -> AfterRestart {
+    if !noted {
+        return AfterRestart::OtherToken;
+    }
+    match batch.len().checked_sub(1) {
+        Some(last) if batch.letter(last).is_some() => {
+            let id = |row| letter_id(&batch.record(row));
+            AfterRestart::UnlessThere(id(0), id(last))
+        }
+        _ => AfterRestart::SameToken,
+    }
 }
 
 type RefusedRows = Vec<(usize, Refused)>;

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
+use uuid::Uuid;
 
 use crate::schema::TableSchema;
 use crate::status::EndpointStatus;
@@ -23,9 +24,20 @@ pub struct Insert {
     pub body: Bytes,
     /// The same for every attempt at the same rows, different for any others.
     pub token: String,
-    /// Somebody else knows the token, and counts on it: no other may be sent.
-    pub noted: bool,
+    pub after_restart: AfterRestart,
     pub rows: usize,
+}
+
+/// How an insert of unknown outcome goes to a server that was started again since: one that was
+/// killed may know the token, and have none of the rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterRestart {
+    /// Under another token: perhaps twice rather than not at all.
+    OtherToken,
+    /// Under its own: somebody else knows it, and counts on it.
+    SameToken,
+    /// Under another token, unless its first and its last row are there, which have these `id`s.
+    UnlessThere(Uuid, Uuid),
 }
 
 /// Why an insert is not durable, named by what the caller must do.

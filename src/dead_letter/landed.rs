@@ -106,6 +106,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::sink::AfterRestart;
 
     #[tokio::test]
     async fn only_what_was_refused_is_sent_again() {
@@ -116,7 +117,7 @@ mod tests {
             columns: Vec::new(),
             body: Bytes::from_static(b"a\nlarge\nb\n"),
             token: "t".into(),
-            noted: false,
+            after_restart: AfterRestart::OtherToken,
             rows: 3,
         };
         let refused = |text: &str| Refusal { code: None, message: text.to_owned() };

@@ -15,7 +15,7 @@ use super::Destination;
 use super::letter::DeadLetter;
 use super::store::{Filter, Group, LetterStore, Listing, PageLimits};
 use crate::retry;
-use crate::sink::{Insert, InsertError};
+use crate::sink::{AfterRestart, Insert, InsertError};
 use crate::{config, record::UnixMs};
 
 /// Lines on their way from the reader; few, each may be a letter of many megabytes.
@@ -176,7 +176,7 @@ impl LetterStore for LogStore {
             columns: Vec::new(),
             body: body.into(),
             token: Uuid::from_u128(rand::random()).to_string(),
-            noted: false,
+            after_restart: AfterRestart::OtherToken,
             rows: letters.len(),
         };
         for attempt in 1..=ATTEMPTS {

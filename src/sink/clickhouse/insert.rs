@@ -13,10 +13,11 @@ use clickhouse::Client;
 use clickhouse::error::Error;
 use clickhouse::insert_formatted::CompressedData;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::{ClickHouse, QUERY_TIMEOUT, classify, quote, quoted};
 use crate::config::Compression;
-use crate::sink::{Insert, InsertError};
+use crate::sink::{AfterRestart, Insert, InsertError};
 
 /// What every insert says explicitly, because the bridge relies on it. Blocks are not cut or
 /// squashed, so that one insert is one block and its token identifies it.
@@ -56,7 +57,8 @@ impl ClickHouse {
         let endpoint = self.choose(Some(&insert.token)).await;
         let began = Instant::now();
         let result = match self.token_at(endpoint, insert).await {
-            Ok(token) => self.insert_at(endpoint, insert, &token).await,
+            Ok(Some(token)) => self.insert_at(endpoint, insert, &token).await,
+            Ok(None) => Ok(()),
             Err(error) => Err(Failed { error, unsent: true }),
         };
         match &result {
@@ -72,11 +74,16 @@ impl ClickHouse {
         result
     }
 
-    /// Under which token it goes to this server: see `endpoints`.
-    async fn token_at(&self, endpoint: usize, insert: &Insert) -> Result<String, InsertError> {
+    /// Under which token it goes to this server: see `endpoints`. None: its rows are there.
+    async fn token_at(
+        &self,
+        endpoint: usize,
+        insert: &Insert,
+    ) -> Result<Option<String>, InsertError> {
         let token = &insert.token;
-        if insert.noted || self.known().unclear_since(token).is_none() {
-            return Ok(token.clone());
+        let stays = insert.after_restart == AfterRestart::SameToken;
+        if stays || self.known().unclear_since(token).is_none() {
+            return Ok(Some(token.clone()));
         }
         let query = self.clients[endpoint].query_raw("SELECT uptime()");
         let answer = self.answer_from(endpoint, query, "TabSeparated", QUERY_TIMEOUT).await?;
@@ -84,10 +91,34 @@ impl ClickHouse {
         let up = Duration::from_secs(answer.trim().parse().unwrap_or_default());
         let now = self.known().token(token, up, Instant::now());
         if now != *token {
-            let Insert { table, rows, .. } = insert;
+            let Insert { table, rows, after_restart, .. } = insert;
+            if let AfterRestart::UnlessThere(first, last) = *after_restart
+                && self.has_ids(endpoint, table, [first, last]).await?
+            {
+                return Ok(None);
+            }
             tracing::info!(table, rows, "ClickHouse was started again: sent under another token");
         }
-        Ok(now)
+        Ok(Some(now))
+    }
+
+    /// Whether this server has both. A table that cannot be asked for ids is one that has them not.
+    async fn has_ids(
+        &self,
+        endpoint: usize,
+        table: &str,
+        [first, last]: [Uuid; 2],
+    ) -> Result<bool, InsertError> {
+        let query = format!(
+            "SELECT uniqExact(id) FROM {} WHERE id IN ('{first}', '{last}')",
+            quoted(table),
+        );
+        let query = self.clients[endpoint].query_raw(&query);
+        match self.answer_from(endpoint, query, "TabSeparated", QUERY_TIMEOUT).await {
+            Ok(answer) => Ok(answer.trim() == if first == last { "1" } else { "2" }),
+            Err(error @ InsertError::Retry(_)) => Err(error),
+            Err(_) => Ok(false),
+        }
     }
 
     async fn insert_at(&self, endpoint: usize, insert: &Insert, token: &str) -> Result<(), Failed> {

@@ -10,7 +10,7 @@ use super::is_kafka_itself;
 use super::place::Delivery;
 use super::proxy::{Proxy, Wire};
 use crate::bridge::PATIENCE;
-use crate::lab::{Lab, settled};
+use crate::lab::{Lab, number, settled};
 
 const ALL: u64 = 1_000;
 
@@ -18,12 +18,52 @@ const ALL: u64 = 1_000;
 /// only part there is holds them.
 const ONE_AT_A_TIME: &str = "clickhouse.insert_timeout = \"20s\"\nclickhouse.max_in_flight = 1";
 
-async fn only_the_token_is_left(delivery: Delivery) {
+/// What becomes of the records.
+#[derive(Clone, Copy, PartialEq)]
+enum Fate {
+    Rows,
+    DeadLetters,
+}
+
+impl Fate {
+    /// Where they go, and what tells one from another there.
+    fn place(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Rows => ("numbers", "n"),
+            Self::DeadLetters => ("dead_letters", "id"),
+        }
+    }
+
+    async fn send(self, lab: &Lab) {
+        match self {
+            Self::Rows => lab.numbers_to_kafka(0..ALL, u64::MAX).await,
+            Self::DeadLetters => {
+                let (sender, topic) = (lab.kafka(), lab.topic("numbers"));
+                for _ in 0..ALL {
+                    sender.send(&topic, Some(0), None, Some(b"no JSON"));
+                }
+                sender.flush().await;
+            }
+        }
+    }
+}
+
+/// What is there of a stored insert after ClickHouse was killed.
+#[derive(Clone, Copy, PartialEq)]
+enum Left {
+    Token,
+    TokenAndRows,
+}
+
+/// ClickHouse is killed before anybody knows that an insert was stored.
+async fn every_record_is_there_once(delivery: Delivery, fate: Fate, left: Left) {
     let mut lab = Lab::with_own_clickhouse().await;
     lab.numbers_places().await;
     let sql = "ALTER TABLE numbers ADD COLUMN _topic LowCardinality(Nullable(String))";
     lab.clickhouse.query(sql).await;
-    lab.clickhouse.query("SYSTEM STOP MERGES numbers").await;
+    lab.tables("config/schema").await;
+    let (table, key) = fate.place();
+    lab.clickhouse.query(&format!("SYSTEM STOP MERGES {table}")).await;
     let proxy = Proxy::before(&lab.at.clickhouse).await;
     lab.at.clickhouse = proxy.url();
     let config = format!(
@@ -37,14 +77,16 @@ async fn only_the_token_is_left(delivery: Delivery) {
     // The answer to the first insert is kept for ever.
     proxy.inject(Wire::SwallowAnswer, 1);
     let bridge = lab.start(&config, ONE_AT_A_TIME).await;
-    lab.numbers_to_kafka(0..ALL, u64::MAX).await;
+    fate.send(&lab).await;
     proxy.until_used_up().await;
     let began = Instant::now();
     let part = loop {
         assert!(began.elapsed() < PATIENCE, "nothing is stored:\n{}", bridge.log_tail());
-        let sql = "SELECT path FROM system.parts WHERE active AND database = currentDatabase() \
-                   AND table = 'numbers'";
-        let path = lab.clickhouse.query(sql).await;
+        let sql = format!(
+            "SELECT path FROM system.parts WHERE active AND database = currentDatabase() \
+             AND table = '{table}'"
+        );
+        let path = lab.clickhouse.query(&sql).await;
         if !path.trim().is_empty() {
             break path.trim().to_owned();
         }
@@ -54,23 +96,43 @@ async fn only_the_token_is_left(delivery: Delivery) {
         let folder = format!("/proc/{}/cwd", stack.address("CLICKHOUSE_PID"));
         let folder = std::fs::read_link(folder).unwrap();
         stack.kill("clickhouse");
-        std::fs::remove_dir_all(folder.join(part)).unwrap();
+        if left == Left::Token {
+            std::fs::remove_dir_all(folder.join(part)).unwrap();
+        }
         stack.start("clickhouse");
     })
     .await;
     bridge.wait_until("all is stored", |health| settled(health, "kafka", ALL)).await;
-    assert_eq!(lab.stored_numbers(&(0..ALL)).await, (ALL, ALL), "{}", bridge.log_tail());
+    let sql = format!("SELECT count() AS rows, uniqExact({key}) AS different FROM {table}");
+    let stored = lab.clickhouse.row(&sql).await;
+    let (rows, different) = (number(&stored["rows"]), number(&stored["different"]));
+    assert_eq!((rows, different), (ALL, ALL), "{}", bridge.log_tail());
     bridge.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn at_least_once_a_token_without_its_rows_loses_nothing() {
-    only_the_token_is_left(Delivery::AtLeastOnce).await;
+    every_record_is_there_once(Delivery::AtLeastOnce, Fate::Rows, Left::Token).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn exactly_once_a_token_without_its_rows_loses_nothing() {
     if is_kafka_itself() {
-        only_the_token_is_left(Delivery::ExactlyOnce).await;
+        every_record_is_there_once(Delivery::ExactlyOnce, Fate::Rows, Left::Token).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exactly_once_a_token_without_its_dead_letters_loses_none() {
+    if is_kafka_itself() {
+        every_record_is_there_once(Delivery::ExactlyOnce, Fate::DeadLetters, Left::Token).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exactly_once_dead_letters_that_landed_are_not_written_again() {
+    if is_kafka_itself() {
+        let (delivery, left) = (Delivery::ExactlyOnce, Left::TokenAndRows);
+        every_record_is_there_once(delivery, Fate::DeadLetters, left).await;
     }
 }
