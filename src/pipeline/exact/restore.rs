@@ -107,6 +107,8 @@ impl<S: Sink> Pipeline<S> {
             }
             if ends {
                 self.restored(table, slot);
+            } else {
+                self.look_for_credits(slot);
             }
             return;
         }
@@ -118,6 +120,24 @@ impl<S: Sink> Pipeline<S> {
 
     fn restoring(&mut self, slot: Slot) -> Option<&mut Restoring> {
         self.exact.get_mut(&slot)?.restoring.front_mut()
+    }
+
+    /// A noted range that has taken every credit, and is not whole, never will be: those of its records
+    /// that were refused are not counted in the note.
+    fn look_for_credits(&mut self, slot: Slot) {
+        let limit = self.config.backpressure.pull_limit;
+        // An idle source holds one credit.
+        let for_others = self.sources.len().saturating_sub(1);
+        let Some(exact) = self.exact.get_mut(&slot) else { return };
+        let Some(Restoring { noted, batch }) = exact.restoring.front() else { return };
+        if batch.len() + for_others < limit || exact.stuck.is_some() {
+            return;
+        }
+        let what = beyond_the_credits(noted, "rows, and of records that were refused,", limit);
+        let partition = exact.intents.partition();
+        let (topic, number) = (&partition.topic, partition.number);
+        tracing::error!(topic, number, "needs a person: {what}");
+        exact.stuck = Some(what);
     }
 
     /// What lies before a noted range must not be mixed with what lies behind it.
@@ -132,6 +152,7 @@ impl<S: Sink> Pipeline<S> {
         let exact = self.exact.get_mut(&slot).expect("it is being restored");
         let Restoring { noted, batch } = exact.restoring.pop_front().expect("it is being restored");
         let (first, last) = (noted.first, noted.last);
+        exact.stuck = None;
         if batch.is_empty() {
             exact.intents.miss(first);
         }
@@ -207,13 +228,16 @@ impl Exact {
 /// A noted range is larger than all credits there are: it can never be read as a whole.
 fn oversized(note: &Note, limit: usize) -> Option<String> {
     let largest = note.ranges.iter().max_by_key(|range| range.rows)?;
-    let Range { first, last, rows, .. } = largest;
-    (*rows > limit).then(|| {
-        format!(
-            "a batch of {rows} rows ({first}-{last}) was noted before the restart, and pull_limit \
-             is {limit} now: run once with backpressure.pull_limit above {rows}"
-        )
-    })
+    (largest.rows > limit).then(|| beyond_the_credits(largest, "rows", limit))
+}
+
+fn beyond_the_credits(noted: &Range, what: &str, limit: usize) -> String {
+    let Range { first, last, rows, .. } = noted;
+    let enough = noted.offsets();
+    format!(
+        "a batch of {rows} {what} was noted before the restart ({first}-{last}), and pull_limit is \
+         {limit} now: run once with backpressure.pull_limit above {enough}"
+    )
 }
 
 /// Never used before: 64 random bits, as a partition has few lives.

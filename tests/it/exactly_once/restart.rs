@@ -370,6 +370,25 @@ async fn a_noted_range_larger_than_all_credits_says_what_to_do() {
     world.everything_is_there_once();
 }
 
+/// Of its 100 records 10 became rows, and the note counts only those.
+#[tokio::test(start_paused = true)]
+async fn a_noted_range_larger_than_all_credits_by_what_was_refused_of_it_says_so() {
+    let kind_at = |offset| if offset % 10 == 0 { Kind::Good } else { Kind::Broken };
+    let mut world = World::begin_with(&once(""), 1, kind_at).await;
+    world.rig.sink.table("once", Mode::FailAfterWrite);
+    world.poll(0, 100).await;
+    world.rig.after(Duration::from_secs(4)).await;
+    world.rig.sink.table("once", Mode::Accept);
+    world.restart(&once_with_credits(50)).await;
+    world.poll(0, 100).await;
+    world.rig.after(Duration::from_secs(6)).await;
+    let said = world.rig.now().needs_person.join("\n");
+    assert!(said.contains("pull_limit above 100"), "{said}");
+    world.restart(&once("")).await;
+    world.catch_up().await;
+    world.everything_is_there_once();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_note_of_a_later_version_is_not_passed_over() {
     let config = once("");
