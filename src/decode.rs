@@ -35,7 +35,7 @@ use crate::record::Record;
 use crate::schema::TableSchema;
 
 pub use self::column::Columns;
-pub use self::letter::{Extra, dead_letter_mapping};
+pub use self::letter::{Extra, HeaderValue, dead_letter_mapping};
 pub use self::mapping::{ColumnMapping, Letter, Mapping, Metadata, Source};
 pub use self::reject::{Reason, Reject};
 pub use self::time::TimeFormat;

@@ -13,7 +13,7 @@ CREATE TABLE IF NOT EXISTS dead_letters
     partition Nullable(Int32),
     offset Nullable(Int64),
     key Nullable(String),
-    -- a JSON object
+    -- a JSON object; a value that is not UTF-8 is {"base64": "..."} in it
     headers String,
     route LowCardinality(String),
     -- a stable code; 'replay_plan' is no refused record, but what a replay is about to send: leave it

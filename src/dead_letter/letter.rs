@@ -2,7 +2,7 @@
 //!
 //! Pure. It is what Kafka, NATS and files keep, and what a replay reads from any of them. Payload
 //! and key are text where they are UTF-8 and base64 where they are not, and say which; so every
-//! byte comes back. Headers are what the table has: names and texts, other bytes replaced.
+//! byte comes back. Headers are an object; a value that is not UTF-8 is `{"base64": "..."}` in it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,7 +14,7 @@ use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
-use crate::decode::Extra;
+use crate::decode::{Extra, HeaderValue};
 use crate::record::{Record, UnixMs};
 
 /// What was refused, why, and every byte of it.
@@ -32,7 +32,7 @@ pub struct DeadLetter {
     pub partition: Option<i32>,
     pub offset: Option<i64>,
     pub key: Option<Vec<u8>>,
-    pub headers: Vec<(String, String)>,
+    pub headers: Vec<(String, Vec<u8>)>,
     pub route: String,
     pub reason: String,
     pub error: String,
@@ -44,7 +44,6 @@ impl DeadLetter {
     #[must_use]
     pub fn new(record: &Record<'_>, extra: &Extra<'_>) -> Self {
         let place = record.place();
-        let text = |value| String::from_utf8_lossy(value).into_owned();
         Self {
             id: extra.id,
             time: extra.time,
@@ -55,7 +54,10 @@ impl DeadLetter {
             partition: place.map(|(partition, _)| partition.number),
             offset: place.and(record.offset()),
             key: record.key().map(<[u8]>::to_vec),
-            headers: record.headers().map(|(name, value)| (name.to_owned(), text(value))).collect(),
+            headers: record
+                .headers()
+                .map(|(name, value)| (name.to_owned(), value.to_vec()))
+                .collect(),
             route: extra.route.to_owned(),
             reason: extra.reason.to_owned(),
             error: extra.error.to_owned(),
@@ -213,13 +215,13 @@ impl<'de> Deserialize<'de> for Time {
 }
 
 /// In their order, and as often as they came.
-struct Headers(Vec<(String, String)>);
+struct Headers(Vec<(String, Vec<u8>)>);
 
 impl Serialize for Headers {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
         for (name, value) in &self.0 {
-            map.serialize_entry(name, value)?;
+            map.serialize_entry(name, &HeaderValue(value))?;
         }
         map.end()
     }
@@ -231,19 +233,31 @@ impl<'de> Deserialize<'de> for Headers {
     }
 }
 
+/// What [`HeaderValue`] wrote.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ReadValue {
+    Text(String),
+    Bytes { base64: String },
+}
+
 struct HeadersVisitor;
 
 impl<'de> Visitor<'de> for HeadersVisitor {
     type Value = Headers;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object of texts, or its text")
+        f.write_str("an object of headers, or its text")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Headers, A::Error> {
         let mut headers = Vec::new();
-        while let Some(entry) = map.next_entry()? {
-            headers.push(entry);
+        while let Some((name, value)) = map.next_entry::<String, ReadValue>()? {
+            let bytes = match value {
+                ReadValue::Text(text) => text.into_bytes(),
+                ReadValue::Bytes { base64 } => BASE64.decode(base64).map_err(de::Error::custom)?,
+            };
+            headers.push((name, bytes));
         }
         Ok(Headers(headers))
     }
@@ -269,7 +283,11 @@ mod tests {
             partition: Some(3),
             offset: Some(i64::MAX),
             key: key.map(<[u8]>::to_vec),
-            headers: vec![("a".into(), "\"1\"".into()), ("a".into(), "2\n".into())],
+            headers: vec![
+                ("a".into(), b"\"1\"".to_vec()),
+                ("a".into(), b"2\n".to_vec()),
+                ("trace".into(), vec![0, 0xff, 0x80]),
+            ],
             route: "ticks".into(),
             reason: "invalid_json".into(),
             error: "expected `,`".into(),
@@ -309,7 +327,7 @@ mod tests {
         let mut json: serde_json::Value = serde_json::from_slice(&line).unwrap();
         json["headers"] = "{\"a\":\"b\"}".into();
         let read = DeadLetter::read(json.to_string().as_bytes()).unwrap();
-        assert_eq!(read.headers, [("a".to_owned(), "b".to_owned())]);
+        assert_eq!(read.headers, [("a".to_owned(), b"b".to_vec())]);
     }
 
     #[test]

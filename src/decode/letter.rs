@@ -5,6 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use super::mapping::{ColumnMapping, Letter, Mapping, Metadata, Source};
@@ -56,19 +60,32 @@ pub fn dead_letter_mapping() -> Mapping {
     Mapping::exclusive(columns.collect::<BTreeMap<_, _>>())
 }
 
-/// All headers as the text of a JSON object; bytes that are not UTF-8 are replaced.
+/// A header's value in JSON: a text where it is UTF-8, else `{"base64": "..."}`; so every byte comes
+/// back.
+#[derive(Debug)]
+pub struct HeaderValue<'a>(pub &'a [u8]);
+
+impl Serialize for HeaderValue<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if let Ok(text) = str::from_utf8(self.0) {
+            return serializer.serialize_str(text);
+        }
+        let mut object = serializer.serialize_map(Some(1))?;
+        object.serialize_entry("base64", &BASE64.encode(self.0))?;
+        object.end()
+    }
+}
+
+/// All headers as the text of a JSON object.
 pub(super) fn headers_json(record: Record<'_>) -> Vec<u8> {
     let mut text = vec![b'{'];
     for (index, (name, value)) in record.headers().enumerate() {
         if index > 0 {
             text.push(b',');
         }
-        let value = String::from_utf8_lossy(value);
-        for (string, end) in [(name, b':'), (value.as_ref(), b' ')] {
-            serde_json::to_writer(&mut text, string).expect("a str into memory");
-            text.push(end);
-        }
-        text.pop();
+        serde_json::to_writer(&mut text, name).expect("a str into memory");
+        text.push(b':');
+        serde_json::to_writer(&mut text, &HeaderValue(value)).expect("texts into memory");
     }
     text.push(b'}');
     text

@@ -203,7 +203,7 @@ fn chunk(letter: &DeadLetter) -> Chunk {
         key: letter.key.as_deref(),
         payload: Some(&letter.payload),
     };
-    let headers = letter.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let headers = letter.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
     chunk.push(record, headers);
     chunk
 }

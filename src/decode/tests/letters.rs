@@ -1,7 +1,9 @@
 //! Dead letters, through the same decoder.
 
 use super::fixtures::{chunk, table};
+use crate::decode::letter::headers_json;
 use crate::decode::{Decoder, Extra, dead_letter_mapping};
+use crate::record::{Chunk, NewRecord};
 
 #[test]
 fn a_dead_letter_keeps_the_bytes_it_could_not_read() {
@@ -50,6 +52,14 @@ fn a_dead_letter_keeps_the_bytes_it_could_not_read() {
     let mut columns = decoder.columns();
     decoder.decode(&chunk(None).record(0), Some(&extra), &mut columns).unwrap();
     assert!(memchr::memmem::find(&columns.encode(), br#"{"trace":"abc","n":"7"}"#).is_some());
+}
+
+#[test]
+fn a_header_that_is_no_text_keeps_its_bytes() {
+    let mut chunk = Chunk::with_capacity(0, 1, 64);
+    chunk.push(NewRecord::default(), [("id", &b"\x00\xff"[..]), ("\"", &b"1"[..])]);
+    let json = headers_json(chunk.record(0));
+    assert_eq!(json, br#"{"id":{"base64":"AP8="},"\"":"1"}"#);
 }
 
 fn columns_with_text_headers() -> Vec<(&'static str, &'static str)> {
