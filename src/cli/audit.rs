@@ -9,6 +9,7 @@
 mod ask;
 mod feed;
 mod judge;
+mod letters;
 mod plan;
 mod ranges;
 mod render;

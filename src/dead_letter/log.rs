@@ -74,6 +74,15 @@ impl LogStore {
         Self { destination, place, retry, paging: None }
     }
 
+    /// Every letter without its payload, key and headers.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub async fn outlines(&self) -> anyhow::Result<Vec<DeadLetter>> {
+        let (known, _) = self.fold().await?;
+        Ok(known.into_values().map(|known| known.letter).collect())
+    }
+
     /// The line that counts for each id.
     async fn fold(&self) -> anyhow::Result<(HashMap<Uuid, Known>, u64)> {
         let mut lines = self.destination.scan().await?;

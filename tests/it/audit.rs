@@ -209,16 +209,45 @@ async fn dead_letters_and_tombstones_close_the_gaps_that_they_leave() {
     numbers.audit(&[]).await.says(1, &["1 record: offset 3"]);
 }
 
+/// Delivers a record that fits and one that does not, in turn.
+async fn deliver_with_letters(numbers: &mut Numbers, letters: &str) {
+    numbers.config.insert_str(0, &format!("dead_letters = {{ {letters} }}\n"));
+    let payload = |n: u64| match n % 2 {
+        0 => format!("{{\"n\":{n}}}"),
+        _ => "{\"n\":\"odd\"}".to_owned(),
+    };
+    numbers.send((0..10).map(|n| (None, Some(payload(n))))).await;
+    numbers.deliver(10).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dead_letter_that_is_in_no_table_proves_nothing() {
+async fn dead_letters_in_a_file_close_gaps_as_those_of_a_table_do() {
     let mut numbers = Numbers::new().await;
     let file = numbers.lab.file("letters.jsonl", "");
-    numbers.config.insert_str(0, &format!("dead_letters = {{ to = \"file\", path = {file:?} }}\n"));
-    numbers.send([(None, Some("{\"n\":\"zero\"}".to_owned()))]).await;
-    numbers.send_numbers(1..5).await;
-    numbers.deliver(5).await;
+    deliver_with_letters(&mut numbers, &format!("to = \"file\", path = {file:?}")).await;
     let audited = numbers.audit(&[]).await;
-    audited.says(2, &["not proven, 1 offset: no row; there may be a dead letter in file"]);
+    audited.says(0, &["0..10 5 5 0"]);
+    numbers.sql("INSERT INTO numbers SELECT 3, _topic, _partition, 3 FROM numbers LIMIT 1").await;
+    let beside = numbers.audit(&[]).await;
+    beside.says(0, &["1 offset with a row and a dead letter that was not replayed"]);
+    let letters = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, letters.lines().next().unwrap().to_owned() + "\n").unwrap();
+    numbers.audit(&[]).await.says(1, &["3 records: offsets 5, 7, 9"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dead_letters_in_a_topic_prove_nothing_missing_where_the_topic_forgets() {
+    if !is_apache_kafka(ENDS) {
+        return;
+    }
+    let mut numbers = Numbers::new().await;
+    let topic = numbers.lab.topic("letters");
+    numbers.lab.create_topics(std::slice::from_ref(&topic), 1).await;
+    deliver_with_letters(&mut numbers, &format!("to = \"kafka\", topic = {topic:?}")).await;
+    numbers.audit(&[]).await.says(0, &["0..10 5 5 0"]);
+    numbers.sql("ALTER TABLE numbers DELETE WHERE n = 4 SETTINGS mutations_sync = 1").await;
+    let forgets = format!("no row, and no dead letter in topic {topic}");
+    numbers.audit(&[]).await.says(2, &["not proven, 1 offset:", &forgets]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -197,6 +197,13 @@ impl Lab {
         path
     }
 
+    /// Lines of the bridges' logs with this text.
+    pub(crate) fn count_in_logs(&self, text: &str) -> usize {
+        let files = std::fs::read_dir(self.dir.path()).unwrap().map(|file| file.unwrap().path());
+        let logs = files.filter(|path| path.extension().is_some_and(|end| end == "log"));
+        logs.map(|log| std::fs::read_to_string(log).unwrap().matches(text).count()).sum()
+    }
+
     /// Keeps the configurations and logs of this test, and says where.
     pub(crate) fn keep_files(&self) -> PathBuf {
         let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&self.name);

@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use super::super::Failure;
 use super::feed::{Feed, said_by};
 use super::judge::{self, Asked, Case, Read};
+use super::letters::{Elsewhere, lay_beside};
 use super::plan::{From, Plan, Target};
 use super::report::{NotProvable, Partition, Promise, Report, Route};
 use super::reread::{self, Table};
 use super::{Options, ReadTopic, plan, sequences};
 use crate::config::{Action, Config, Delivery, OnUncertain};
 use crate::schema::TableSchema;
-use crate::sink::clickhouse::{ClickHouse, Held, Keeps, UNKNOWN_TABLE, Wanted};
+use crate::sink::clickhouse::{ClickHouse, DeadLetters, Held, Keeps, UNKNOWN_TABLE, Wanted};
 use crate::sink::{InsertError, Sink as _};
 use crate::source::kafka::probe::{self, Cluster};
 use crate::source::nats::jetstream::streams::Streams;
@@ -20,6 +21,14 @@ use crate::source::{Extent, ProbeError};
 
 /// So many offsets are read from the topics without being asked for: seconds.
 const READ_UNASKED: u64 = 1_000_000;
+
+/// Where the dead letters are.
+enum Letters {
+    /// In no table yet: it is made with the first one.
+    None,
+    Table(String),
+    Elsewhere(Box<Elsewhere>),
+}
 
 /// A table as it is.
 struct Known {
@@ -32,7 +41,7 @@ struct Auditor<'a> {
     streams: Option<Streams>,
     options: &'a Options,
     clickhouse: ClickHouse,
-    dead_letters: Option<String>,
+    letters: Letters,
     /// What may still be read without being asked for.
     budget: u64,
 }
@@ -55,9 +64,9 @@ pub(super) async fn audit(config: &Config, options: &Options) -> Result<Report, 
     } else {
         None
     };
-    let dead_letters = dead_letters(config, &clickhouse).await?;
+    let letters = letters(config, &clickhouse).await?;
     let mut auditor =
-        Auditor { config, streams, options, clickhouse, dead_letters, budget: READ_UNASKED };
+        Auditor { config, streams, options, clickhouse, letters, budget: READ_UNASKED };
     for index in 0..config.routes.len() {
         let of_route: Vec<&Target> = targets.iter().filter(|t| t.route == index).collect();
         if !of_route.is_empty() {
@@ -107,15 +116,16 @@ fn notes(absent: &[String], cluster: Option<&Cluster>) -> Vec<String> {
     notes
 }
 
-async fn dead_letters(
-    config: &Config,
-    clickhouse: &ClickHouse,
-) -> Result<Option<String>, ProbeError> {
-    let Some(table) = config.dead_letters.table() else { return Ok(None) };
+async fn letters(config: &Config, clickhouse: &ClickHouse) -> Result<Letters, ProbeError> {
+    let Some(table) = config.dead_letters.table() else {
+        let elsewhere = Elsewhere::open(config).await?;
+        return Ok(
+            elsewhere.map_or(Letters::None, |elsewhere| Letters::Elsewhere(Box::new(elsewhere)))
+        );
+    };
     match clickhouse.schema(table).await {
-        Ok(_) => Ok(Some(table.to_owned())),
-        // Made with the first letter.
-        Err(error) if error.refusal().code == Some(UNKNOWN_TABLE) => Ok(None),
+        Ok(_) => Ok(Letters::Table(table.to_owned())),
+        Err(error) if error.refusal().code == Some(UNKNOWN_TABLE) => Ok(Letters::None),
         Err(error) => Err(clickhouse_error(&error)),
     }
 }
@@ -230,10 +240,25 @@ impl Auditor<'_> {
             return Ok(Ok(BTreeMap::new()));
         }
         let columns = target.columns.clone().expect("only what can be proved gets here");
-        let dead_letters = self.dead_letters.clone().map(|table| feed.letters(table));
+        let (source, of) = feed.letters();
+        let (dead_letters, elsewhere) = match &self.letters {
+            Letters::None => (None, BTreeMap::new()),
+            Letters::Table(table) => {
+                (Some(DeadLetters { table: table.clone(), source, of }), BTreeMap::new())
+            }
+            Letters::Elsewhere(elsewhere) => (None, elsewhere.of(source, &of).await?),
+        };
         let wanted = Wanted { rows: columns, origin: feed.origin(), bounds, dead_letters };
         match self.clickhouse.positions(&wanted).await {
-            Ok(Some(held)) => Ok(Ok(held.into_iter().collect())),
+            Ok(Some(held)) => {
+                let mut held: BTreeMap<i32, Held> = held.into_iter().collect();
+                for (number, bounds) in &wanted.bounds {
+                    if let Some(letters) = elsewhere.get(number) {
+                        lay_beside(held.entry(*number).or_default(), letters, bounds);
+                    }
+                }
+                Ok(Ok(held))
+            }
             Ok(None) => {
                 Ok(Err("its offsets are so scattered that the list does not fit: look at \
                                 less, with --offsets or --since"
@@ -268,7 +293,11 @@ impl Auditor<'_> {
         }
         let Known { schema, keeps } = known;
         let table = Table { clickhouse: &self.clickhouse, schema, keeps };
-        reread::look(self.config, target, feed, table, cases).await.map(Some)
+        let excuse = match &self.letters {
+            Letters::Elsewhere(elsewhere) => elsewhere.excuse(),
+            Letters::None | Letters::Table(_) => None,
+        };
+        reread::look(self.config, target, feed, table, cases, excuse).await.map(Some)
     }
 }
 

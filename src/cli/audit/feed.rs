@@ -10,7 +10,7 @@ use super::Options;
 use super::plan::{From, Target};
 use crate::config::{Config, Deliver, JetStreamRoute, Kafka};
 use crate::record::Chunk;
-use crate::sink::clickhouse::{DeadLetters, LettersOf, Origin};
+use crate::sink::clickhouse::{LettersOf, Origin};
 use crate::source::kafka::extents::extents;
 use crate::source::kafka::reread::{Stretches, reread};
 use crate::source::nats::jetstream::streams::{Consumed, Streams};
@@ -100,16 +100,11 @@ impl<'a> Feed<'a> {
         }
     }
 
-    /// Which dead letters are its.
-    pub(super) fn letters(&self, table: String) -> DeadLetters {
+    /// Which dead letters are its, and the source's name in them.
+    pub(super) fn letters(&self) -> (&'static str, LettersOf) {
         match self {
-            Self::Topic { topic, .. } => {
-                DeadLetters { table, source: "kafka", of: LettersOf::Topic((*topic).to_owned()) }
-            }
-            Self::Stream(stream) => {
-                let of = LettersOf::Route(stream.route.to_owned());
-                DeadLetters { table, source: "jetstream", of }
-            }
+            Self::Topic { topic, .. } => ("kafka", LettersOf::Topic((*topic).to_owned())),
+            Self::Stream(stream) => ("jetstream", LettersOf::Route(stream.route.to_owned())),
         }
     }
 

@@ -41,12 +41,14 @@ pub(super) fn cost<'a>(cases: impl Iterator<Item = &'a Case>) -> u64 {
 }
 
 /// Reads what is open of a topic; the answers by partition, for every one that has something open.
+/// `excuse`: why a record of which nothing is found need not be lost.
 pub(super) async fn look(
     config: &Config,
     target: &Target,
     feed: &Feed<'_>,
     table: Table<'_>,
     cases: &[Case],
+    excuse: Option<String>,
 ) -> Result<BTreeMap<i32, Read>, ProbeError> {
     let open = || cases.iter().filter(|case| !case.open.is_empty());
     let stretches = open().map(|case| {
@@ -54,7 +56,7 @@ pub(super) async fn look(
         (case.extent.number, ranges)
     });
     let (sender, mut chunks) = mpsc::channel(CHUNKS);
-    let mut judge = Judge::new(config, target, table, open());
+    let mut judge = Judge::new(config, target, table, open(), excuse);
     let reading = feed.reread(stretches.collect(), sender);
     // Whoever fails first ends the other: by a channel that is closed, or has nothing more in it.
     let (read, judged) = tokio::join!(reading, async {
@@ -69,8 +71,7 @@ pub(super) async fn look(
 struct Judge<'a> {
     table: Table<'a>,
     open: BTreeMap<i32, &'a Ranges>,
-    /// Where dead letters are, if that is no table.
-    letters_elsewhere: Option<String>,
+    excuse: Option<String>,
     /// None: no other row can stand for one.
     rows: Option<Rows<'a>>,
     found: BTreeMap<i32, Found>,
@@ -102,12 +103,11 @@ impl<'a> Judge<'a> {
         target: &'a Target,
         table: Table<'a>,
         cases: impl Iterator<Item = &'a Case> + Clone,
+        excuse: Option<String>,
     ) -> Self {
         let found = cases.clone().map(|case| (case.extent.number, Found::default())).collect();
         let open = cases.map(|case| (case.extent.number, &case.open)).collect();
-        let letters = &config.dead_letters;
-        let letters_elsewhere = letters.table().is_none().then(|| letters.place());
-        Self { open, letters_elsewhere, rows: Rows::new(config, target, &table), table, found }
+        Self { open, excuse, rows: Rows::new(config, target, &table), table, found }
     }
 
     async fn all(&mut self, chunks: &mut mpsc::Receiver<Chunk>) -> Result<(), ProbeError> {
@@ -190,10 +190,8 @@ impl<'a> Judge<'a> {
 
     /// Why a record of which nothing is held need not be lost.
     fn excuse(&self) -> Option<String> {
-        if let Some(place) = &self.letters_elsewhere {
-            return Some(format!(
-                "no row; there may be a dead letter in {place}, which is no table"
-            ));
+        if let Some(excuse) = &self.excuse {
+            return Some(excuse.clone());
         }
         match self.table.keeps {
             Keeps::Rows { ttl: true } => Some("no row; the table has a TTL: it may have expired"),

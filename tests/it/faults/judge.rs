@@ -38,7 +38,9 @@ impl Running {
         let (kills, under_work) = (self.outcome.kills, self.outcome.kills_under_work);
         let line = format!("{kills} kills of a bridge, {under_work} of them after new rows");
         self.outcome.say(&line);
-        if !self.outcome.violations.is_empty() {
+        let spent = self.place.lab.count_in_logs("takes a batch for known of which it has no row");
+        self.outcome.say(&format!("{spent} batches of which ClickHouse knew only the token"));
+        if !self.outcome.violations.is_empty() || self.outcome.views_lost {
             let kept = self.place.lab.keep_files();
             self.outcome.say(&format!("logs and configurations: {}", kept.display()));
         }
@@ -58,6 +60,8 @@ impl Running {
         let total = verdict.total();
         if (1..=by_views).contains(&total.missing) {
             self.outcome.say(&format!("{}: ClickHouse lost a block of its view", verdict.place));
+            self.outcome.say(&verdict.troubles());
+            self.outcome.views_lost = true;
         }
         self.outcome.repeated += total.duplicate;
         let broken = [

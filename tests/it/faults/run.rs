@@ -43,6 +43,8 @@ pub(crate) struct Outcome {
     pub(crate) kills: usize,
     pub(crate) kills_under_work: usize,
     pub(super) clickhouse_kills: u64,
+    /// ClickHouse lost rows behind a view, and only there.
+    pub(super) views_lost: bool,
     /// Numbers beyond the first of each, in all places.
     pub(crate) repeated: u64,
     /// What really happened on the wire.
