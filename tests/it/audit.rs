@@ -232,7 +232,7 @@ async fn dead_letters_in_a_file_close_gaps_as_those_of_a_table_do() {
     beside.says(0, &["1 offset with a row and a dead letter that was not replayed"]);
     let letters = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, letters.lines().next().unwrap().to_owned() + "\n").unwrap();
-    numbers.audit(&[]).await.says(1, &["3 records: offsets 5, 7, 9"]);
+    numbers.audit(&[]).await.says(1, &["3 records: offset 5, 7, 9"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
