@@ -35,6 +35,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::alert::Lookout;
 use crate::config::{Config, DeadLetters, Loaded, Route, Takes};
 use crate::credits::{Credits, Gate};
 use crate::dead_letter::{Destination, WithLetters};
@@ -86,7 +87,8 @@ pub async fn run(
     let (status, snapshots) = watch::channel(Arc::new(starting));
     let metrics = Metrics::new();
     let identity = Identity::new(config.instance.clone());
-    let state = HttpState::new(snapshots, identity, metrics.clone(), door);
+    let (lookout, alerts) = Lookout::new(reloader.followed(), snapshots.clone());
+    let state = HttpState::new(snapshots, alerts, identity, metrics.clone(), door);
     let http_end = CancellationToken::new();
     let end = http_end.clone().cancelled_owned();
     let serving = http::serve(listener, state, access, Limits::default(), end);
@@ -98,6 +100,7 @@ pub async fn run(
 
     tasks.spawn(memory::give_back_until(http_end.clone()));
     tasks.spawn(reloader.run(http_end.clone().cancelled_owned()));
+    tasks.spawn(lookout.run(http_end.clone().cancelled_owned()));
 
     let service = Service { config, config_status, notices, metrics, status, stop };
     let ending = service.run().await;

@@ -8,6 +8,7 @@
 //!                        +--- schema <---+
 //! ```
 
+mod alerts;
 mod change;
 mod check;
 mod columns;
@@ -25,6 +26,7 @@ mod print;
 mod problem;
 mod rate;
 mod raw;
+mod raw_alerts;
 mod raw_jetstream;
 mod raw_letters;
 mod raw_overload;
@@ -45,6 +47,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+pub use self::alerts::Alerts;
 pub use self::change::Change;
 pub use self::kafka_client::is_secret as is_secret_property;
 pub use self::layers::{DEFAULT_FILE, Layer, files};
@@ -72,6 +75,7 @@ pub struct Config {
     pub heartbeat: Heartbeat,
     pub backpressure: Backpressure,
     pub overload: Overload,
+    pub alerts: Alerts,
     pub kafka: Option<Kafka>,
     pub nats: Option<Nats>,
     pub clickhouse: ClickHouse,

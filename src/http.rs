@@ -17,8 +17,10 @@ use secrecy::SecretString;
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::alert::Alerts;
 use crate::metrics::{Exposition, Format, Metrics};
 use crate::reload::Door;
+use crate::status::health::Health;
 use crate::status::{Identity, Snapshot, Snapshots};
 
 mod access;
@@ -39,6 +41,7 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 #[derive(Debug, Clone)]
 pub struct HttpState {
     snapshots: Snapshots,
+    alerts: Alerts,
     identity: Identity,
     exposition: Arc<Exposition>,
     /// Where changes of the configuration are asked for.
@@ -47,13 +50,26 @@ pub struct HttpState {
 
 impl HttpState {
     #[must_use]
-    pub fn new(snapshots: Snapshots, identity: Identity, metrics: Metrics, door: Door) -> Self {
-        let exposition = Exposition::new(metrics, snapshots.clone(), identity.clone());
-        Self { snapshots, identity, exposition: Arc::new(exposition), door }
+    pub fn new(
+        snapshots: Snapshots,
+        alerts: Alerts,
+        identity: Identity,
+        metrics: Metrics,
+        door: Door,
+    ) -> Self {
+        let exposition =
+            Exposition::new(metrics, snapshots.clone(), alerts.clone(), identity.clone());
+        Self { snapshots, alerts, identity, exposition: Arc::new(exposition), door }
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshots.borrow())
+    }
+
+    /// What `/health` says now.
+    fn health(&self) -> Health {
+        let firing = Arc::clone(&self.alerts.borrow());
+        self.snapshot().health(&self.identity, &firing, Instant::now())
     }
 }
 
@@ -79,7 +95,7 @@ fn router(state: HttpState, token: Option<Present<SecretString>>) -> Router {
 }
 
 async fn health(State(state): State<HttpState>) -> Response {
-    let health = state.snapshot().health(&state.identity, Instant::now());
+    let health = state.health();
     (serving_or_not(health.is_serving()), Json(health)).into_response()
 }
 

@@ -12,12 +12,15 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::alert::Alerts;
 use crate::status::{Identity, Snapshots};
 use crate::writer::CutReason;
+use firing::FiringCollector;
 use histogram::Histogram;
 use snapshot::SnapshotCollector;
 
 mod classic;
+mod firing;
 mod histogram;
 mod snapshot;
 
@@ -146,9 +149,10 @@ pub struct Exposition {
 
 impl Exposition {
     #[must_use]
-    pub fn new(metrics: Metrics, snapshots: Snapshots, identity: Identity) -> Self {
+    pub fn new(metrics: Metrics, snapshots: Snapshots, alerts: Alerts, identity: Identity) -> Self {
         let mut registry = Registry::with_prefix("data_bridge");
         registry.register_collector(Box::new(SnapshotCollector::new(snapshots, identity)));
+        registry.register_collector(Box::new(FiringCollector::new(alerts)));
         registry.register_collector(Box::new(metrics));
         Self { registry }
     }

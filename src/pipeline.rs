@@ -35,7 +35,6 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use crate::adaptive::Concurrency;
-use crate::alert::PauseAlerts;
 use crate::backpressure::auto::Auto;
 use crate::backpressure::{Backpressure, Level, Thresholds};
 use crate::breaker::{self, Breaker};
@@ -144,7 +143,6 @@ pub struct Pipeline<S> {
     breaker: Breaker,
     /// What the sink said last when it failed as a whole.
     breaker_reason: String,
-    alerts: PauseAlerts,
     revocations: Vec<Revocation>,
 
     /// The partitions of which exactly once is promised.
@@ -184,6 +182,8 @@ pub struct Pipeline<S> {
     changed: bool,
     rates: Rates,
     forecast: Forecast,
+    /// The furthest that a record was ahead of this clock: in this heartbeat interval, and in the last.
+    ahead: (Duration, Duration),
     last_heartbeat: Option<Arc<Snapshot>>,
     timers: Timers,
 }
@@ -222,7 +222,6 @@ impl<S: Sink> Pipeline<S> {
                 breaker::window(&config.breaker, &config.retry, config.clickhouse.insert_timeout),
             ),
             breaker_reason: String::new(),
-            alerts: PauseAlerts::new(&config.backpressure),
             timers: Timers::new(&config),
             revocations: Vec::new(),
             queue: VecDeque::new(),
@@ -248,6 +247,7 @@ impl<S: Sink> Pipeline<S> {
             changed: true,
             rates: Rates::default(),
             forecast: Forecast::default(),
+            ahead: (Duration::ZERO, Duration::ZERO),
             last_heartbeat: None,
             config,
             sink,

@@ -118,6 +118,8 @@ pub struct Reloader {
     files: Vec<PathBuf>,
     current: Loaded,
     text: watch::Sender<String>,
+    /// For those that follow it by themselves.
+    followed: watch::Sender<Arc<Config>>,
     wishes: mpsc::Receiver<Wish>,
     hangups: Signal,
     pipeline: mpsc::Sender<Notice>,
@@ -148,7 +150,25 @@ impl Reloader {
         let (sender, wishes) = mpsc::channel(WISHES);
         let (text, in_force) = watch::channel(current.text.clone());
         let door = Door { wishes: sender, in_force };
-        Ok((Self { files, current, text, wishes, hangups, pipeline, set_log_level, check }, door))
+        let (followed, _) = watch::channel(Arc::new(current.config.clone()));
+        let reloader = Self {
+            files,
+            current,
+            text,
+            followed,
+            wishes,
+            hangups,
+            pipeline,
+            set_log_level,
+            check,
+        };
+        Ok((reloader, door))
+    }
+
+    /// The configuration in force, now and later.
+    #[must_use]
+    pub fn followed(&self) -> watch::Receiver<Arc<Config>> {
+        self.followed.subscribe()
     }
 
     /// Until `end`.
@@ -211,23 +231,24 @@ impl Reloader {
             return Outcome::Invalid(format!("{error:#}"));
         }
         if !changes.is_empty() {
-            if let Err(why) = self.tell_pipeline(&new, &hash).await {
+            let config = Arc::new(new.config.clone());
+            if let Err(why) = self.tell_pipeline(Arc::clone(&config), &hash).await {
                 return Outcome::NotNow(why);
             }
             let level = new.config.log;
             if level != self.current.config.log && !(self.set_log_level)(level) {
                 tracing::warn!("log.level changes nothing: RUST_LOG is set, and counts instead");
             }
+            self.followed.send_replace(config);
             self.text.send_replace(new.text.clone());
             self.current = new;
         }
         Outcome::Applied { hash, changes }
     }
 
-    async fn tell_pipeline(&self, new: &Loaded, hash: &str) -> Result<(), String> {
+    async fn tell_pipeline(&self, config: Arc<Config>, hash: &str) -> Result<(), String> {
         let (answer, answered) = oneshot::channel();
-        let (config, hash) = (Arc::new(new.config.clone()), hash.to_owned());
-        let order = Notice::Apply(Order { config, hash, answer });
+        let order = Notice::Apply(Order { config, hash: hash.to_owned(), answer });
         let told = async {
             self.pipeline.send(order).await.map_err(|_| "the bridge stops".to_owned())?;
             answered.await.map_err(|_| "the bridge stops".to_owned())?

@@ -56,8 +56,9 @@ pub struct Snapshot {
     pub rates: Rates,
     /// From the same interval.
     pub forecast: Forecast,
-    /// The alerts in force, as they were logged.
-    pub alerts: Vec<String>,
+    /// The furthest that a record which became durable in the last heartbeat interval was ahead of
+    /// this clock.
+    pub record_ahead_seconds: f64,
     /// What needs a person, in words that say what to do; empty when nothing does.
     pub needs_person: Vec<String>,
     /// When the owner loop made this snapshot, for people.

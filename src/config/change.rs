@@ -13,7 +13,8 @@ use super::{Config, NatsAuth, Route, kafka_client};
 
 /// What may change while the bridge runs: keys, and everything beneath a key that ends in a dot. What
 /// is not listed needs a restart, so that a new key is never taken for one that was applied.
-const LIVE: [&str; 14] = [
+const LIVE: [&str; 15] = [
+    "alerts.",
     "backpressure.",
     "breaker.",
     "clickhouse.max_in_flight",

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LogLevel;
 use super::rate::RawRateLimit;
+use super::raw_alerts::Alerts;
 use super::raw_jetstream::JetStream;
 use super::raw_letters::DeadLetters;
 use super::raw_overload::Overload;
@@ -27,6 +28,7 @@ pub(super) struct Raw {
     pub(super) heartbeat: Heartbeat,
     pub(super) backpressure: Backpressure,
     pub(super) overload: Overload,
+    pub(super) alerts: Alerts,
     /// Leave the table out: no Kafka.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) kafka: Option<Kafka>,

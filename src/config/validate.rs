@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::alerts;
 use super::connection;
 use super::kafka_client;
 use super::letters;
@@ -19,8 +20,8 @@ use super::route;
 use super::secret;
 use super::units::{Size, Span};
 use super::{
-    BATCH_ROWS, Backpressure, Breaker, Config, DeadLetters, Endpoints, Heartbeat, Http, Kafka,
-    Overload, Retry, Shutdown, Writer,
+    Alerts, BATCH_ROWS, Backpressure, Breaker, Config, DeadLetters, Endpoints, Heartbeat, Http,
+    Kafka, Overload, Retry, Shutdown, Writer,
 };
 
 /// librdkafka's default of max.poll.interval.ms.
@@ -47,6 +48,7 @@ pub(super) fn build(raw: &Raw, problems: &mut Problems) -> Option<Config> {
         writers: writers(raw, &backpressure, problems),
         backpressure,
         overload: Overload::default(),
+        alerts: Alerts::default(),
         kafka,
         nats: nats.flatten(),
         clickhouse: connection::clickhouse(&raw.clickhouse, problems),
@@ -64,7 +66,8 @@ pub(super) fn build(raw: &Raw, problems: &mut Problems) -> Option<Config> {
     let group = config.nats.as_ref().map_or("", |nats| &nats.queue_group);
     let routes = route::routes(&raw.routes, group, &config.writers, problems);
     let overload = overload::policy(&raw.overload, &routes, &config.backpressure, problems);
-    let config = Config { overload, routes, ..config };
+    let alerts = alerts::alerts(&raw.alerts, &config.backpressure, &routes, problems);
+    let config = Config { overload, alerts, routes, ..config };
     sources_have_work(&config, problems);
     tokens_find_their_server(&config, problems);
     letters::no_loop(&config, problems);

@@ -4,7 +4,6 @@
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use tokio::time::Instant;
 
 use super::{HttpState, problem};
 
@@ -19,8 +18,7 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
                       frame-ancestors 'none'";
 
 pub(super) async fn page(State(state): State<HttpState>) -> Response {
-    let health = state.snapshot().health(&state.identity, Instant::now());
-    let Ok(json) = serde_json::to_string(&health) else {
+    let Ok(json) = serde_json::to_string(&state.health()) else {
         return problem(StatusCode::INTERNAL_SERVER_ERROR, "the status cannot be written as JSON");
     };
     // Inside a script element only `</script` and `<!--` mean something; without `<` neither can

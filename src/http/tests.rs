@@ -12,10 +12,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::config;
 use crate::reload::closed_door;
 use crate::status::samples::busy;
 use crate::status::{RunStage, WEDGED_AFTER};
+use crate::{alert, config};
 
 mod admin;
 mod tls;
@@ -47,7 +47,13 @@ impl Running {
 
     async fn behind(limits: Limits, access: Access, door: Door) -> Self {
         let (snapshots, receiver) = watch::channel(Arc::new(busy()));
-        let state = HttpState::new(receiver, Identity::new("bridge-1"), Metrics::new(), door);
+        let state = HttpState::new(
+            receiver,
+            alert::none(),
+            Identity::new("bridge-1"),
+            Metrics::new(),
+            door,
+        );
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();

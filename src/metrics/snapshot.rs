@@ -19,7 +19,7 @@ use crate::status::{
 
 const BYTES: Option<&Unit> = Some(&Unit::Bytes);
 const SECONDS: Option<&Unit> = Some(&Unit::Seconds);
-const NONE: Option<&Unit> = None;
+pub(super) const NONE: Option<&Unit> = None;
 /// Of a series that is there or not.
 const NO_LABELS: [(&str, &str); 0] = [];
 
@@ -123,6 +123,9 @@ fn backpressure(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
     let help = "Time spent in episodes of backpressure";
     out.counter("paused", help, SECONDS, b.paused_seconds_total)?;
     chosen(out, snapshot)?;
+    let help = "The furthest that a record's time was ahead of this clock, over the last heartbeat \
+                interval";
+    out.gauge("record_ahead", help, SECONDS, snapshot.record_ahead_seconds)?;
     let rates = snapshot.rates;
     let help = "Records received per second, over the last heartbeat interval";
     out.gauge("input_records_per_second", help, NONE, rates.input_records_per_second)?;
@@ -385,7 +388,7 @@ fn routes(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
 /// The library's encoder, one call a metric. Names come without prefix, unit and `_total`: the
 /// library adds them. A description stands there also while there are no series, so that a rule
 /// can be written before the first drop.
-struct Out<'a>(DescriptorEncoder<'a>);
+pub(super) struct Out<'a>(pub(super) DescriptorEncoder<'a>);
 
 impl Out<'_> {
     fn gauge(
@@ -398,7 +401,7 @@ impl Out<'_> {
         self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?.encode_gauge(&value)
     }
 
-    fn gauges<L: EncodeLabelSet>(
+    pub(super) fn gauges<L: EncodeLabelSet>(
         &mut self,
         name: &str,
         help: &str,

@@ -6,6 +6,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::*;
+use crate::alert;
 use crate::status::samples::busy;
 use crate::status::{RouteState, Snapshot};
 
@@ -86,7 +87,7 @@ impl Scrape {
 fn exposition(snapshot: Snapshot, metrics: Metrics) -> Exposition {
     // The receiver keeps the last value when the sender is gone.
     let (_, snapshots) = watch::channel(Arc::new(snapshot));
-    Exposition::new(metrics, snapshots, Identity::new("bridge-1"))
+    Exposition::new(metrics, snapshots, alert::none(), Identity::new("bridge-1"))
 }
 
 fn scrape(snapshot: Snapshot, metrics: Metrics) -> Scrape {
@@ -119,6 +120,8 @@ const PROMISED: &[(&str, &str)] = &[
     ("backpressure_active", "gauge"),
     ("pauses_total", "counter"),
     ("paused_seconds_total", "counter"),
+    ("record_ahead_seconds", "gauge"),
+    ("alert_firing", "gauge"),
     ("breaker_state", "gauge"),
     ("breaker_failures", "gauge"),
     ("breaker_openings_total", "counter"),
@@ -208,7 +211,7 @@ fn both_formats_carry_the_same_samples() {
 #[test]
 fn metrics_and_health_cannot_disagree() {
     let snapshot = busy();
-    let health = snapshot.health(&Identity::new("bridge-1"), Instant::now()).metrics;
+    let health = snapshot.health(&Identity::new("bridge-1"), &[], Instant::now()).metrics;
     let scrape = scrape(snapshot, Metrics::new());
     let health = serde_json::to_value(health).unwrap();
     let pairs = [

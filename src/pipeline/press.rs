@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -115,7 +116,7 @@ impl<S: Sink> Pipeline<S> {
         words.collect::<Vec<_>>().join(" ")
     }
 
-    /// Every few seconds: the rule once more, who starves, native pause, alerts, one line.
+    /// Every few seconds: the rule once more, who starves, native pause, one line.
     pub(super) fn heartbeat(&mut self) {
         let now = Instant::now();
         self.move_limits();
@@ -132,9 +133,7 @@ impl<S: Sink> Pipeline<S> {
         self.ask_failed_endpoints();
         self.look_at_windows(now);
         self.settled_at_heartbeat = self.settled;
-        if let Some(alert) = self.alerts.look(self.backpressure.paused_for(now)) {
-            alert.log();
-        }
+        self.ahead = (Duration::ZERO, self.ahead.0);
         self.beat();
     }
 

@@ -161,7 +161,6 @@ impl<S: Sink> Pipeline<S> {
         let window =
             breaker::window(&config.breaker, &config.retry, config.clickhouse.insert_timeout);
         self.breaker.set_limits(&config.breaker, window);
-        self.alerts.set_limits(&config.backpressure);
         for source in &self.sources {
             if let Some(gate) = &source.handle.gate {
                 gate.set_limit(config.rate_limit_of(source.handle.name));

@@ -48,9 +48,9 @@ impl<S: Sink> Pipeline<S> {
         }
         if let Some(times) = cut.batch.times() {
             let now = wall_clock();
-            let age = |time: UnixMs| {
-                Duration::from_millis((now - time).max(0).unsigned_abs()).as_secs_f64()
-            };
+            let millis = |time: i64| Duration::from_millis(time.max(0).unsigned_abs());
+            let age = |time: UnixMs| millis(now - time).as_secs_f64();
+            self.ahead.0 = self.ahead.0.max(millis(times.1 - now));
             let writer = self.writer_name(cut.table);
             self.metrics.durable(writer, age(times.1), age(times.0), rows);
         }

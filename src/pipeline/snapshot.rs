@@ -58,7 +58,7 @@ impl<S: Sink> Pipeline<S> {
             needs_person: self.needs_person(),
             rates: self.rates,
             forecast: self.forecast,
-            alerts: self.alerts.in_force().iter().map(ToString::to_string).collect(),
+            record_ahead_seconds: self.ahead.1.as_secs_f64(),
             made_at: wall_clock(),
             turned_at: Some(Instant::now()),
             overdue: self.overdue(),

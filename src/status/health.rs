@@ -11,7 +11,12 @@ use super::{
     Forecast, Identity, OverloadStatus, RouteStatus, RunStage, Snapshot, SourceStatus,
     WindowStatus, WriterStatus,
 };
+use crate::alert;
 use crate::record::UnixMs;
+
+mod firing;
+
+pub use firing::Alert;
 
 /// Counts by a name: a class, a subject, a reason.
 type Counts = BTreeMap<String, u64>;
@@ -28,7 +33,8 @@ pub struct Health {
     pub wedged: Option<String>,
     /// What a person must do; empty when nothing.
     pub needs_person: Vec<String>,
-    pub alerts: Vec<String>,
+    /// What fires, the critical first.
+    pub alerts: Vec<Alert>,
     pub config: Config,
     pub metrics: Metrics,
 }
@@ -227,7 +233,7 @@ impl Config {
 impl Snapshot {
     /// What `/health` says.
     #[must_use]
-    pub fn health(&self, identity: &Identity, now: Instant) -> Health {
+    pub fn health(&self, identity: &Identity, firing: &[alert::Alert], now: Instant) -> Health {
         Health {
             service: Identity::SERVICE,
             version: Identity::VERSION,
@@ -237,7 +243,7 @@ impl Snapshot {
             started_at: rfc3339(identity.started_at),
             wedged: self.wedged(now),
             needs_person: self.needs_person.clone(),
-            alerts: self.alerts.clone(),
+            alerts: firing.iter().map(Into::into).collect(),
             config: Config::of(&self.config),
             metrics: self.health_metrics(),
         }

@@ -132,6 +132,7 @@ fn config() -> Config {
             auto: None,
         },
         overload: Overload::default(),
+        alerts: Alerts::default(),
         kafka: None,
         nats: Some(Nats {
             servers: vec![],

@@ -9,6 +9,7 @@ pub(crate) mod source;
 use std::sync::Arc;
 use std::time::Duration;
 
+use data_bridge::alert::{Alerts, Firing, Lookout};
 use data_bridge::config::{self, Config};
 use data_bridge::credits::Credits;
 use data_bridge::metrics::Metrics;
@@ -138,6 +139,8 @@ pub(crate) struct Rig {
     kafka: Option<End>,
     nats: Option<End>,
     status: watch::Receiver<Arc<Snapshot>>,
+    alerts: Alerts,
+    followed: watch::Sender<Arc<Config>>,
     stop: watch::Sender<Stop>,
     notices: mpsc::Sender<Notice>,
     pipeline: JoinSet<Ending>,
@@ -187,6 +190,9 @@ impl Rig {
         let kafka = config.kafka.as_ref().map(|_| end("kafka", Delivery::Pulled));
         let nats = config.nats.as_ref().map(|_| end("nats", Delivery::Pushed));
         let (status_sender, status) = watch::channel(Arc::new(Snapshot::starting(config)));
+        let (followed, follows) = watch::channel(Arc::clone(config));
+        let (lookout, alerts) = Lookout::new(follows, status.clone());
+        minders.spawn(lookout.run(std::future::pending()));
         let (stop, stop_receiver) = watch::channel(Stop::Run);
         let (notices, notices_receiver) = mpsc::channel(EVENTS);
         let parts = Parts {
@@ -204,16 +210,34 @@ impl Rig {
         let mut pipeline = JoinSet::new();
         pipeline.spawn(Pipeline::new(parts).unwrap().run());
         let identity = Identity::new("rig");
-        Self { sink, credits, kafka, nats, status, stop, notices, pipeline, minders, identity }
+        Self {
+            sink,
+            credits,
+            kafka,
+            nats,
+            status,
+            alerts,
+            followed,
+            stop,
+            notices,
+            pipeline,
+            minders,
+            identity,
+        }
     }
 
     /// Another configuration, as it comes from the reloader; whether it is in force.
     pub(crate) async fn change_to(&self, config: &Arc<Config>) -> Result<(), String> {
         let (answer, answered) = oneshot::channel();
-        let (config, hash) = (Arc::clone(config), "other".to_owned());
+        let (followed, hash) = (Arc::clone(config), "other".to_owned());
+        let config = Arc::clone(config);
         self.notices.send(Notice::Apply(Order { config, hash, answer })).await.unwrap();
         let answered = timeout(Duration::from_secs(600), answered).await;
-        answered.expect("the pipeline answers").expect("the pipeline runs")
+        let done = answered.expect("the pipeline answers").expect("the pipeline runs");
+        if done.is_ok() {
+            self.followed.send_replace(followed);
+        }
+        done
     }
 
     /// As `kill -9` does: nothing is awaited, nothing is said.
@@ -262,6 +286,11 @@ impl Rig {
         Arc::clone(&self.status.borrow())
     }
 
+    /// The alerts that fire.
+    pub(crate) fn firing(&self) -> Firing {
+        Arc::clone(&self.alerts.borrow())
+    }
+
     /// Waits until the snapshot is as wanted, for at most ten minutes of paused time.
     pub(crate) async fn until(
         &mut self,
@@ -292,7 +321,7 @@ impl Rig {
 
     /// The body of `/health`.
     pub(crate) fn health(&self) -> serde_json::Value {
-        let health = self.now().health(&self.identity, Instant::now());
+        let health = self.now().health(&self.identity, &self.firing(), Instant::now());
         serde_json::to_value(health).unwrap()
     }
 

@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::*;
+use crate::alert;
 use crate::http;
 use crate::metrics::Metrics;
 use crate::reload::closed_door;
@@ -38,7 +39,7 @@ fn an_address_is_taken_with_and_without_the_path() {
 #[test]
 fn the_line_says_how_it_is() {
     let line = |snapshot: crate::status::Snapshot| {
-        let health = snapshot.health(&Identity::new("x"), Instant::now());
+        let health = snapshot.health(&Identity::new("x"), &[], Instant::now());
         summary(StatusCode::OK, &serde_json::to_vec(&health).unwrap())
     };
     let healthy = "healthy, buffer 812/50,000, 3 pauses, 13 dead letters, 15 dropped";
@@ -60,7 +61,8 @@ fn the_line_says_how_it_is() {
 #[tokio::test]
 async fn the_exit_code_follows_the_answer() {
     let (snapshots, receiver) = watch::channel(Arc::new(busy()));
-    let state = http::HttpState::new(receiver, Identity::new("x"), Metrics::new(), closed_door());
+    let (identity, metrics) = (Identity::new("x"), Metrics::new());
+    let state = http::HttpState::new(receiver, alert::none(), identity, metrics, closed_door());
     let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let url = url_of("http", listener.local_addr().unwrap());
     let mut server = JoinSet::new();

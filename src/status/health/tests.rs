@@ -8,7 +8,7 @@ use crate::status::*;
 
 fn json_of(snapshot: &Snapshot) -> Value {
     let identity = Identity::new("bridge-1");
-    serde_json::to_value(snapshot.health(&identity, Instant::now())).unwrap()
+    serde_json::to_value(snapshot.health(&identity, &[], Instant::now())).unwrap()
 }
 
 #[test]
@@ -132,7 +132,7 @@ async fn a_health_serves_unless_it_is_wedged_or_draining() {
     let serving = |change: fn(&mut Snapshot)| {
         let mut snapshot = busy();
         change(&mut snapshot);
-        snapshot.health(&Identity::new("x"), Instant::now()).is_serving()
+        snapshot.health(&Identity::new("x"), &[], Instant::now()).is_serving()
     };
     assert!(serving(|_| ()));
     assert!(serving(|s| s.stage = RunStage::Starting));

@@ -2,7 +2,11 @@
 //! and on the bridge that is there. What the rules and panels say of metrics is held to `/metrics` in
 //! `src/metrics/tests/named.rs`.
 
-use super::{OURS, compose, documents, path, read, texts};
+use std::time::Duration;
+
+use data_bridge::alert::AlertId;
+
+use super::{OURS, compose, documents, duration, path, read, texts};
 
 const MONITORING: [&str; 2] = ["prometheus", "grafana"];
 
@@ -78,6 +82,34 @@ fn grafana_finds_its_prometheus_and_its_dashboard() {
     let volumes = texts(&compose["services"]["grafana"]["volumes"]);
     let mounted = format!("./deploy/grafana/data-bridge.json:{place}/");
     assert!(volumes.iter().any(|volume| volume.starts_with(&mounted)), "{mounted}");
+}
+
+/// The bridge's own alerts, Prometheus' rules and the runbook are one list; only that it is down at
+/// all the bridge cannot say. What takes its time takes the same time in both.
+#[test]
+fn the_alerts_of_the_bridge_are_the_rules_of_prometheus() {
+    let rules = documents("deploy/prometheus/alerts.yml").remove(0);
+    let rules = rules["groups"][0]["rules"].as_vec().unwrap();
+    let of_prometheus: Vec<_> = rules
+        .iter()
+        .map(|rule| {
+            let label = |name: &str| rule["labels"][name].as_str().unwrap().to_owned();
+            let pending = rule["for"].as_str().map_or(Duration::ZERO, duration);
+            (label("id"), label("severity"), pending)
+        })
+        .collect();
+    let (down, others) = of_prometheus.split_first().unwrap();
+    assert_eq!(down.0, "down");
+    // There the bridge's own rule has waited already.
+    let waited = [AlertId::InputLow];
+    let own: Vec<_> = AlertId::ALL
+        .iter()
+        .map(|id| {
+            let pending = if waited.contains(id) { Duration::ZERO } else { id.pending() };
+            (id.name().to_owned(), id.severity().name().to_owned(), pending)
+        })
+        .collect();
+    assert_eq!(own, others);
 }
 
 /// Who is woken finds what it means, what to look at, what to do, and when it ends.
