@@ -38,7 +38,13 @@ impl ClickHouse {
             return Ok(Landed::All);
         }
         let of_rows = match rows_of(&facts, &asked.from) {
-            Ok(rows) => told_by_rows(&facts, asked, self.count_rows(asked, &rows).await?),
+            Ok(rows) => {
+                let told = told_by_rows(&facts, asked, self.count_rows(asked, &rows).await?);
+                if asked.acknowledged && told == Ok(Landed::All) {
+                    self.look_behind_views(&facts, asked, &rows).await;
+                }
+                told
+            }
             Err(why) => Err(why.to_owned()),
         };
         let why = match of_rows {
@@ -55,13 +61,41 @@ impl ClickHouse {
         }
     }
 
+    /// A killed server may know a view's block and have none of its rows, while its table has them.
+    /// Nothing can be inserted again for it alone; so that it is at least said.
+    async fn look_behind_views(&self, facts: &TableFacts, asked: &LandedQuestion, rows: &str) {
+        let targets = facts.reached().into_iter().skip(1);
+        for target in targets.filter(|target| target.engine == "MergeTree") {
+            let place = target.place.to_string();
+            // One without the columns cannot be asked.
+            let Ok(0) = self.count_at(&place, asked, rows).await else { continue };
+            let LandedQuestion { table, first, last, .. } = asked;
+            tracing::error!(
+                table,
+                target = place,
+                "needs a person: {place}, behind a view of {table}, has none of the rows \
+                 {rows} AND _offset BETWEEN {first} AND {last}, which the table has: unless the view \
+                 leaves them all out, ClickHouse was killed while it wrote them; insert them into \
+                 {place} by the SELECT of the view"
+            );
+        }
+    }
+
     /// Different offsets of the range that are in the table.
     async fn count_rows(&self, asked: &LandedQuestion, rows: &str) -> Result<usize, InsertError> {
-        let LandedQuestion { table, first, last, .. } = asked;
+        self.count_at(&quoted(&asked.table), asked, rows).await
+    }
+
+    async fn count_at(
+        &self,
+        place: &str,
+        asked: &LandedQuestion,
+        rows: &str,
+    ) -> Result<usize, InsertError> {
+        let LandedQuestion { first, last, .. } = asked;
         let query = format!(
-            "SELECT uniqExact(_offset) AS offsets FROM {} WHERE {rows} \
+            "SELECT uniqExact(_offset) AS offsets FROM {place} WHERE {rows} \
              AND _offset BETWEEN {first} AND {last}",
-            quoted(table),
         );
         let answer = self.text(&query, "JSONEachRow").await?;
         let counted = answer.lines().next().map(serde_json::from_str::<Counted>);

@@ -16,7 +16,7 @@ impl Running {
             }
             let [rows, copy] = Place::tables(*source);
             let letters = format!("dead letters of {source}");
-            let lost_by_views = self.lost_by_views(trial);
+            let lost_by_views = self.lost_by_views(trial, &rows);
             let places = [
                 (rows, Which::Good, 0),
                 (copy, Which::Good, lost_by_views),
@@ -46,14 +46,13 @@ impl Running {
         }
     }
 
-    /// What may be missing behind a view because ClickHouse itself lost it: killed in the 0.2 ms
+    /// What may be missing behind a view because ClickHouse itself lost it: killed in the moment
     /// between writing down a token and naming its part, it takes the block for known (`spent.rs`). Of
-    /// the table that it inserts into the bridge can tell, and sends it again; of one behind a view
-    /// nobody can. Seen once in some sixty kills at load 30; allowed is one batch for each twenty, of
-    /// at most two seconds' records.
-    fn lost_by_views(&self, trial: &Trial) -> u64 {
-        let batches = self.outcome.clickhouse_kills.div_ceil(20);
-        batches * 2 * trial.rate
+    /// the table that it inserts into the bridge can tell, and sends it again; of one behind a view it
+    /// can only say so. As many batches as it named, of at most two seconds' records.
+    fn lost_by_views(&self, trial: &Trial, rows: &str) -> u64 {
+        let named = self.place.lab.count_in_logs(&format!("behind a view of {rows}, has none"));
+        u64::try_from(named).unwrap() * 2 * trial.rate
     }
 
     fn hold(&mut self, trial: &Trial, source: Source, verdict: &Verdict, by_views: u64) {

@@ -42,7 +42,6 @@ pub(crate) struct Outcome {
     /// landed since.
     pub(crate) kills: usize,
     pub(crate) kills_under_work: usize,
-    pub(super) clickhouse_kills: u64,
     /// ClickHouse lost rows behind a view, and only there.
     pub(super) views_lost: bool,
     /// Numbers beyond the first of each, in all places.
@@ -163,7 +162,6 @@ impl Running {
                 self.until_started(server).await;
                 let stack = self.place.stack(server);
                 tokio::task::block_in_place(|| stack.kill(server.name()));
-                self.outcome.clickhouse_kills += u64::from(server == Server::ClickHouse);
             }
             Step::Start(server) => {
                 let stack = self.place.stack(server);

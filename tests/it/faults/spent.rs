@@ -22,6 +22,8 @@ const ONE_AT_A_TIME: &str = "clickhouse.insert_timeout = \"20s\"\nclickhouse.max
 #[derive(Clone, Copy, PartialEq)]
 enum Fate {
     Rows,
+    /// Rows, looked for behind a view of their table.
+    RowsOfAView,
     DeadLetters,
 }
 
@@ -30,13 +32,14 @@ impl Fate {
     fn place(self) -> (&'static str, &'static str) {
         match self {
             Self::Rows => ("numbers", "n"),
+            Self::RowsOfAView => ("copy", "n"),
             Self::DeadLetters => ("dead_letters", "id"),
         }
     }
 
     async fn send(self, lab: &Lab) {
         match self {
-            Self::Rows => lab.numbers_to_kafka(0..ALL, u64::MAX).await,
+            Self::Rows | Self::RowsOfAView => lab.numbers_to_kafka(0..ALL, u64::MAX).await,
             Self::DeadLetters => {
                 let (sender, topic) = (lab.kafka(), lab.topic("numbers"));
                 for _ in 0..ALL {
@@ -55,13 +58,17 @@ enum Left {
     TokenAndRows,
 }
 
-/// ClickHouse is killed before anybody knows that an insert was stored.
-async fn every_record_is_there_once(delivery: Delivery, fate: Fate, left: Left) {
+/// ClickHouse is killed before anybody knows that an insert was stored. Returns the rows that there
+/// are in the end, how many are different, and the end of the bridge's log.
+async fn after_the_kill(delivery: Delivery, fate: Fate, left: Left) -> (u64, u64, String) {
     let mut lab = Lab::with_own_clickhouse().await;
     lab.numbers_places().await;
     let sql = "ALTER TABLE numbers ADD COLUMN _topic LowCardinality(Nullable(String))";
     lab.clickhouse.query(sql).await;
     lab.tables("config/schema").await;
+    lab.clickhouse.query("CREATE TABLE copy AS numbers").await;
+    let sql = "CREATE MATERIALIZED VIEW to_copy TO copy AS SELECT * FROM numbers";
+    lab.clickhouse.query(sql).await;
     let (table, key) = fate.place();
     lab.clickhouse.query(&format!("SYSTEM STOP MERGES {table}")).await;
     let proxy = Proxy::before(&lab.at.clickhouse).await;
@@ -105,9 +112,14 @@ async fn every_record_is_there_once(delivery: Delivery, fate: Fate, left: Left) 
     bridge.wait_until("all is stored", |health| settled(health, "kafka", ALL)).await;
     let sql = format!("SELECT count() AS rows, uniqExact({key}) AS different FROM {table}");
     let stored = lab.clickhouse.row(&sql).await;
-    let (rows, different) = (number(&stored["rows"]), number(&stored["different"]));
-    assert_eq!((rows, different), (ALL, ALL), "{}", bridge.log_tail());
+    let log = bridge.log_tail();
     bridge.stop().await;
+    (number(&stored["rows"]), number(&stored["different"]), log)
+}
+
+async fn every_record_is_there_once(delivery: Delivery, fate: Fate, left: Left) {
+    let (rows, different, log) = after_the_kill(delivery, fate, left).await;
+    assert_eq!((rows, different), (ALL, ALL), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -134,5 +146,17 @@ async fn exactly_once_dead_letters_that_landed_are_not_written_again() {
     if is_kafka_itself() {
         let (delivery, left) = (Delivery::ExactlyOnce, Left::TokenAndRows);
         every_record_is_there_once(delivery, Fate::DeadLetters, left).await;
+    }
+}
+
+/// Of it alone nothing can be inserted again: it is said, with what to insert.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exactly_once_a_view_that_lost_its_rows_calls_for_a_person() {
+    if is_kafka_itself() {
+        let (delivery, left) = (Delivery::ExactlyOnce, Left::Token);
+        let (rows, _, log) = after_the_kill(delivery, Fate::RowsOfAView, left).await;
+        assert!(rows < ALL, "the view was not robbed");
+        let said = log.contains(".copy, behind a view of numbers, has none of the rows");
+        assert!(said && log.contains(" AND _offset BETWEEN "), "{log}");
     }
 }
