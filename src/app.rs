@@ -30,6 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -47,7 +48,7 @@ use crate::reload::{Notice, Reloader, SetLogLevel};
 use crate::retry;
 use crate::shutdown::Signals;
 use crate::sink::clickhouse::{ClickHouse, CreateIfMissing, quoted};
-use crate::source::{self, Delivery, SourceEvent, SourceHandle, SourceId, kafka, nats};
+use crate::source::{self, Delivery, SourceEvent, SourceHandle, SourceId, kafka, live, nats};
 use crate::status::{ConfigStatus, Identity, Snapshot};
 
 /// Chunks on their way to the pipeline. Few: each may carry 4 MiB that no limit has seen yet.
@@ -88,7 +89,8 @@ pub async fn run(
     let metrics = Metrics::new();
     let identity = Identity::new(config.instance.clone());
     let (lookout, alerts) = Lookout::new(reloader.followed(), snapshots.clone());
-    let state = HttpState::new(snapshots, alerts, identity, metrics.clone(), door);
+    let (publisher, hall) = live::connect(&config.live.publish);
+    let state = HttpState::new(snapshots, alerts, identity, metrics.clone(), door, publisher);
     let http_end = CancellationToken::new();
     let end = http_end.clone().cancelled_owned();
     let serving = http::serve(listener, state, access, Limits::default(), end);
@@ -102,7 +104,7 @@ pub async fn run(
     tasks.spawn(reloader.run(http_end.clone().cancelled_owned()));
     tasks.spawn(lookout.run(http_end.clone().cancelled_owned()));
 
-    let service = Service { config, config_status, notices, metrics, status, stop };
+    let service = Service { config, config_status, notices, metrics, status, stop, hall };
     let ending = service.run().await;
     http_end.cancel();
     while let Some(ended) = tasks.join_next().await {
@@ -136,6 +138,8 @@ struct Service {
     metrics: Metrics,
     status: watch::Sender<Arc<Snapshot>>,
     stop: watch::Receiver<Stop>,
+    /// Where records are published into.
+    hall: live::Hall,
 }
 
 impl Service {
@@ -152,7 +156,7 @@ impl Service {
         let (events_sender, events) = mpsc::channel(EVENTS);
         let limits = &self.config.backpressure;
         let credits = Arc::new(Credits::new(limits.pull_limit, limits.max_buffer_size));
-        let sources = Sources::start(&self.config, &events_sender, &credits).await?;
+        let sources = Sources::start(&self.config, &events_sender, &credits, self.hall).await?;
         drop(events_sender);
         let pipeline = Pipeline::new(Parts {
             config: self.config,
@@ -219,6 +223,7 @@ struct Running {
     kafka: Option<kafka::Running>,
     nats: Option<nats::Running>,
     jetstream: Option<nats::Running>,
+    live: Option<live::Running>,
 }
 
 impl Sources {
@@ -226,6 +231,7 @@ impl Sources {
         config: &Config,
         events: &mpsc::Sender<(SourceId, SourceEvent)>,
         credits: &Arc<Credits>,
+        hall: live::Hall,
     ) -> anyhow::Result<Self> {
         let mut sources = Self { handles: Vec::new(), running: Running::default() };
         // Without topics (or subjects) the section says only where dead letters go.
@@ -271,7 +277,29 @@ impl Sources {
                     .await?;
             sources.running.jetstream = Some(running);
         }
+        sources.start_live(config, events, credits, hall);
         Ok(sources)
+    }
+
+    /// What is published needs nobody to connect to.
+    fn start_live(
+        &mut self,
+        config: &Config,
+        events: &mpsc::Sender<(SourceId, SourceEvent)>,
+        credits: &Arc<Credits>,
+        hall: live::Hall,
+    ) {
+        if !config.has_live() {
+            return hall.stay_empty();
+        }
+        let id = SourceId(self.handles.len());
+        let (mut handle, port) = source::connect(id, "live", Delivery::Offered, events.clone());
+        let credits = Gate::from(Arc::clone(credits));
+        credits.set_limit(config.live.publish.rate_limit);
+        handle.gate = Some(credits.clone());
+        self.handles.push(handle);
+        let routes = config.takes().published;
+        self.running.live = Some(live::start(hall, &routes, port, credits));
     }
 }
 
@@ -286,9 +314,12 @@ impl Running {
             tracing::error!("Kafka: {error:#}");
             closed = false;
         }
-        for (label, nats) in [("NATS", self.nats), ("JetStream", self.jetstream)] {
-            let Some(nats) = nats else { continue };
-            let joined = tokio::time::timeout_at(deadline, nats.join()).await;
+        let nats = [("NATS", self.nats), ("JetStream", self.jetstream)];
+        let nats = nats.map(|(label, nats)| (label, nats.map(|nats| nats.join().boxed())));
+        let live = ("Live", self.live.map(|live| live.join().boxed()));
+        for (label, joining) in nats.into_iter().chain([live]) {
+            let Some(joining) = joining else { continue };
+            let joined = tokio::time::timeout_at(deadline, joining).await;
             if let Err(error) = joined.context("the client did not close in time").flatten() {
                 tracing::error!("{label}: {error:#}");
                 closed = false;

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::ledger::{Slot, Ticket};
+use crate::receipt::Outcome;
 use crate::record::{Chunk, Record, UnixMs};
 use crate::route::RouteId;
 
@@ -153,6 +154,17 @@ impl Batch {
         self.rows
             .iter()
             .filter_map(|row| row.letter.as_deref().map(|letter| (row.ticket, row.route, letter)))
+    }
+
+    /// This has become of all rows: those who handed them over and want to hear it are told, each
+    /// once for all that were handed over together.
+    pub fn tell(&self, outcome: Outcome) {
+        if !self.chunks.iter().any(|chunk| chunk.has_receipt()) {
+            return;
+        }
+        for rows in self.rows.chunk_by(|one, next| one.chunk == next.chunk) {
+            self.chunks[rows[0].chunk as usize].tell(outcome, rows.len());
+        }
     }
 
     /// Cuts the rows in two halves, in order.

@@ -24,12 +24,14 @@ mod overload;
 mod log;
 mod print;
 mod problem;
+mod publish;
 mod rate;
 mod raw;
 mod raw_alerts;
 mod raw_jetstream;
 mod raw_letters;
 mod raw_overload;
+mod raw_publish;
 mod raw_route;
 mod reference;
 mod route;
@@ -56,6 +58,7 @@ pub use self::load::{Loaded, effective, load, load_over};
 pub use self::log::LogLevel;
 pub use self::overload::{Overload, RouteOverload, Strategy, Tier};
 pub use self::problem::ConfigError;
+pub use self::publish::Publish;
 pub use self::rate::RateLimit;
 pub use self::reference::reference;
 pub use self::schema::json_schema;
@@ -87,6 +90,7 @@ pub struct Config {
     pub routes: Vec<Route>,
     pub shutdown: Shutdown,
     pub http: Http,
+    pub live: Live,
     pub log: LogLevel,
 }
 
@@ -320,6 +324,8 @@ pub struct Route {
     /// Subjects, with `*` and `>`.
     pub nats_subjects: Vec<String>,
     pub jetstream: Option<JetStreamRoute>,
+    /// It takes what is published at the topic of its name.
+    pub publish: bool,
     pub class: String,
     pub overload: RouteOverload,
     pub rate_limit: Option<RateLimit>,
@@ -409,6 +415,12 @@ pub struct Http {
     /// Where the token came from: the file may change while the service runs.
     pub token_file: Option<PathBuf>,
     pub tls: Option<HttpTls>,
+}
+
+/// What people and programs ask of the bridge itself, over HTTP.
+#[derive(Debug, Clone)]
+pub struct Live {
+    pub publish: Publish,
 }
 
 /// Who we are to those who ask us; read again when they change.

@@ -3,7 +3,7 @@
 //! A source reserves credits before it takes records, and hands them over with the records. The
 //! count of what is used covers everything held and everything reserved, so the cap holds at any
 //! rate. Owns that one count; knows no source and no sink. A thread waits for credits by
-//! [`Credits::wait`], a task by [`Credits::freed`].
+//! [`Credits::wait`], a task by [`Freed::wait`].
 
 mod gate;
 
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 /// Shared between the pipeline, which settles, and the threads of the pulled sources, which ask.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub struct Credits {
     open: AtomicUsize,
     waiting: Mutex<usize>,
     freed: Condvar,
-    freed_for_task: Notify,
+    freed_for_tasks: watch::Sender<()>,
 }
 
 impl Credits {
@@ -40,7 +40,7 @@ impl Credits {
             open: AtomicUsize::new(1),
             waiting: Mutex::new(0),
             freed: Condvar::new(),
-            freed_for_task: Notify::new(),
+            freed_for_tasks: watch::Sender::new(()),
         }
     }
 
@@ -112,15 +112,14 @@ impl Credits {
         if *self.waiting.lock().expect("no panic while held") > 0 {
             self.freed.notify_all();
         }
-        // Kept for the one task that may be just about to wait.
-        self.freed_for_task.notify_one();
+        // Each task that may be just about to wait finds it when it does.
+        self.freed_for_tasks.send_replace(());
     }
 
-    /// Waits until credits were given back since the last wait; for one task. It counts among those
-    /// that wait until it is dropped.
-    pub async fn freed(&self) {
-        let _waiting = Waiting::begin(&self.waiting);
-        self.freed_for_task.notified().await;
+    /// For one task that waits for credits.
+    #[must_use]
+    pub fn freed(&self) -> Freed {
+        Freed(self.freed_for_tasks.subscribe())
     }
 
     /// Blocks the calling thread until credits were given back or `timeout` has passed.
@@ -130,6 +129,20 @@ impl Credits {
         let (mut waiting, _) =
             self.freed.wait_timeout(waiting, timeout).expect("no panic while held");
         *waiting -= 1;
+    }
+}
+
+/// What one task has seen of credits that were given back. Each that waits has its own.
+#[derive(Debug, Clone)]
+pub struct Freed(watch::Receiver<()>);
+
+impl Freed {
+    /// Waits until credits were given back since the last wait. The task counts among those that wait
+    /// until this is dropped.
+    pub async fn wait(&mut self, credits: &Credits) {
+        let _waiting = Waiting::begin(&credits.waiting);
+        // The sender is a part of what we have a reference to.
+        self.0.changed().await.expect("credits are still there");
     }
 }
 

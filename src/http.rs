@@ -2,7 +2,8 @@
 //!
 //! Every answer is made from the snapshot that lies in the `watch`: no handler waits for the
 //! pipeline, a source or ClickHouse, so `/health` answers in the worst of times. Only a change of the
-//! configuration (`admin.rs`) waits, for a bounded time, for what becomes of it.
+//! configuration (`admin.rs`) and messages that are published (`publish.rs`) wait, for a bounded time,
+//! for what becomes of them.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use secrecy::SecretString;
 use serde_json::json;
@@ -20,12 +21,14 @@ use tokio::time::Instant;
 use crate::alert::Alerts;
 use crate::metrics::{Exposition, Format, Metrics};
 use crate::reload::Door;
+use crate::source::live::Publisher;
 use crate::status::health::Health;
 use crate::status::{Identity, Snapshot, Snapshots};
 
 mod access;
 mod admin;
 mod page;
+mod publish;
 mod renewal;
 mod server;
 mod tls;
@@ -34,7 +37,7 @@ pub use renewal::Access;
 use renewal::Present;
 pub use server::{Limits, bind, serve};
 
-/// Far more than any request to us needs: the only body is a configuration.
+/// Far more than any request to us needs, but for messages: else the only body is a configuration.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// What the handlers know.
@@ -46,6 +49,8 @@ pub struct HttpState {
     exposition: Arc<Exposition>,
     /// Where changes of the configuration are asked for.
     door: Door,
+    /// Where messages are published.
+    publisher: Publisher,
 }
 
 impl HttpState {
@@ -56,10 +61,11 @@ impl HttpState {
         identity: Identity,
         metrics: Metrics,
         door: Door,
+        publisher: Publisher,
     ) -> Self {
         let exposition =
             Exposition::new(metrics, snapshots.clone(), alerts.clone(), identity.clone());
-        Self { snapshots, alerts, identity, exposition: Arc::new(exposition), door }
+        Self { snapshots, alerts, identity, exposition: Arc::new(exposition), door, publisher }
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {
@@ -75,6 +81,7 @@ impl HttpState {
 
 /// Every path; all but the probes only with the token, if there is one.
 fn router(state: HttpState, token: Option<Present<SecretString>>) -> Router {
+    let guard = access::Guard { token, anybody_publishes: state.publisher.limits().without_token };
     Router::new()
         .route("/", get(page::page))
         .route("/health", get(health))
@@ -82,14 +89,16 @@ fn router(state: HttpState, token: Option<Present<SecretString>>) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route(admin::CONFIG, get(admin::show).put(admin::change))
+        .route(publish::MESSAGES, post(publish::publish))
         .fallback(|| async { problem(StatusCode::NOT_FOUND, "there is nothing at this path") })
         .method_not_allowed_fallback(|| async {
-            let detail = "paths answer GET and HEAD only, and /admin/config also PUT";
+            let detail = "paths answer GET and HEAD only, /admin/config also PUT, and messages of \
+                          topics POST alone";
             problem(StatusCode::METHOD_NOT_ALLOWED, detail)
         })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(middleware::from_fn(refuse_large_bodies))
-        .layer(middleware::from_fn_with_state(token, access::require_token))
+        .layer(middleware::from_fn_with_state(state.clone(), refuse_large_bodies))
+        .layer(middleware::from_fn_with_state(guard, access::require_token))
         .layer(middleware::from_fn(common_headers))
         .with_state(state)
 }
@@ -136,11 +145,21 @@ fn problem(status: StatusCode, detail: &str) -> Response {
 }
 
 /// Refuses by the announced length. Of a body without one no more is read than that.
-async fn refuse_large_bodies(request: Request<Body>, next: Next) -> Response {
+async fn refuse_large_bodies(
+    State(state): State<HttpState>,
+    request: Request<Body>,
+    next: Next,
+) -> Response {
+    let of_messages = publish::is_messages(request.uri().path());
+    let most =
+        if of_messages { state.publisher.limits().max_request_bytes } else { MAX_BODY_BYTES };
     let announced = request.headers().get(header::CONTENT_LENGTH);
     let length = announced.and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|length| length > MAX_BODY_BYTES as u64) {
-        let detail = "only /admin/config takes a body, of at most 64 KiB";
+    if length.is_some_and(|length| length > most as u64) {
+        let detail = match of_messages {
+            true => "the body is larger than live.publish.max_request_bytes",
+            false => "only /admin/config takes a body here, of at most 64 KiB",
+        };
         return problem(StatusCode::PAYLOAD_TOO_LARGE, detail);
     }
     next.run(request).await

@@ -6,6 +6,7 @@
 pub mod config;
 pub mod tls;
 
+pub mod receipt;
 pub mod record;
 pub mod source;
 pub mod credits;

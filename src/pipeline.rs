@@ -47,7 +47,7 @@ use crate::record::{Partition, UnixMs};
 use crate::reload::Notice;
 use crate::route::{RouteId, Router};
 use crate::sink::Sink;
-use crate::source::{Delivery, SourceEvent, SourceHandle, SourceId};
+use crate::source::{SourceEvent, SourceHandle, SourceId};
 use crate::status::{ConfigStatus, Forecast, Rates, RunStage, Snapshot};
 
 use attempt::Job;
@@ -396,7 +396,7 @@ impl Attached {
     fn new(id: usize, handle: SourceHandle, classes: &[&str], ledger: &mut Ledger) -> Self {
         Self {
             slot: ledger.open(SourceId(id), None),
-            drained: handle.delivery == Delivery::Pulled,
+            drained: handle.delivery.has_credits(),
             closed: false,
             tally: SourceTally::new(classes),
             assigned: HashMap::new(),

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use crate::receipt::{Outcome, Receipt};
+
 /// Milliseconds since the Unix epoch, UTC.
 pub type UnixMs = i64;
 
@@ -96,6 +98,7 @@ pub struct Chunk {
     /// the records, so that those of Kafka do not carry its weight.
     sequences: Vec<i64>,
     headers: Vec<(Span, Span)>,
+    receipt: Option<Arc<dyn Receipt>>,
 }
 
 impl Chunk {
@@ -109,6 +112,26 @@ impl Chunk {
             records: Vec::with_capacity(records),
             sequences: Vec::new(),
             headers: Vec::new(),
+            receipt: None,
+        }
+    }
+
+    /// Whoever handed the records over hears what becomes of them.
+    #[must_use]
+    pub fn with_receipt(self, receipt: Arc<dyn Receipt>) -> Self {
+        Self { receipt: Some(receipt), ..self }
+    }
+
+    /// Somebody wants to hear what becomes of its records.
+    #[must_use]
+    pub fn has_receipt(&self) -> bool {
+        self.receipt.is_some()
+    }
+
+    /// This has become of so many of its records.
+    pub fn tell(&self, outcome: Outcome, records: usize) {
+        if let Some(receipt) = self.receipt.as_ref().filter(|_| records > 0) {
+            receipt.note(outcome, records);
         }
     }
 
@@ -197,6 +220,7 @@ impl Chunk {
     pub fn extract(&self, indices: &[usize]) -> Self {
         let bytes = indices.iter().map(|&index| self.record(index).bytes()).sum();
         let mut extracted = Self::with_capacity(self.received_at, indices.len(), bytes);
+        extracted.receipt.clone_from(&self.receipt);
         for &index in indices {
             let record = self.record(index);
             let place = record.place().map(|(p, offset)| (extracted.partition(p), offset));

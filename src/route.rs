@@ -22,6 +22,10 @@ impl RouteId {
     }
 }
 
+/// What is published into the route `candles` comes on the topic `live:candles`: no topic of Kafka
+/// has a `:` in its name, and no name of a published route a `/`, as partitions of JetStream have.
+pub const LIVE_TOPIC: &str = "live:";
+
 /// Names are chosen by whoever publishes, so what is remembered of them is bounded.
 const REMEMBERED_NAMES: usize = 10_000;
 
@@ -31,13 +35,17 @@ struct Matcher {
     subjects: Vec<SubjectPattern>,
     /// Its consumer in JetStream.
     consumer: Option<String>,
+    /// The topic at which it is published into.
+    published: Option<String>,
 }
 
 impl Matcher {
-    /// A partition of JetStream is called `STREAM/CONSUMER`; no topic has a `/` in it.
+    /// A partition of JetStream is called `STREAM/CONSUMER`; no topic has a `/` in it. No pattern of
+    /// a topic matches what is published.
     fn takes_topic(&self, topic: &str) -> bool {
         match topic.split_once('/') {
             Some((_, consumer)) => self.consumer.as_deref() == Some(consumer),
+            None if topic.starts_with(LIVE_TOPIC) => self.published.as_deref() == Some(topic),
             None => self.topics.iter().any(|pattern| pattern.matches(topic)),
         }
     }
@@ -155,7 +163,8 @@ fn matcher(route: &config::Route) -> anyhow::Result<Matcher> {
     let mut subjects = subjects.collect::<anyhow::Result<Vec<SubjectPattern>>>()?;
     subjects.extend(route.jetstream.iter().flat_map(|jetstream| jetstream.subjects.clone()));
     let consumer = route.jetstream.as_ref().map(|jetstream| jetstream.consumer.clone());
-    Ok(Matcher { topics, subjects, consumer })
+    let published = route.publish.then(|| format!("{LIVE_TOPIC}{}", route.name));
+    Ok(Matcher { topics, subjects, consumer, published })
 }
 
 fn first(matchers: &[(RouteId, Matcher)], find: impl Fn(&Matcher) -> bool) -> Option<RouteId> {

@@ -6,6 +6,7 @@
 //! by itself and never waits for the pipeline but in the bounded drain of a revocation.
 
 pub mod kafka;
+pub mod live;
 pub mod nats;
 
 use std::collections::BTreeSet;
@@ -55,6 +56,23 @@ pub enum Delivery {
     Pulled,
     /// The records come whether we want them or not; what cannot be admitted is dropped, counted.
     Pushed,
+    /// Somebody hands the records over and can be refused: they come with their credits, as pulled
+    /// ones do. But nothing brings them again, so what is not durable in the end is lost, and said so.
+    Offered,
+}
+
+impl Delivery {
+    /// Its records come with a credit each; it can be made to wait.
+    #[must_use]
+    pub fn has_credits(self) -> bool {
+        self != Self::Pushed
+    }
+
+    /// What is not durable in the end comes again after a restart.
+    #[must_use]
+    pub fn comes_again(self) -> bool {
+        self == Self::Pulled
+    }
 }
 
 /// What the pipeline wants of a source. Levels, not edges.
@@ -170,7 +188,7 @@ pub struct PartitionObserved {
 /// The pipeline's end of a source.
 #[derive(Debug)]
 pub struct SourceHandle {
-    /// `kafka`, `nats`, `jetstream`: the key under which it is reported.
+    /// `kafka`, `nats`, `jetstream`, `live`: the key under which it is reported.
     pub name: &'static str,
     pub delivery: Delivery,
     pub wanted: watch::Sender<Wanted>,
@@ -187,6 +205,7 @@ impl SourceHandle {
             "kafka" => "Kafka",
             "nats" => "NATS",
             "jetstream" => "JetStream",
+            "live" => "Live",
             other => other,
         }
     }

@@ -268,6 +268,9 @@ impl Snapshot {
         let jetstream = config.nats.iter().filter_map(|nats| nats.jetstream.as_ref()).map(|_| {
             ("jetstream".to_owned(), source(Some(false), Some(0), |r| r.jetstream.is_some()))
         });
+        let live = config
+            .has_live()
+            .then(|| ("live".to_owned(), source(None, None, |route| route.publish)));
         let routes = config.routes.iter().map(|route| {
             // A `count` route waits for no table.
             let state = match route.action {
@@ -294,7 +297,7 @@ impl Snapshot {
                 .keys()
                 .map(|name| (name.clone(), WriterStatus::default()))
                 .collect(),
-            sources: kafka.chain(nats).chain(jetstream).collect(),
+            sources: kafka.chain(nats).chain(jetstream).chain(live).collect(),
             routes: routes.collect(),
             ..Self::default()
         }

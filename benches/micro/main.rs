@@ -84,6 +84,7 @@ fn route_of(topic: String) -> Route {
         kafka_topics: vec![topic],
         nats_subjects: Vec::new(),
         jetstream: None,
+        publish: false,
         rate_limit: None,
         class: "default".to_owned(),
         overload: RouteOverload::default(),

@@ -13,13 +13,14 @@ use super::{Config, NatsAuth, Route, kafka_client};
 
 /// What may change while the bridge runs: keys, and everything beneath a key that ends in a dot. What
 /// is not listed needs a restart, so that a new key is never taken for one that was applied.
-const LIVE: [&str; 15] = [
+const LIVE: [&str; 16] = [
     "alerts.",
     "backpressure.",
     "breaker.",
     "clickhouse.max_in_flight",
     "heartbeat.interval",
     "kafka.rate_limit.",
+    "live.publish.rate_limit.",
     "log.level",
     "overload.",
     "nats.jetstream.rate_limit.",
@@ -152,6 +153,11 @@ pub(super) fn needs_restart(old: &Config, new: &Config, changes: &[Change]) -> V
     }
     needs.extend(other_kafka(old, new));
     needs.extend(other_nats(old, new));
+    if old.has_live() != new.has_live() {
+        let text =
+            "routes: whether any route has publish = true can't change while the bridge runs";
+        needs.push(format!("{text}: restart it for that"));
+    }
     needs
 }
 

@@ -62,9 +62,9 @@ pub(super) fn of_route(key: &str, raw: &Route, problems: &mut Problems) -> Optio
     let key = format!("{key}.rate_limit");
     let limit = limit(&key, raw.rate_limit.as_ref(), problems)?;
     let pulls = !raw.kafka_topics.is_empty() || !raw.jetstream_subjects.is_empty();
-    if pulls && !raw.nats_subjects.is_empty() {
-        let text = "is not possible on a route with nats_subjects beside kafka_topics or \
-                    jetstream_subjects: of core NATS what is over the limit is dropped, the others \
+    if (pulls || raw.publish) && !raw.nats_subjects.is_empty() {
+        let text = "is not possible on a route with nats_subjects beside kafka_topics, \
+                    jetstream_subjects or publish: of core NATS what is over the limit is dropped, the others \
                     wait; give the subjects a route of their own";
         problems.bare(&key, text);
     }

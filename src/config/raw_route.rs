@@ -30,11 +30,16 @@ pub(super) struct Route {
     /// The durable consumer, made if it is missing. Default: `QUEUE_GROUP-ROUTE`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) jetstream_consumer: Option<String>,
+    /// Whoever may publish hands records to it, over HTTP and sockets, at the topic of its name
+    /// (docs/publishing.md). Needs `http.token`, or `live.publish.without_token`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) publish: bool,
     /// Any name; only `system` is special: never dropped.
     #[serde(default = "default_name")]
     pub(super) class: String,
     /// What it takes of Kafka or JetStream waits there beyond this, in the long run: what is on its
-    /// way still comes. What it takes of core NATS is dropped beyond it, counted. Default: no limit.
+    /// way still comes; publishers are told to wait. What it takes of core NATS is dropped beyond it,
+    /// counted. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) rate_limit: Option<RawRateLimit>,
     /// What becomes of its records.

@@ -8,6 +8,7 @@ use super::columns;
 use super::jetstream;
 use super::overload;
 use super::problem::Problems;
+use super::publish;
 use super::rate;
 use super::raw_route::{self, Format};
 use super::suggest;
@@ -41,6 +42,7 @@ pub(super) fn routes(
             problems.text(&format!("{key}.name"), &route.name, text);
         }
         matching(&key, route, problems);
+        publish::of_route(&key, route, problems);
         unreachable(&key, route, &raw[..index], problems);
         let jetstream = jetstream::route(&key, route, group, problems);
         by_jetstream.push(jetstream.clone());
@@ -72,6 +74,7 @@ fn one(
         kafka_topics: raw.kafka_topics.clone(),
         nats_subjects: raw.nats_subjects.clone(),
         jetstream,
+        publish: raw.publish,
         class: raw.class.clone(),
         overload: overload::of_route(key, raw, &action, problems),
         rate_limit: rate::of_route(key, raw, problems),
@@ -186,8 +189,10 @@ pub(super) fn is_identifier(name: &str) -> bool {
 fn matching(key: &str, raw: &raw_route::Route, problems: &mut Problems) {
     let subjects =
         [("nats_subjects", &raw.nats_subjects), ("jetstream_subjects", &raw.jetstream_subjects)];
-    if raw.kafka_topics.is_empty() && subjects.iter().all(|(_, subjects)| subjects.is_empty()) {
-        let text = "takes no records; give kafka_topics or nats_subjects or jetstream_subjects";
+    let any_subjects = subjects.iter().any(|(_, subjects)| !subjects.is_empty());
+    if raw.kafka_topics.is_empty() && !any_subjects && !raw.publish {
+        let text = "takes no records; give kafka_topics or nats_subjects or jetstream_subjects, or \
+                    publish = true";
         problems.bare(key, text);
     }
     for (index, topic) in raw.kafka_topics.iter().enumerate() {

@@ -13,6 +13,8 @@ pub struct Takes {
     /// Of core NATS: what may be dropped under pressure, and what never is.
     pub subjects: Vec<SubjectPattern>,
     pub system: Vec<SubjectPattern>,
+    /// The routes that are published into.
+    pub published: BTreeSet<String>,
 }
 
 impl Config {
@@ -24,6 +26,7 @@ impl Config {
             "kafka" => self.kafka.as_ref()?.rate_limit,
             "nats" => nats?.rate_limit,
             "jetstream" => nats?.jetstream.as_ref()?.rate_limit,
+            "live" => self.live.publish.rate_limit,
             _ => None,
         }
     }
@@ -37,7 +40,13 @@ impl Config {
             let parsed = subjects.map(|s| s.parse().expect("subjects are checked when loaded"));
             parsed.collect()
         };
-        Takes { topics: self.kafka_topics(), subjects: subjects(false), system: subjects(true) }
+        let published = self.routes.iter().filter(|route| route.publish);
+        Takes {
+            topics: self.kafka_topics(),
+            subjects: subjects(false),
+            system: subjects(true),
+            published: published.map(|route| route.name.clone()).collect(),
+        }
     }
 
     /// The topics of all routes, each once.

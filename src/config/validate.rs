@@ -13,6 +13,7 @@ use super::letters;
 use super::limits;
 use super::overload;
 use super::problem::Problems;
+use super::publish;
 use super::rate;
 use super::raw::{self, OffsetReset, Raw};
 use super::raw_route;
@@ -21,7 +22,7 @@ use super::secret;
 use super::units::{Size, Span};
 use super::{
     Alerts, BATCH_ROWS, Backpressure, Breaker, Config, DeadLetters, Endpoints, Heartbeat, Http,
-    Kafka, Overload, Retry, Shutdown, Writer,
+    Kafka, Live, Overload, Retry, Shutdown, Writer,
 };
 
 /// librdkafka's default of max.poll.interval.ms.
@@ -36,7 +37,8 @@ const INSTANCE_CHARS: usize = 128;
 pub(super) fn build(raw: &Raw, problems: &mut Problems) -> Option<Config> {
     let kafka = raw.kafka.as_ref().map(|kafka| self::kafka(kafka, problems));
     let nats = raw.nats.as_ref().map(|nats| connection::nats(nats, problems));
-    if kafka.is_none() && nats.is_none() {
+    let published = raw.routes.iter().any(|route| route.publish);
+    if kafka.is_none() && nats.is_none() && !published {
         let text = "no source is configured; add a [kafka] or a [nats] table, or set \
                     DATA_BRIDGE__KAFKA__BROKERS or DATA_BRIDGE__NATS__SERVERS";
         problems.bare("kafka, nats", text);
@@ -61,6 +63,7 @@ pub(super) fn build(raw: &Raw, problems: &mut Problems) -> Option<Config> {
         routes: Vec::new(),
         shutdown: Shutdown { grace: raw.shutdown.grace.0 },
         http: http(&raw.http, problems)?,
+        live: Live { publish: publish::limits(&raw.live.publish, problems) },
         log: raw.log.level,
     };
     let group = config.nats.as_ref().map_or("", |nats| &nats.queue_group);
@@ -71,6 +74,7 @@ pub(super) fn build(raw: &Raw, problems: &mut Problems) -> Option<Config> {
     sources_have_work(&config, problems);
     tokens_find_their_server(&config, problems);
     letters::no_loop(&config, problems);
+    publish::is_guarded(&config, problems);
     Some(config)
 }
 
@@ -190,7 +194,9 @@ fn backpressure(raw: &Raw, problems: &mut Problems) -> Backpressure {
     }
     let midway = usize::midpoint(pause, resume);
     let nats = raw.nats.as_ref();
+    let published = raw.routes.iter().any(|route| route.publish);
     let pulls = raw.kafka.is_some() || nats.is_some_and(|nats| nats.jetstream.is_some());
+    let pulls = pulls || published;
     let is_pushed = |route: &raw_route::Route| !route.nats_subjects.is_empty();
     let pushed = nats.is_some() && raw.routes.iter().any(is_pushed);
     let shares = pulls && pushed;

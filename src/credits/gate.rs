@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Credits;
+use super::{Credits, Freed};
 use crate::config::RateLimit;
 use crate::rate::TokenBucket;
 
@@ -21,12 +21,13 @@ const GRAIN: Duration = Duration::from_millis(20);
 pub struct Gate {
     credits: Arc<Credits>,
     bucket: Arc<Mutex<Option<TokenBucket>>>,
+    freed: Freed,
 }
 
 impl From<Arc<Credits>> for Gate {
     /// Without a limit.
     fn from(credits: Arc<Credits>) -> Self {
-        Self { credits, bucket: Arc::default() }
+        Self { freed: credits.freed(), credits, bucket: Arc::default() }
     }
 }
 
@@ -83,21 +84,24 @@ impl Gate {
         self.credits.wait(timeout.min(self.until_some_pass()));
     }
 
-    /// Waits until credits were given back since the last wait, or the rate lets some pass; for one
-    /// task.
-    pub async fn freed(&self) {
+    /// Waits until credits were given back since the last wait, or the rate lets some pass; for the
+    /// task that has this clone.
+    pub async fn freed(&mut self) {
         let until = self.until_some_pass();
+        let Self { credits, freed, .. } = self;
         if until == Duration::MAX {
-            return self.credits.freed().await;
+            return freed.wait(credits).await;
         }
         tokio::select! {
-            () = self.credits.freed() => {}
+            () = freed.wait(credits) => {}
             () = tokio::time::sleep(until) => {}
         }
     }
 
-    /// Without end while it is not the rate that stands in the way.
-    fn until_some_pass(&self) -> Duration {
+    /// How long until the rate lets some pass; without end while it is not the rate that stands in
+    /// the way.
+    #[must_use]
+    pub fn until_some_pass(&self) -> Duration {
         let mut bucket = self.bucket();
         let now = Instant::now();
         let Some(bucket) = bucket.as_mut() else { return Duration::MAX };
@@ -124,7 +128,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_more_is_reserved_than_rate_and_burst_let_pass() {
-        let gate = gate(100, 50);
+        let mut gate = gate(100, 50);
         let began = Instant::now();
         let mut taken = 0_u64;
         while began.elapsed() < Duration::from_secs(10) {

@@ -10,6 +10,7 @@ use axum::response::Response;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::problem;
+use super::publish;
 use super::renewal::Present;
 
 /// Probes and health checks carry no secrets, and their callers none either.
@@ -18,20 +19,37 @@ const OPEN: [&str; 3] = ["/health", "/livez", "/readyz"];
 /// What changes something is closed to all while there is no token.
 const ADMIN: &str = "/admin/";
 
+/// By what requests are let through.
+#[derive(Debug, Clone)]
+pub(super) struct Guard {
+    pub(super) token: Option<Present<SecretString>>,
+    /// Messages are taken of anybody while there is no token.
+    pub(super) anybody_publishes: bool,
+}
+
+impl Guard {
+    /// It changes something, and there is no token that could allow it.
+    fn is_closed_to_all(&self, path: &str) -> bool {
+        let writes =
+            path.starts_with(ADMIN) || publish::is_messages(path) && !self.anybody_publishes;
+        self.token.is_none() && writes
+    }
+}
+
 /// Lets a request through if its path is open, if no token is configured, or if it carries it.
 /// Unknown paths are closed too: a stranger learns nothing.
 pub(super) async fn require_token(
-    State(token): State<Option<Present<SecretString>>>,
+    State(guard): State<Guard>,
     request: Request<Body>,
     next: Next,
 ) -> Response {
-    if token.is_none() && request.uri().path().starts_with(ADMIN) {
+    if guard.is_closed_to_all(request.uri().path()) {
         let detail = "nobody may change anything here: set http.token or http.token_file, and \
                       restart the bridge";
         return problem(StatusCode::FORBIDDEN, detail);
     }
     let allowed = OPEN.contains(&request.uri().path())
-        || token.is_none_or(|token| {
+        || guard.token.is_none_or(|token| {
             let token = token.borrow();
             bearer(request.headers())
                 .is_some_and(|given| same(given.as_bytes(), token.expose_secret().as_bytes()))

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::reload::closed_door;
+use crate::source::live;
 use crate::status::samples::busy;
 use crate::status::{RunStage, WEDGED_AFTER};
 use crate::{alert, config};
@@ -46,14 +47,14 @@ impl Running {
     }
 
     async fn behind(limits: Limits, access: Access, door: Door) -> Self {
+        Self::taking(limits, access, door, live::for_nobody()).await
+    }
+
+    async fn taking(limits: Limits, access: Access, door: Door, publisher: Publisher) -> Self {
         let (snapshots, receiver) = watch::channel(Arc::new(busy()));
-        let state = HttpState::new(
-            receiver,
-            alert::none(),
-            Identity::new("bridge-1"),
-            Metrics::new(),
-            door,
-        );
+        let (identity, metrics) = (Identity::new("bridge-1"), Metrics::new());
+        let alerts = alert::none();
+        let state = HttpState::new(receiver, alerts, identity, metrics, door, publisher);
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();

@@ -11,6 +11,7 @@ use super::Pipeline;
 use crate::batch::{LooseRow, Refused};
 use crate::ledger::{Slot, Ticket};
 use crate::overload::{Arrival, Loss};
+use crate::receipt::Outcome;
 use crate::record::{Chunk, Partition, Record};
 use crate::route::RouteId;
 use crate::sink::Sink;
@@ -63,7 +64,7 @@ impl<S: Sink> Pipeline<S> {
             return self.take_too_late(source, &chunk);
         }
         let delivery = self.sources[source.0].handle.delivery;
-        let credits = if delivery == Delivery::Pulled { chunk.len() } else { 0 };
+        let credits = if delivery.has_credits() { chunk.len() } else { 0 };
         let admitted = Vec::with_capacity(chunk.len());
         let now = Instant::now();
         let mut intake = Intake { source, delivery, now, credits, last: None, admitted, bytes: 0 };
@@ -77,6 +78,7 @@ impl<S: Sink> Pipeline<S> {
         if let Some(auto) = &mut self.auto {
             auto.admitted(intake.admitted.len(), intake.bytes);
         }
+        chunk.tell(Outcome::Admitted, intake.admitted.len());
         self.buffer(chunk, &intake.admitted);
     }
 
@@ -102,14 +104,15 @@ impl<S: Sink> Pipeline<S> {
     }
 
     /// The final commit was asked for, and nothing can become durable any more: what was pulled
-    /// comes again, what was pushed is lost.
+    /// comes again, the rest is lost.
     fn take_too_late(&mut self, source: SourceId, chunk: &Chunk) {
         let count = chunk.len() as u64;
         let source = &mut self.sources[source.0];
         source.tally.received += count;
-        match source.handle.delivery {
-            Delivery::Pulled => source.tally.released += count,
-            Delivery::Pushed => source.tally.drop_records("unknown", "abandoned", count),
+        if source.handle.delivery.comes_again() {
+            source.tally.released += count;
+        } else {
+            source.tally.drop_records("unknown", "abandoned", count);
         }
         self.abandoned += chunk.len();
     }
@@ -137,6 +140,7 @@ impl<S: Sink> Pipeline<S> {
             }
             Fate::Filter => {
                 self.sources[intake.source.0].tally.filtered += 1;
+                chunk.tell(Outcome::Filtered, 1);
                 self.pass(slot, record);
             }
             Fate::Keep(route) => {
@@ -147,6 +151,7 @@ impl<S: Sink> Pipeline<S> {
             }
             Fate::Drop(route, reason) => {
                 self.lose(intake.source, route, record.topic_or_subject(), reason);
+                chunk.tell(Outcome::Dropped, 1);
                 self.pass(slot, record);
             }
         }
@@ -212,7 +217,7 @@ impl<S: Sink> Pipeline<S> {
             return Fate::Drop(id, loss.reason());
         }
         match intake.delivery {
-            Delivery::Pulled => self.limits.came(id),
+            Delivery::Pulled | Delivery::Offered => self.limits.came(id),
             Delivery::Pushed if !system && !self.limits.lets_pass(id, intake.now) => {
                 return Fate::Drop(id, "rate");
             }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Pipeline, RouteTally};
 use crate::sink::Sink;
-use crate::source::{Delivery, SourceId, Stage};
+use crate::source::{SourceId, Stage};
 use crate::status::RunStage;
 use crate::writer::CutReason;
 
@@ -160,25 +160,22 @@ impl<S: Sink> Pipeline<S> {
             if held == 0 {
                 continue;
             }
-            let pulled = source.handle.delivery == Delivery::Pulled;
+            let again = source.handle.delivery.comes_again();
             for (route, records) in by_route.iter() {
                 let RouteTally { released, dropped, .. } = &mut self.routes[route];
-                *(if pulled { released } else { dropped }) += records as u64;
+                *(if again { released } else { dropped }) += records as u64;
             }
             let name = source.handle.name;
-            match source.handle.delivery {
-                Delivery::Pulled => {
-                    source.tally.released += held;
-                    tracing::error!(
-                        source = name,
-                        records = held,
-                        "abandoned; they come again after the restart"
-                    );
-                }
-                Delivery::Pushed => {
-                    source.tally.drop_records("unknown", "abandoned", held);
-                    tracing::error!(source = name, records = held, "abandoned; they are lost");
-                }
+            if again {
+                source.tally.released += held;
+                tracing::error!(
+                    source = name,
+                    records = held,
+                    "abandoned; they come again after the restart"
+                );
+            } else {
+                source.tally.drop_records("unknown", "abandoned", held);
+                tracing::error!(source = name, records = held, "abandoned; they are lost");
             }
         }
         self.forget_everything();

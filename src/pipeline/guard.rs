@@ -12,7 +12,6 @@ use super::table::Table;
 use super::{Pipeline, wall_clock};
 use crate::breaker::{Change, Permit, Probe};
 use crate::sink::{InsertError, Sink};
-use crate::source::Delivery;
 use crate::status::BreakerStatus;
 
 impl<S: Sink> Pipeline<S> {
@@ -100,14 +99,14 @@ impl<S: Sink> Pipeline<S> {
         }
     }
 
-    /// What waits longer than the breaker is due with the probe; pulled sources pause.
+    /// What waits longer than the breaker is due with the probe; sources that can wait pause.
     fn breaker_opened(&mut self, probe_at: Instant, now: Instant) {
         self.hurry_those_that_wait_for_the_sink(probe_at);
         let before = self.paused_sources();
         let sources = self.sources.iter().enumerate();
-        let pulled = sources.filter(|(_, source)| source.handle.delivery == Delivery::Pulled);
-        let pulled: Vec<usize> = pulled.map(|(index, _)| index).collect();
-        let change = self.backpressure.breaker_opened(&pulled, now, wall_clock());
+        let waits = sources.filter(|(_, source)| source.handle.delivery.has_credits());
+        let waits: Vec<usize> = waits.map(|(index, _)| index).collect();
+        let change = self.backpressure.breaker_opened(&waits, now, wall_clock());
         self.pressure_changed(change, before, "");
     }
 

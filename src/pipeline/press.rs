@@ -185,7 +185,7 @@ impl<S: Sink> Pipeline<S> {
         for index in 0..self.sources.len() {
             let handle = &self.sources[index].handle;
             let asked = handle.observed.starved.swap(false, Ordering::AcqRel);
-            if asked && nothing_settled && handle.delivery == Delivery::Pulled {
+            if asked && nothing_settled && handle.delivery.has_credits() {
                 let before = self.paused_sources();
                 let change = self.backpressure.starve(index, now, wall_clock());
                 self.pressure_changed(change, before, "");

@@ -12,9 +12,10 @@ use super::table::LETTERS;
 use super::{Pipeline, wall_clock};
 use crate::batch::{Letter, LooseRow, Refused};
 use crate::ledger::Slot;
+use crate::receipt::Outcome;
 use crate::record::{Partition, Position, UnixMs};
 use crate::sink::Sink;
-use crate::source::{Assigned, Delivery, SourceId};
+use crate::source::{Assigned, SourceId};
 use crate::status::RouteState;
 use crate::writer::CutReason;
 
@@ -43,8 +44,10 @@ impl<S: Sink> Pipeline<S> {
             self.writers[writer].inserted += rows as u64;
             self.writers[writer].inserts += 1;
             self.rows_inserted(&cut);
+            cut.batch.tell(Outcome::Inserted);
         } else {
             self.dead_letters_written(&cut);
+            cut.batch.tell(Outcome::DeadLettered);
         }
         if let Some(times) = cut.batch.times() {
             let now = wall_clock();
@@ -266,10 +269,11 @@ impl<S: Sink> Pipeline<S> {
     pub(super) fn dropped_by_client(&mut self, source: SourceId, count: u64) {
         let source = &mut self.sources[source.0];
         source.tally.received += count;
-        match source.handle.delivery {
-            // Not acknowledged, so they come again.
-            Delivery::Pulled => source.tally.released += count,
-            Delivery::Pushed => source.tally.drop_records("unknown", "slow_consumer", count),
+        // Not acknowledged, so they come again.
+        if source.handle.delivery.comes_again() {
+            source.tally.released += count;
+        } else {
+            source.tally.drop_records("unknown", "slow_consumer", count);
         }
         tracing::warn!(
             source = source.handle.name,

@@ -183,6 +183,8 @@ async fn send(port: &SourcePort, event: SourceEvent) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn patterns(texts: &[&str]) -> Vec<SubjectPattern> {
@@ -213,6 +215,7 @@ mod tests {
     fn going_over_never_makes_a_second_group_that_gets_everything_too() {
         let takes = |subjects: &[&str], system: &[&str]| Takes {
             topics: Vec::new(),
+            published: BTreeSet::new(),
             subjects: patterns(subjects),
             system: patterns(system),
         };

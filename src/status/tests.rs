@@ -97,19 +97,23 @@ fn before_the_first_turn_everything_configured_is_there_at_zero() {
     assert_eq!(snapshot.routes["health"].state, RouteState::Running);
 }
 
-fn config() -> Config {
-    use crate::config::*;
-    let seconds = Duration::from_secs;
-    let route = |name: &str, class: &str| Route {
+fn route(name: &str, class: &str) -> Route {
+    Route {
         name: name.into(),
         kafka_topics: vec![],
         nats_subjects: vec![format!("{class}.>")],
         jetstream: None,
+        publish: false,
         class: class.into(),
-        overload: RouteOverload::default(),
+        overload: crate::config::RouteOverload::default(),
         rate_limit: None,
         action: Action::Count,
-    };
+    }
+}
+
+fn config() -> Config {
+    use crate::config::*;
+    let seconds = Duration::from_secs;
     let writer = Writer {
         batch_rows: 1,
         batch_bytes: 1,
@@ -161,6 +165,7 @@ fn config() -> Config {
         routes: vec![route("candles", "market"), route("health", "system")],
         log: LogLevel::Info,
         shutdown: Shutdown { grace: seconds(30) },
+        live: Live { publish: crate::source::live::small_limits() },
         http: Http {
             listen: "127.0.0.1:8080".parse().unwrap(),
             token: None,

@@ -29,6 +29,7 @@ mod overload;
 mod outage;
 mod pipeline;
 mod profile;
+mod publish;
 mod rates;
 mod rebalance;
 mod reload;

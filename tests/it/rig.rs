@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use data_bridge::alert::{Alerts, Firing, Lookout};
 use data_bridge::config::{self, Config};
-use data_bridge::credits::Credits;
+use data_bridge::credits::{Credits, Gate};
 use data_bridge::metrics::Metrics;
 use data_bridge::pipeline::{Ending, Parts, Pipeline, Stop};
 use data_bridge::reload::{Notice, Order};
+use data_bridge::source::live::{self, Publisher};
 use data_bridge::source::{Delivery, SourceId, connect};
 use data_bridge::status::{ConfigStatus, Identity, Snapshot};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -138,6 +139,8 @@ pub(crate) struct Rig {
     pub(crate) credits: Arc<Credits>,
     kafka: Option<End>,
     nats: Option<End>,
+    publisher: Publisher,
+    live: Option<live::Running>,
     status: watch::Receiver<Arc<Snapshot>>,
     alerts: Alerts,
     followed: watch::Sender<Arc<Config>>,
@@ -189,6 +192,16 @@ impl Rig {
         };
         let kafka = config.kafka.as_ref().map(|_| end("kafka", Delivery::Pulled));
         let nats = config.nats.as_ref().map(|_| end("nats", Delivery::Pushed));
+        let (publisher, hall) = live::connect(&config.live.publish);
+        let live = config.has_live().then(|| {
+            let id = SourceId(handles.len());
+            let (mut handle, port) = connect(id, "live", Delivery::Offered, sender.clone());
+            let gate = Gate::from(Arc::clone(&credits));
+            gate.set_limit(config.live.publish.rate_limit);
+            handle.gate = Some(gate.clone());
+            handles.push(handle);
+            live::start(hall, &config.takes().published, port, gate)
+        });
         let (status_sender, status) = watch::channel(Arc::new(Snapshot::starting(config)));
         let (followed, follows) = watch::channel(Arc::clone(config));
         let (lookout, alerts) = Lookout::new(follows, status.clone());
@@ -215,6 +228,8 @@ impl Rig {
             credits,
             kafka,
             nats,
+            publisher,
+            live,
             status,
             alerts,
             followed,
@@ -243,12 +258,18 @@ impl Rig {
     /// As `kill -9` does: nothing is awaited, nothing is said.
     pub(crate) async fn kill(&mut self) {
         self.minders.shutdown().await;
+        self.live = None;
         self.pipeline.shutdown().await;
     }
 
     /// As if the threads and tasks of every source had panicked.
     pub(crate) fn lose_sources(&mut self) {
         (self.kafka, self.nats, self.minders) = (None, None, JoinSet::new());
+    }
+
+    /// Where records are published, if a route says so.
+    pub(crate) fn publisher(&self) -> Publisher {
+        self.publisher.clone()
     }
 
     pub(crate) fn kafka(&mut self) -> &mut End {
@@ -334,6 +355,10 @@ impl Rig {
         let ending = timeout(Duration::from_secs(600), self.pipeline.join_next()).await;
         let ending = ending.expect("the pipeline ends").expect("it ends once").unwrap();
         self.minders.shutdown().await;
+        if let Some(live) = self.live.take() {
+            let joined = timeout(Duration::from_secs(600), live.join()).await;
+            joined.expect("the live source ends").unwrap();
+        }
         ending
     }
 

@@ -11,6 +11,7 @@ use crate::alert;
 use crate::http;
 use crate::metrics::Metrics;
 use crate::reload::closed_door;
+use crate::source::live::for_nobody;
 use crate::status::samples::busy;
 use crate::status::{Identity, RunStage};
 
@@ -62,7 +63,8 @@ fn the_line_says_how_it_is() {
 async fn the_exit_code_follows_the_answer() {
     let (snapshots, receiver) = watch::channel(Arc::new(busy()));
     let (identity, metrics) = (Identity::new("x"), Metrics::new());
-    let state = http::HttpState::new(receiver, alert::none(), identity, metrics, closed_door());
+    let (alerts, publisher) = (alert::none(), for_nobody());
+    let state = http::HttpState::new(receiver, alerts, identity, metrics, closed_door(), publisher);
     let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let url = url_of("http", listener.local_addr().unwrap());
     let mut server = JoinSet::new();

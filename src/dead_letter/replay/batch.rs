@@ -19,8 +19,8 @@ use crate::route::{RouteId, Router};
 use crate::sink::{Insert, Sink};
 use crate::source::SourceId;
 
-/// The name of the Kafka source; all others have subjects.
-const KAFKA: &str = "kafka";
+/// The sources whose records came on a topic, not on a subject.
+const ON_TOPICS: [&str; 2] = ["kafka", "live"];
 
 /// How the letters of some routes become rows of one table.
 struct Coding {
@@ -182,7 +182,8 @@ impl Coder {
 /// The record as it came, in a chunk of its own.
 fn chunk(letter: &DeadLetter) -> Chunk {
     let place = letter.partition.zip(letter.offset);
-    let on_topic = letter.source == KAFKA || letter.source.is_empty() && place.is_some();
+    let on_topic =
+        ON_TOPICS.contains(&letter.source.as_str()) || letter.source.is_empty() && place.is_some();
     // Core NATS says no time: what the letter has is when the record came.
     let (timestamp, received_at) = match place {
         Some(_) => (Some(letter.record_time), letter.time),

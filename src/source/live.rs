@@ -1,0 +1,299 @@
+//! Live: records that somebody hands to the bridge itself, over HTTP or a socket.
+//!
+//! Unlike the other sources this one can refuse: what there is no room for stays with whoever
+//! brought it, who is told so, and is neither received nor dropped. What was taken takes the path of
+//! every other record, with a receipt (`receipt.rs`) by which its publisher hears what became of it.
+//! Nothing brings it again: until it is durable it is in the memory of the bridge only.
+//!
+//! ```text
+//! publisher --offers--> intake --Records--> pipeline
+//!     ^  ^--- taken? ------/                   |
+//!     \------ what became of it (receipt) -----/
+//! ```
+//!
+//! Owns the intake's task (`live/intake.rs`). [`Publisher`] is the handle of those who publish.
+
+mod intake;
+mod receipt;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use self::intake::{Intake, Offer, Taken};
+pub use self::receipt::Tally;
+use super::SourcePort;
+use crate::config::Publish;
+use crate::credits::Gate;
+
+/// How long a request may wait for room. Long enough to get a share of what becomes free beside
+/// sources that always want more; short enough that a publisher hears of pressure.
+const ROOM_WITHIN: Duration = Duration::from_secs(1);
+
+/// Requests whose bodies are in memory without being held: they are read, or wait for room.
+const AT_THE_DOOR: usize = 16;
+
+/// When to come again, where nothing says it better.
+const COME_AGAIN: Duration = Duration::from_secs(1);
+
+/// The same at a start or a stop, which take seconds.
+const COME_AGAIN_LATER: Duration = Duration::from_secs(5);
+
+/// How far to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// They are held: ClickHouse gets them, unless the process dies before.
+    Admitted,
+    /// They are in ClickHouse, or among the dead letters.
+    Durable,
+}
+
+/// What became of the records of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ack {
+    pub offered: usize,
+    /// The first so many were taken; the others were refused, and are to be published again.
+    pub taken: usize,
+    pub became: Tally,
+    /// When to come again with those that were refused.
+    pub retry_after: Option<Duration>,
+    /// Nothing more will be heard of those that are pending: the bridge gave them up.
+    pub ended: bool,
+}
+
+impl Ack {
+    /// All that was taken is in ClickHouse, or among the dead letters.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        let Tally { inserted, dead_lettered, .. } = self.became;
+        inserted + dead_lettered == self.taken
+    }
+
+    /// Records that were taken, and of which it is not known yet what becomes of them.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.taken - self.became.settled()
+    }
+}
+
+/// Why nothing was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// No route of this name is published into.
+    NoSuchTopic,
+    TooManyRecords {
+        most: usize,
+    },
+    /// There is no room, or the rate is used up.
+    Busy {
+        retry_after: Duration,
+    },
+    /// The bridge starts or stops.
+    NotRunning {
+        retry_after: Duration,
+    },
+}
+
+/// Whether records are taken, and for which routes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+enum Stand {
+    #[default]
+    Starting,
+    Open(Arc<BTreeSet<String>>),
+    Stopping,
+}
+
+/// Hands records to the bridge. Clones share the limits.
+#[derive(Debug, Clone)]
+pub struct Publisher {
+    limits: Publish,
+    offers: mpsc::Sender<Offer>,
+    stand: watch::Receiver<Stand>,
+    door: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+}
+
+/// The other end, before it runs.
+#[derive(Debug)]
+pub struct Hall {
+    offers: mpsc::Receiver<Offer>,
+    stand: watch::Sender<Stand>,
+}
+
+/// A request that was let in: its records may come.
+#[derive(Debug)]
+pub struct Entry<'a> {
+    publisher: &'a Publisher,
+    topic: &'a str,
+    until: Until,
+    door: OwnedSemaphorePermit,
+    waiting: Option<OwnedSemaphorePermit>,
+}
+
+/// Both ends. Until the source is started nothing is taken.
+#[must_use]
+pub fn connect(limits: &Publish) -> (Publisher, Hall) {
+    let (offers, offered) = mpsc::channel(AT_THE_DOOR);
+    let (stand, seen) = watch::channel(Stand::default());
+    let publisher = Publisher {
+        offers,
+        stand: seen,
+        door: Arc::new(Semaphore::new(AT_THE_DOOR)),
+        waiting: Arc::new(Semaphore::new(limits.max_waiting)),
+        limits: limits.clone(),
+    };
+    (publisher, Hall { offers: offered, stand })
+}
+
+impl Hall {
+    /// There is no route that is published into, and will be none.
+    pub fn stay_empty(self) {
+        self.stand.send_replace(Stand::Open(Arc::default()));
+    }
+}
+
+/// Takes what is offered for these routes.
+#[must_use]
+pub fn start(hall: Hall, routes: &BTreeSet<String>, port: SourcePort, credits: Gate) -> Running {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(Intake::new(hall, routes, port, credits).run());
+    Running { tasks }
+}
+
+/// The source's task. Dropping it aborts it.
+#[derive(Debug)]
+pub struct Running {
+    tasks: JoinSet<()>,
+}
+
+impl Running {
+    /// Waits until the source has ended; it does after `Stage::Closing`.
+    pub async fn join(mut self) -> anyhow::Result<()> {
+        while let Some(ended) = self.tasks.join_next().await {
+            ended.context("the live source")?;
+        }
+        Ok(())
+    }
+}
+
+impl Publisher {
+    /// A route of this name is published into.
+    #[must_use]
+    pub fn takes(&self, topic: &str) -> bool {
+        matches!(&*self.stand.borrow(), Stand::Open(routes) if routes.contains(topic))
+    }
+
+    /// What one request may have.
+    #[must_use]
+    pub fn limits(&self) -> &Publish {
+        &self.limits
+    }
+
+    /// Hands these payloads to the route of this name, in their order. Dropped while it waits, only
+    /// the answer is lost: what was taken goes on.
+    ///
+    /// # Errors
+    ///
+    /// When nothing was taken.
+    pub async fn publish(
+        &self,
+        topic: &str,
+        records: Vec<Bytes>,
+        until: Until,
+    ) -> Result<Ack, Refusal> {
+        self.enter(topic, until).await?.publish(records).await
+    }
+
+    /// Lets a request in whose records are still to be read: few at a time, so that what strangers
+    /// send takes a bounded part of the memory.
+    ///
+    /// # Errors
+    ///
+    /// When nothing would be taken.
+    pub async fn enter<'a>(&'a self, topic: &'a str, until: Until) -> Result<Entry<'a>, Refusal> {
+        match &*self.stand.borrow() {
+            Stand::Open(routes) if routes.contains(topic) => {}
+            Stand::Open(_) => return Err(Refusal::NoSuchTopic),
+            Stand::Starting | Stand::Stopping => return Err(NOT_RUNNING),
+        }
+        let waiting = match until {
+            Until::Admitted => None,
+            Until::Durable => {
+                let place = Arc::clone(&self.waiting).try_acquire_owned();
+                Some(place.map_err(|_| Refusal::Busy { retry_after: COME_AGAIN })?)
+            }
+        };
+        let door = timeout(ROOM_WITHIN, Arc::clone(&self.door).acquire_owned()).await;
+        let door = door.map_err(|_| Refusal::Busy { retry_after: COME_AGAIN })?;
+        let door = door.expect("the semaphore is never closed");
+        Ok(Entry { publisher: self, topic, until, door, waiting })
+    }
+}
+
+const NOT_RUNNING: Refusal = Refusal::NotRunning { retry_after: COME_AGAIN_LATER };
+
+impl Entry<'_> {
+    /// As [`Publisher::publish`].
+    ///
+    /// # Errors
+    ///
+    /// When nothing was taken.
+    pub async fn publish(self, records: Vec<Bytes>) -> Result<Ack, Refusal> {
+        let Self { publisher, topic, until, door, waiting } = self;
+        let offered = records.len();
+        let most = publisher.limits.max_request_records;
+        if offered > most {
+            return Err(Refusal::TooManyRecords { most });
+        }
+        let (receipt, mut tally) = receipt::new();
+        let (answer, answered) = oneshot::channel();
+        let deadline = Instant::now() + ROOM_WITHIN;
+        let offer = Offer { topic: topic.to_owned(), records, receipt, deadline, answer };
+        publisher.offers.send(offer).await.map_err(|_| NOT_RUNNING)?;
+        // The intake answers every offer that it meets, and drops the others when it ends.
+        let taken = answered.await.map_err(|_| NOT_RUNNING)??;
+        drop(door);
+        let Taken { records: taken, retry_after } = taken;
+        let deadline = Instant::now() + publisher.limits.durable_timeout;
+        let is_known = |tally: &Tally| match until {
+            Until::Admitted => tally.decided() >= taken,
+            Until::Durable => tally.settled() >= taken,
+        };
+        let heard = timeout_at(deadline, tally.wait_for(is_known)).await;
+        let ended = matches!(heard, Ok(Err(_)));
+        drop(heard);
+        drop(waiting);
+        let became = *tally.borrow();
+        Ok(Ack { offered, taken, became, retry_after, ended })
+    }
+}
+
+/// Limits for tests: small, and waits that are short.
+#[cfg(test)]
+pub(crate) fn small_limits() -> Publish {
+    Publish {
+        without_token: false,
+        rate_limit: None,
+        max_request_bytes: 4_096,
+        max_request_records: 100,
+        max_waiting: 2,
+        durable_timeout: Duration::from_millis(300),
+    }
+}
+
+/// Where no route is published into.
+#[cfg(test)]
+pub(crate) fn for_nobody() -> Publisher {
+    let (publisher, hall) = connect(&small_limits());
+    hall.stay_empty();
+    publisher
+}
+
+#[cfg(test)]
+mod tests;
