@@ -21,7 +21,8 @@ pub(super) struct Publish {
     /// Of one request.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(super) max_request_records: usize,
-    /// Requests that may wait at a time for their records to be durable.
+    /// Requests that may wait at a time for their records to be durable. Over HTTP each has one of
+    /// the 512 connections meanwhile.
     #[schemars(range(min = 1, max = 100_000))]
     pub(super) max_waiting: usize,
     /// A request that waits for its records to be durable is answered after this at the latest:
@@ -36,7 +37,7 @@ impl Default for Publish {
             rate_limit: None,
             max_request_bytes: Size::mib(4),
             max_request_records: 10_000,
-            max_waiting: 1_000,
+            max_waiting: 256,
             durable_timeout: Span::seconds(30),
         }
     }

@@ -19,6 +19,7 @@ use crate::status::{RunStage, WEDGED_AFTER};
 use crate::{alert, config};
 
 mod admin;
+mod publish;
 mod tls;
 
 /// No answer takes this long; a test that waits longer has failed.

@@ -354,3 +354,15 @@ async fn a_crash_costs_only_what_was_not_called_durable() {
     assert!(!held.is_durable());
     assert_eq!(sink.rows("candles"), 100);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pattern_of_kafka_takes_nothing_that_is_published() {
+    let wide = ("kafka_topics = [\"external\"]\n", "kafka_topics = [\"^live.*\"]\n");
+    let mut rig = Rig::start(&config_edited(Sources::Kafka, &[EDITS[1], wide], OPEN));
+    rig.moment().await;
+    let publisher = rig.publisher();
+    let ack = published(&publisher, "signals", records(0, 3), Until::Durable).await.unwrap();
+    assert!(ack.is_durable(), "{ack:?}");
+    assert_eq!((rig.sink.rows("signals"), rig.sink.rows("external")), (3, 0));
+    rig.drained().await;
+}

@@ -131,6 +131,7 @@ fn line(config: &Config, route: &Route) -> RouteLine {
         kafka: if config.kafka.is_some() { route.kafka_topics.clone() } else { Vec::new() },
         nats: if config.nats.is_some() { route.nats_subjects.clone() } else { Vec::new() },
         jetstream: config.nats.iter().flat_map(|_| subjects(route)).collect(),
+        publish: route.publish,
         exactly_once: false,
         exact: None,
         sample: None,

@@ -76,6 +76,9 @@ fn route(route: &RouteLine) -> Value {
         source("kafka", &route.kafka, kafka),
         source("jetstream", &route.jetstream, "at_least_once"),
         source("nats", &route.nats, "at_most_once"),
+        route
+            .publish
+            .then(|| json!({ "kind": "live", "names": [route.name], "guarantee": "as_answered" })),
     ]
     .into_iter()
     .flatten()

@@ -14,6 +14,7 @@ use crate::thousands::thousands;
 const ONCE: &str = "exactly once";
 const LEAST: &str = "at least once";
 const MOST: &str = "at most once";
+const ANSWERED: &str = "as answered";
 
 pub(super) fn render(report: &Report) -> String {
     let mut text = format!("{}\n\n{}\n", servers(report), routes(report));
@@ -85,10 +86,12 @@ fn routes(report: &Report) -> String {
 fn sources(route: &RouteLine) -> Vec<(String, &'static str)> {
     let kafka = if route.exactly_once { ONCE } else { LEAST };
     let jetstream = ("jetstream", &route.jetstream, LEAST);
+    let published = route.publish.then(|| ("published".to_owned(), ANSWERED));
     [("kafka", &route.kafka, kafka), jetstream, ("nats ", &route.nats, MOST)]
         .into_iter()
         .filter(|(_, names, _)| !names.is_empty())
         .map(|(kind, names, guarantee)| (format!("{kind} {}", names.join(", ")), guarantee))
+        .chain(published)
         .collect()
 }
 
@@ -163,6 +166,11 @@ fn guarantees(report: &Report) -> Vec<(&'static str, String)> {
         let why = "core NATS keeps nothing: what is published while the bridge is away, paused or \
                    full is lost; losses that the bridge can see are counted";
         all.push((MOST, why.to_owned()));
+    }
+    if routes().any(|route| route.publish) {
+        let why = "what was called durable is in ClickHouse, or a dead letter; what was only \
+                   accepted is in memory, and lost if the bridge is killed";
+        all.push((ANSWERED, why.to_owned()));
     }
     all
 }

@@ -62,6 +62,8 @@ pub(super) struct RouteLine {
     pub(super) nats: Vec<String>,
     /// The same, out of streams.
     pub(super) jetstream: Vec<String>,
+    /// It is published into.
+    pub(super) publish: bool,
     /// It is configured to insert no record twice.
     pub(super) exactly_once: bool,
     /// Whether it could, and what that means; None where ClickHouse did not say.

@@ -1,1 +1,192 @@
+//! The intake by itself: the test is the pipeline.
 
+use std::sync::Arc;
+
+use super::*;
+use crate::config::RateLimit;
+use crate::credits::Credits;
+use crate::receipt::Outcome;
+use crate::record::Chunk;
+use crate::source::{Delivery, SourceEvent, SourceHandle, SourceId, Stage, connect};
+
+struct Rig {
+    publisher: Publisher,
+    handle: SourceHandle,
+    events: mpsc::Receiver<(SourceId, SourceEvent)>,
+    credits: Arc<Credits>,
+    running: Running,
+}
+
+fn rig(room: usize, rate: Option<RateLimit>) -> Rig {
+    let (publisher, hall) = super::connect(&small_limits());
+    let (sender, events) = mpsc::channel(4);
+    let (handle, port) = connect(SourceId(0), "live", Delivery::Offered, sender);
+    let credits = Arc::new(Credits::new(room, room));
+    let gate = Gate::from(Arc::clone(&credits));
+    gate.set_limit(rate);
+    let routes = ["a", "b"].map(str::to_owned).into();
+    Rig { publisher, handle, events, credits, running: start(hall, &routes, port, gate) }
+}
+
+impl Rig {
+    async fn event(&mut self) -> SourceEvent {
+        let event = timeout(Duration::from_secs(600), self.events.recv()).await;
+        event.expect("an event comes").expect("the source runs").1
+    }
+
+    async fn assigned(&mut self) -> Vec<String> {
+        let SourceEvent::Assigned(all) = self.event().await else { panic!("not assigned first") };
+        all.iter().map(|assigned| assigned.partition.topic.clone()).collect()
+    }
+
+    async fn chunk(&mut self) -> Chunk {
+        let SourceEvent::Records(chunk) = self.event().await else { panic!("no records") };
+        chunk
+    }
+}
+
+fn payloads(count: usize) -> Vec<Bytes> {
+    (0..count).map(|n| Bytes::from(n.to_string())).collect()
+}
+
+/// Admits what comes, and says so.
+async fn admitted(rig: &mut Rig, count: usize) -> Chunk {
+    let chunk = rig.chunk().await;
+    assert_eq!(chunk.len(), count);
+    chunk.tell(Outcome::Admitted, count);
+    chunk
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_come_in_order_each_with_its_number_and_never_before_their_partition() {
+    let mut rig = rig(100, None);
+    assert_eq!(rig.assigned().await, ["live:a", "live:b"]);
+    let publisher = rig.publisher.clone();
+    let both = async {
+        let first = publisher.publish("a", payloads(3), Until::Admitted).await.unwrap();
+        let second = publisher.publish("a", payloads(2), Until::Admitted).await.unwrap();
+        (first.taken, second.taken)
+    };
+    let take = async { (admitted(&mut rig, 3).await, admitted(&mut rig, 2).await) };
+    let (taken, (first, second)) = tokio::join!(both, take);
+    assert_eq!(taken, (3, 2));
+    let places = first.records().chain(second.records()).map(|r| r.place().unwrap().1);
+    let places: Vec<i64> = places.collect();
+    assert!(places.windows(2).all(|two| two[1] == two[0] + 1), "{places:?}");
+    assert_eq!(first.record(1).payload(), Some(&b"1"[..]));
+    assert_eq!(first.record(0).topic_or_subject(), "live:a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_is_taken_than_there_are_credits_and_nothing_is_kept_of_the_rest() {
+    let mut rig = rig(4, None);
+    rig.assigned().await;
+    let publisher = rig.publisher.clone();
+    let publish = publisher.publish("a", payloads(10), Until::Admitted);
+    let (ack, chunk) = tokio::join!(publish, admitted(&mut rig, 4));
+    let ack = ack.unwrap();
+    assert_eq!((ack.taken, ack.retry_after), (4, Some(COME_AGAIN)));
+    assert_eq!(rig.credits.used(), 4);
+    drop(chunk);
+    rig.credits.release(4);
+    // The first request is over: what is free now is not taken for it.
+    let publish = publisher.publish("b", payloads(1), Until::Admitted);
+    let (ack, _) = tokio::join!(publish, admitted(&mut rig, 1));
+    assert_eq!(ack.unwrap().taken, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn room_that_comes_in_time_is_used() {
+    let mut rig = rig(4, None);
+    rig.assigned().await;
+    let (publisher, credits) = (rig.publisher.clone(), Arc::clone(&rig.credits));
+    let publish = publisher.publish("a", payloads(10), Until::Admitted);
+    let take = async {
+        admitted(&mut rig, 4).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        credits.release(4);
+        admitted(&mut rig, 4).await;
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        credits.release(4);
+        admitted(&mut rig, 2).await;
+    };
+    let (ack, ()) = tokio::join!(publish, take);
+    assert_eq!(ack.unwrap().taken, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_receipt_says_is_what_the_publisher_hears() {
+    let mut rig = rig(100, None);
+    rig.assigned().await;
+    let publisher = rig.publisher.clone();
+    let publish = publisher.publish("a", payloads(4), Until::Durable);
+    let tell = async {
+        let chunk = admitted(&mut rig, 4).await;
+        chunk.extract(&[0]).tell(Outcome::Inserted, 3);
+        chunk.tell(Outcome::DeadLettered, 1);
+    };
+    let (ack, ()) = tokio::join!(publish, tell);
+    let ack = ack.unwrap();
+    assert!(ack.is_durable() && !ack.ended, "{ack:?}");
+    assert_eq!((ack.became.inserted, ack.became.dead_lettered), (3, 1));
+    // The last of them is gone, and nobody spoke of it.
+    let publish = publisher.publish("a", payloads(2), Until::Durable);
+    let (ack, _) =
+        tokio::join!(publish, async { admitted(&mut rig, 2).await.tell(Outcome::Inserted, 1) });
+    let ack = ack.unwrap();
+    assert!(ack.ended && !ack.is_durable() && ack.pending() == 1, "{ack:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn before_the_start_and_after_the_stop_nothing_is_taken() {
+    let (publisher, hall) = super::connect(&small_limits());
+    let early = publisher.publish("a", payloads(1), Until::Admitted).await;
+    assert_eq!(early, Err(NOT_RUNNING));
+    hall.stay_empty();
+    let nowhere = publisher.publish("a", payloads(1), Until::Admitted).await;
+    assert_eq!(nowhere, Err(Refusal::NoSuchTopic));
+    let mut rig = rig(0, None);
+    rig.assigned().await;
+    let publisher = rig.publisher.clone();
+    let handle = &rig.handle;
+    let publish = publisher.publish("a", payloads(1), Until::Admitted);
+    let stop = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        handle.want_stage(Stage::Draining);
+    };
+    let (waited, ()) = tokio::join!(publish, stop);
+    assert_eq!(waited, Err(NOT_RUNNING), "it waited for room");
+    let late = publisher.publish("a", payloads(1), Until::Admitted).await;
+    assert_eq!(late, Err(NOT_RUNNING));
+    rig.handle.want_stage(Stage::Closing);
+    assert!(matches!(rig.event().await, SourceEvent::Closed { error: None }));
+    timeout(Duration::from_secs(600), rig.running.join()).await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn few_requests_at_a_time_keep_their_bodies_in_memory() {
+    let mut rig = rig(100, None);
+    rig.assigned().await;
+    let mut inside = Vec::new();
+    for _ in 0..AT_THE_DOOR {
+        inside.push(rig.publisher.enter("a", Until::Admitted).await.unwrap());
+    }
+    let refused = rig.publisher.enter("a", Until::Admitted).await;
+    assert!(matches!(refused, Err(Refusal::Busy { .. })));
+    inside.pop();
+    assert!(rig.publisher.enter("a", Until::Admitted).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_wait_for_the_answer_leaves_nothing_behind() {
+    let mut rig = rig(100, None);
+    rig.assigned().await;
+    let publisher = rig.publisher.clone();
+    let publish = publisher.publish("a", payloads(2), Until::Durable);
+    let given_up = timeout(Duration::from_millis(10), publish).await;
+    assert!(given_up.is_err());
+    let chunk = admitted(&mut rig, 2).await;
+    chunk.tell(Outcome::Inserted, 2);
+    assert_eq!(publisher.waiting.available_permits(), small_limits().max_waiting);
+    assert_eq!(publisher.door.available_permits(), AT_THE_DOOR);
+}

@@ -108,7 +108,7 @@ async fn ten_thousand_lines_are_stored_when_it_says_so_and_strangers_store_nothi
 async fn while_clickhouse_is_down_publishers_hear_how_far_it_goes() {
     let lab = lab_with_table(Lab::with_own_clickhouse().await).await;
     let limits = "live.publish = { durable_timeout = \"2s\" }\nbackpressure = { max_buffer_size = \
-                  1000, pause_threshold = 800, resume_threshold = 400 }\n\
+                  2000, pause_threshold = 800, resume_threshold = 400 }\n\
                   breaker.max_failures = 1000000\nshutdown.grace = \"60s\"";
     let bridge = lab.start(&config(&lab, limits), "").await;
     assert_eq!(post(&bridge, "?durable=true", lines(0..10)).await.0, StatusCode::OK);

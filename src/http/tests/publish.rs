@@ -1,0 +1,105 @@
+//! `POST /topics/{name}/messages`: who may, what a body may be. What becomes of records is shown
+//! with a pipeline behind it (`tests/it/publish.rs`).
+
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::credits::{Credits, Gate};
+use crate::receipt::Outcome;
+use crate::source::{Delivery, SourceEvent, SourceId, connect};
+
+/// With a pipeline that has room for 50 records and stores each at once.
+struct Taking {
+    bridge: Running,
+    _tasks: JoinSet<()>,
+}
+
+async fn taking(token: Option<&str>, without_token: bool) -> Taking {
+    let limits = config::Publish { without_token, ..live::small_limits() };
+    let (publisher, hall) = live::connect(&limits);
+    let (sender, mut events) = mpsc::channel(4);
+    let (handle, port) = connect(SourceId(0), "live", Delivery::Offered, sender);
+    let gate = Gate::from(Arc::new(Credits::new(50, 50)));
+    let running = live::start(hall, &["a".to_owned()].into(), port, gate);
+    let Some((_, SourceEvent::Assigned(_))) = events.recv().await else { panic!("no partition") };
+    while !publisher.takes("a") {
+        tokio::task::yield_now().await;
+    }
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let _kept = (handle, running);
+        while let Some((_, event)) = events.recv().await {
+            if let SourceEvent::Records(chunk) = event {
+                chunk.tell(Outcome::Admitted, chunk.len());
+                chunk.tell(Outcome::Inserted, chunk.len());
+            }
+        }
+    });
+    let config = config::Http {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        token: token.map(SecretString::from),
+        token_file: None,
+        tls: None,
+    };
+    let access = Access::new(&config).unwrap();
+    let bridge = Running::taking(Limits::default(), access, closed_door(), publisher).await;
+    Taking { bridge, _tasks: tasks }
+}
+
+impl Taking {
+    async fn post(&self, more: &str, body: &str) -> Answer {
+        let length = body.len();
+        let head = format!(
+            "POST /topics/a/messages?durable=true HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+             content-type: application/x-ndjson\r\n{more}content-length: {length}\r\n\r\n"
+        );
+        self.bridge.ask(&format!("{head}{body}")).await
+    }
+}
+
+#[tokio::test]
+async fn publishing_needs_the_token_or_a_word_that_it_needs_none() {
+    const WITH: &str = "authorization: Bearer s3cret\r\n";
+    let closed = taking(None, false).await.post("", "1\n").await;
+    assert_eq!((closed.code, closed.body.contains("http.token")), (403, true), "{closed:?}");
+    assert_eq!(taking(None, true).await.post("", "1\n").await.code, 200);
+    let guarded = taking(Some("s3cret"), true).await;
+    assert_eq!(guarded.post("", "1\n").await.code, 401, "a token that is there is asked for");
+    assert_eq!(guarded.post(WITH, "1\n").await.code, 200);
+}
+
+#[tokio::test]
+async fn the_answer_says_how_far_it_got() {
+    let taking = taking(None, true).await;
+    let all = taking.post("", "{\"n\":1}\n\n{\"n\":2}\n").await.json();
+    assert_eq!(
+        (&all["offered"], &all["inserted"], &all["durable"]),
+        (&2.into(), &2.into(), &true.into())
+    );
+    assert_eq!(all.get("next_line"), None);
+    let some = taking.post("", &"\n1\n".repeat(60)).await;
+    assert_eq!(some.code, 429, "48 credits are left");
+    assert!(some.head.contains("retry-after: 1"), "{}", some.head);
+    let some = some.json();
+    assert_eq!((&some["accepted"], &some["next_line"]), (&48.into(), &98.into()), "{some}");
+    let none = taking.post("", "1\n").await;
+    assert_eq!((none.code, none.json().get("accepted").cloned()), (429, None));
+}
+
+#[tokio::test]
+async fn a_body_that_is_none_or_too_much_is_refused() {
+    let taking = taking(None, true).await;
+    assert_eq!(taking.post("", "\n \n").await.code, 400);
+    let many = taking.post("", &"1\n".repeat(101)).await;
+    assert_eq!((many.code, many.body.contains("at most 100 messages")), (413, true), "{many:?}");
+    let announced = taking.post("", &"x".repeat(5_000)).await;
+    assert_eq!(announced.code, 413);
+    let chunked = format!(
+        "POST /topics/a/messages HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: \
+         application/json\r\ntransfer-encoding: chunked\r\n\r\n1388\r\n{}\r\n0\r\n\r\n",
+        "x".repeat(5_000)
+    );
+    assert_eq!(taking.bridge.ask(&chunked).await.code, 413);
+    let get = taking.bridge.get("/topics/a/messages").await;
+    assert_eq!(get.code, 405);
+}
