@@ -5,7 +5,7 @@
 //! full buffer: 10 MB in use in arenas of 223 MB, 248 MB resident; after a trim 78 MB. Without it
 //! the resident memory of a bridge with small outages grows for hours, and looks like a leak.
 //!
-//! Owns nothing. The only file with `unsafe`: there is no safe name for this call.
+//! Owns nothing. One of the two files with `unsafe`: there is no safe name for this call.
 
 pub mod limit;
 

@@ -3,10 +3,10 @@
 //!
 //! The only user of rdkafka. Owns the consumer and the assignment. The thread turns one loop:
 //! deal with what happened inside the last poll (rebalances, commit results, statistics), bring
-//! the consumer to what the pipeline wants (pause, stage), commit what is due, take records. It
-//! never stores an offset that the pipeline has not called durable, never drops a record, and
-//! waits for the pipeline only within the deadline of a revocation. What it never does: poll a
-//! record without a credit and hand it over; at most one such record waits in the stash.
+//! the consumer to what the pipeline wants (pause, stage), commit what is due, take records, poll
+//! for what is no record. It never stores an offset that the pipeline has not called durable, never
+//! drops a record, never takes one without a credit, and waits for the pipeline only within the
+//! deadline of a revocation.
 
 mod assignment;
 mod commit;
@@ -14,6 +14,7 @@ mod context;
 pub mod extents;
 mod lag;
 pub mod probe;
+mod queue;
 mod rebalance;
 mod remedy;
 pub mod reread;
@@ -41,7 +42,7 @@ use super::{SourceEvent, SourcePort, Stage};
 use assignment::Assignment;
 use commit::Commits;
 use context::{Context, Happening};
-use take::Stash;
+use queue::Queue;
 use trouble::Troubles;
 
 /// The longest wait inside the loop: how soon a change of what is wanted is seen.
@@ -121,13 +122,13 @@ pub fn start(
         revoke_within: settings::revoke_within(&client),
         client,
         topics: topics.to_vec(),
-        consumer: Arc::new(consumer),
+        queue: Queue::new(&consumer),
+        consumer,
         port,
         credits: credits.into(),
         limits: options.limits,
         exactly_once: options.exactly_once,
         assignment: Assignment::default(),
-        stash: None,
         commits: Commits::new(config.commit_interval),
         troubles: Troubles::default(),
         paused: false,
@@ -147,11 +148,11 @@ pub fn start(
     Ok(Running { thread, ended })
 }
 
-fn open(client: &ClientConfig, topics: &[String]) -> anyhow::Result<BaseConsumer<Context>> {
+fn open(client: &ClientConfig, topics: &[String]) -> anyhow::Result<Arc<BaseConsumer<Context>>> {
     let consumer: BaseConsumer<Context> =
         client.create_with_context(Context::default()).map_err(settings::refused)?;
     subscribe(&consumer, topics)?;
-    Ok(consumer)
+    Ok(Arc::new(consumer))
 }
 
 fn subscribe(consumer: &BaseConsumer<Context>, topics: &[String]) -> anyhow::Result<()> {
@@ -168,13 +169,13 @@ struct Poller {
     client: ClientConfig,
     topics: Vec<String>,
     consumer: Arc<BaseConsumer<Context>>,
+    /// Its records.
+    queue: Queue,
     port: SourcePort,
     credits: Gate,
     limits: ChunkLimits,
     revoke_within: Duration,
     assignment: Assignment,
-    /// A record that came when there was no credit for it.
-    stash: Option<Stash>,
     commits: Commits,
     troubles: Troubles,
     /// Some route wants to know what the last owner of a partition noted.
@@ -227,10 +228,11 @@ impl Poller {
             self.commit_due()?;
             let resting = native_pause || stage == Stage::Draining;
             self.look_up_ends(resting);
-            if resting {
-                self.poll_without_credit(self.look());
+            if resting || self.assignment.is_empty() {
+                self.listen(self.look());
             } else {
                 self.take()?;
+                self.listen(Duration::ZERO);
             }
         }
     }
@@ -305,7 +307,6 @@ impl Poller {
     /// A fatal error ends a consumer, never the source.
     fn reopen(&mut self, why: &str) -> Result<(), Gone> {
         tracing::error!("the Kafka client failed and is made anew: {why}");
-        self.stash = None;
         self.commits.forget();
         let lost = self.assignment.clear();
         if !lost.is_empty() {
@@ -316,7 +317,8 @@ impl Poller {
         match open(&self.client, &self.topics) {
             Ok(consumer) => {
                 self.consumer.context().set_closing();
-                self.consumer = Arc::new(consumer);
+                self.queue = Queue::new(&consumer);
+                self.consumer = consumer;
             }
             Err(error) => self.fatal = Some(format!("{error:#}")),
         }
@@ -326,7 +328,6 @@ impl Poller {
     /// Leaves the group, so that the others need not wait for a session to time out.
     fn leave(&mut self) {
         self.consumer.context().set_closing();
-        self.stash = None;
         if let Err(error) = self.consumer.close_queue() {
             tracing::warn!("leaving the Kafka group: {error}");
             return;

@@ -282,6 +282,24 @@ impl Source {
     }
 }
 
+/// Each says in its first lines why there is no other way, and what was measured.
+const MAY_BE_UNSAFE: &[&str] = &["memory.rs", "source/kafka/queue.rs"];
+
+#[test]
+fn nothing_is_unsafe_without_a_reason_and_a_measured_gain() {
+    let unsafe_code = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"];
+    let is_unsafe = |text: &str| unsafe_code.iter().any(|code| text.contains(code));
+    let files = source().files;
+    let found: Vec<&str> =
+        files.iter().filter(|(_, text)| is_unsafe(text)).map(|(file, _)| file.as_str()).collect();
+    assert_eq!(found, MAY_BE_UNSAFE);
+    for file in found {
+        let head = files[file].lines().take_while(|line| line.starts_with("//!"));
+        let head: Vec<&str> = head.collect();
+        assert!(head.join(" ").contains("Measured"), "src/{file} does not say what was measured");
+    }
+}
+
 #[test]
 fn only_its_owners_use_a_crate_or_a_module() {
     let source = source();

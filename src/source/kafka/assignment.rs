@@ -68,6 +68,10 @@ impl Assignment {
         self.assigned.iter().map(|assigned| &assigned.partition)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.assigned.is_empty()
+    }
+
     pub(super) fn find(&self, topic: &str, number: i32) -> Option<usize> {
         let key =
             |a: &Assigned| (a.partition.topic.as_str(), a.partition.number).cmp(&(topic, number));

@@ -29,6 +29,9 @@ impl Poller {
                 return Ok(());
             }
         };
+        for element in list.elements() {
+            self.queue.lead_here(element.topic(), element.partition());
+        }
         let told = match self.consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => self.consumer.incremental_assign(&list),
             _ => self.consumer.assign(&list),
@@ -106,9 +109,6 @@ impl Poller {
             .filter_map(|(topic, number)| self.assignment.find(topic, *number))
             .map(|index| Arc::clone(self.assignment.get(index)))
             .collect();
-        if self.stash.as_ref().is_some_and(|stash| going.contains(&stash.partition)) {
-            self.stash = None; // never handed over: it comes again, to whoever owns it then
-        }
         if going.is_empty() {
             // Nothing of ours; the group still waits for the answer below.
         } else if self.consumer.assignment_lost() {
@@ -154,6 +154,8 @@ impl Poller {
 
     /// Pauses and resumes these partitions as it is wanted; says whether all of them obeyed.
     pub(super) fn assert_wanted(&self, partitions: Vec<Arc<Partition>>) -> bool {
+        // One that librdkafka had stopped is led nowhere any more.
+        partitions.iter().for_each(|p| self.queue.lead_here(&p.topic, p.number));
         let pause = |p: &Arc<Partition>| self.paused || self.held.contains(p);
         let (paused, resumed): (Vec<_>, Vec<_>) = partitions.into_iter().partition(pause);
         let obeyed = self.assert_pause(&paused, true);

@@ -12,6 +12,7 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
+use super::queue::View;
 use super::{settings, take};
 use crate::config;
 use crate::record::{Chunk, Partition};
@@ -157,7 +158,7 @@ fn keep(chunk: &mut Chunk, wave: &mut Wave, message: &BorrowedMessage<'_>) -> Op
     let (partition, range) = wave.open.get(&number)?;
     if range.contains(&message.offset()) {
         let index = chunk.partition(partition);
-        take::copy(chunk, index, message);
+        take::copy(chunk, index, View::of(message));
     }
     let done = message.offset() + 1 >= range.end;
     done.then(|| wave.open.remove(&number)).flatten().map(|_| number)

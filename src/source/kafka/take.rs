@@ -1,25 +1,17 @@
 //! Taking records: no more than there are credits for, copied into one chunk while they are
-//! borrowed from the consumer.
+//! borrowed from librdkafka.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rdkafka::Message as _;
-use rdkafka::message::{BorrowedMessage, Headers as _};
+use rdkafka::consumer::Consumer as _;
 
-use crate::record::{Chunk, NewRecord, Partition, UnixMs};
+use crate::record::{Chunk, NewRecord, UnixMs};
 use crate::source::SourceEvent;
 
 use super::assignment::Assignment;
+use super::queue::{Batch, View};
 use super::{Gone, Poller};
-
-/// A record that came without a credit, as a chunk of one.
-pub(super) struct Stash {
-    pub(super) partition: Arc<Partition>,
-    chunk: Chunk,
-}
 
 /// A chunk being filled, and where the last record went: consecutive records mostly come from the
 /// same partition, and looking its topic up by name for each would cost more than copying it.
@@ -43,55 +35,44 @@ impl Filling {
     }
 
     /// Where the record belongs; None if its partition is not ours.
-    fn locate(
-        &mut self,
-        assignment: &Assignment,
-        message: &BorrowedMessage<'_>,
-    ) -> Option<(usize, u32)> {
-        let topic = message.topic_ptr().addr();
-        let number = message.partition();
+    fn locate(&mut self, assignment: &Assignment, record: View<'_>) -> Option<(usize, u32)> {
+        let (topic, number) = (record.topic_id(), record.partition());
         if let Some(last) = self.last.as_ref().filter(|l| l.topic == topic && l.number == number) {
             return Some((last.assigned, last.index));
         }
-        let assigned = assignment.find(message.topic(), number)?;
+        let assigned = assignment.find(record.topic(), number)?;
         let index = self.chunk.partition(assignment.get(assigned));
         self.last = Some(Last { topic, number, assigned, index });
         Some((assigned, index))
     }
 
-    fn push(&mut self, index: u32, message: &BorrowedMessage<'_>) {
-        self.bytes += message.payload_len() + message.key_len();
-        copy(&mut self.chunk, index, message);
+    fn push(&mut self, index: u32, record: View<'_>) {
+        self.bytes += record.bytes();
+        copy(&mut self.chunk, index, record);
     }
 }
 
 /// Puts a record into a chunk; `index` is its partition's there.
-pub(super) fn copy(chunk: &mut Chunk, index: u32, message: &BorrowedMessage<'_>) {
+pub(super) fn copy(chunk: &mut Chunk, index: u32, record: View<'_>) {
+    let headers = record.headers().unwrap_or_else(|_| {
+        // One such record must not end the source: it goes on without its headers.
+        let (topic, offset) = (record.topic(), record.offset());
+        tracing::warn!(topic, offset, "a header name is not UTF-8: headers left out");
+        Vec::new()
+    });
     let record = NewRecord {
-        place: Some((index, message.offset())),
-        timestamp: message.timestamp().to_millis(),
-        key: message.key(),
-        payload: message.payload(),
+        place: Some((index, record.offset())),
+        timestamp: record.timestamp(),
+        key: record.key(),
+        payload: record.payload(),
         ..NewRecord::default()
     };
-    let Some(headers) = message.headers() else {
-        chunk.push(record, []);
-        return;
-    };
-    let pairs = headers.iter().map(|header| (header.key, header.value.unwrap_or_default()));
-    // rdkafka panics on a header name that is not UTF-8. One such record must not end the
-    // source: it goes on without its headers. What the panic leaves half done in the chunk is
-    // a few headers that no record refers to.
-    if catch_unwind(AssertUnwindSafe(|| chunk.push(record, pairs))).is_err() {
-        let (topic, offset) = (message.topic(), message.offset());
-        tracing::warn!(topic, offset, "a header name is not UTF-8: headers left out");
-        chunk.push(record, []);
-    }
+    chunk.push(record, headers);
 }
 
 impl Poller {
-    /// Takes one chunk. While nothing comes, one credit is held, so that an idle source does not
-    /// keep the others from theirs.
+    /// Takes as many records as one chunk may have. While nothing comes, one credit is held, so that
+    /// an idle source does not keep the others from theirs.
     pub(super) fn take(&mut self) -> Result<(), Gone> {
         if self.credits.reserve(1) == 0 {
             // A limit on the rate is no sign that nothing is settled.
@@ -101,56 +82,76 @@ impl Poller {
             self.credits.wait(self.look());
             return Ok(());
         }
-        if let Some(stash) = self.stash.take() {
-            return self.send(SourceEvent::Records(stash.chunk));
+        let mut batch = self.queue.take(1, self.look());
+        if batch.len() == 0 {
+            self.credits.release(1);
+            return Ok(());
         }
-        let consumer = Arc::clone(&self.consumer);
-        let first = match consumer.poll(self.look()) {
-            Some(Ok(message)) => message,
-            other => {
-                self.credits.release(1);
-                if let Some(Err(error)) = other {
-                    self.apply_poll_error(&error);
-                }
-                return Ok(());
-            }
-        };
-        let reserved = 1 + self.credits.reserve(self.limits.records - 1);
+        let mut unused = 1 + self.credits.reserve(self.limits.records - 1);
         let (records, bytes) = self.last_chunk;
-        let mut filling = Filling::new(records.min(reserved), bytes);
-        let mut unused = reserved;
-        let mut next = Some(Ok(first));
-        while let Some(Ok(message)) = &next {
-            unused -= usize::from(self.put(&mut filling, message)?);
-            let full = unused == 0 || filling.bytes >= self.limits.bytes;
-            next = if full { None } else { consumer.poll(Duration::ZERO) };
+        let mut filling = Filling::new(records.min(unused), bytes);
+        loop {
+            unused -= self.put_all(&mut filling, batch)?;
+            let most = unused.min(self.room(&filling));
+            if most == 0 {
+                break;
+            }
+            batch = self.queue.take(most, Duration::ZERO);
+            if batch.len() == 0 {
+                break;
+            }
         }
         self.credits.release(unused);
-        if let Some(Err(error)) = &next {
-            self.apply_poll_error(error);
-        }
         self.hand_over(filling.chunk)
     }
 
+    /// How many records fit into the chunk, if they are like those of the last one. What is taken
+    /// out of the queue is handed over, so it should not be many large ones.
+    fn room(&self, filling: &Filling) -> usize {
+        let (records, bytes) = self.last_chunk;
+        let of_one = (bytes / records.max(1)).max(1);
+        self.limits.bytes.saturating_sub(filling.bytes).div_ceil(of_one)
+    }
+
+    /// Copies all of them, and says how many they were. What is more than one chunk may have goes
+    /// into others: there is no way back into the queue.
+    fn put_all(&mut self, filling: &mut Filling, mut batch: Batch) -> Result<usize, Gone> {
+        let mut count = 0;
+        while let Some(next) = batch.next() {
+            match next {
+                Ok(record) => count += usize::from(self.put(filling, record)?),
+                Err((error, reason)) => self.apply_error(&error, Some(reason)),
+            }
+        }
+        Ok(count)
+    }
+
     /// Copies a record into the chunk; says whether it did.
-    fn put(&mut self, filling: &mut Filling, message: &BorrowedMessage<'_>) -> Result<bool, Gone> {
-        let Some(mut place) = filling.locate(&self.assignment, message) else {
+    fn put(&mut self, filling: &mut Filling, record: View<'_>) -> Result<bool, Gone> {
+        if filling.bytes >= self.limits.bytes {
+            self.begin_anew(filling)?;
+        }
+        let Some(mut place) = filling.locate(&self.assignment, record) else {
             // librdkafka filters what was fetched under an earlier assignment. Whoever owns the
             // partition gets the record.
-            let (topic, partition) = (message.topic(), message.partition());
+            let (topic, partition) = (record.topic(), record.partition());
             tracing::warn!(topic, partition, "a record of a partition that is not ours: left");
             return Ok(false);
         };
-        if self.assignment.is_rewound(place.0, message.offset()) {
-            let before = std::mem::replace(filling, Filling::new(1, 0));
-            self.hand_over(before.chunk)?;
-            self.renew(message.topic(), message.partition())?;
-            let renewed = filling.locate(&self.assignment, message);
+        if self.assignment.is_rewound(place.0, record.offset()) {
+            self.begin_anew(filling)?;
+            self.renew(record.topic(), record.partition())?;
+            let renewed = filling.locate(&self.assignment, record);
             place = renewed.expect("the partition was added again just now");
         }
-        filling.push(place.1, message);
-        self.assignment.take(place.0, message.offset());
+        filling.push(place.1, record);
+        self.assignment.take(place.0, record.offset());
         Ok(true)
+    }
+
+    fn begin_anew(&mut self, filling: &mut Filling) -> Result<(), Gone> {
+        let before = std::mem::replace(filling, Filling::new(1, 0));
+        self.hand_over(before.chunk)
     }
 
     fn hand_over(&mut self, chunk: Chunk) -> Result<(), Gone> {
@@ -174,28 +175,18 @@ impl Poller {
         self.send(SourceEvent::Assigned(vec![renewed.into()]))
     }
 
-    /// Polls for rebalances, results and statistics while no record may be taken. One that comes
-    /// all the same is kept; until there is a credit for it, nothing is polled.
-    pub(super) fn poll_without_credit(&mut self, wait: Duration) {
-        if self.stash.is_some() {
-            self.credits.wait(wait);
-            return;
-        }
-        let consumer = Arc::clone(&self.consumer);
-        match consumer.poll(wait) {
+    /// Serves what is no record: rebalances, errors, statistics.
+    pub(super) fn listen(&mut self, wait: Duration) {
+        match self.consumer.poll(wait) {
             None => {}
-            Some(Err(error)) => self.apply_poll_error(&error),
-            Some(Ok(message)) => {
-                let mut filling = Filling::new(1, message.payload_len() + message.key_len());
-                let Some((assigned, index)) = filling.locate(&self.assignment, &message) else {
-                    return;
-                };
-                filling.push(index, &message);
-                self.assignment.take(assigned, message.offset());
-                let partition = Arc::clone(self.assignment.get(assigned));
-                self.stash = Some(Stash { partition, chunk: filling.chunk });
-                // A paused consumer yields no records: somebody resumed it.
-                self.assert_at = Instant::now();
+            Some(Err(error)) => {
+                let reason = self.consumer.context().take_reason();
+                self.apply_error(&error, reason);
+            }
+            // It was taken out of order, and can't be put back: the consumer begins anew behind
+            // what is committed.
+            Some(Ok(_)) => {
+                self.fatal = Some("a record came beside the queue of records".to_owned())
             }
         }
     }

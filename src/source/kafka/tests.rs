@@ -168,7 +168,7 @@ async fn nothing_is_handed_over_while_draining() {
     bench.until("lag", |bench| bench.handle.observed.lag.load(Ordering::Acquire) == 10).await;
     bench.close().await;
     assert_eq!((bench.seen.len(), bench.credits.used()), (10, 10));
-    assert_eq!(bench.committed, durable, "a record that waits in the stash is not committed");
+    assert_eq!(bench.committed, durable, "a record that was not taken is not committed");
     assert_eq!(group_offset(&brokers, GROUP, "t", 0), Some(10));
 }
 

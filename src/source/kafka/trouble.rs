@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use crate::source::Observed;
@@ -76,8 +75,8 @@ impl Troubles {
 }
 
 impl Poller {
-    pub(super) fn apply_poll_error(&mut self, error: &KafkaError) {
-        let reason = self.consumer.context().take_reason();
+    /// `reason` are the words that came with it.
+    pub(super) fn apply_error(&mut self, error: &KafkaError, reason: Option<String>) {
         let mut text = remedy::with_remedy(&reason.unwrap_or_else(|| error.to_string()));
         let code = error.rdkafka_error_code();
         if code.is_some_and(is_of_a_topic) {

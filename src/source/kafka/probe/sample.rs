@@ -13,6 +13,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 
+use super::super::queue::View;
 use super::super::{settings, take};
 use super::Listener;
 use crate::config;
@@ -263,7 +264,7 @@ fn newest(
                 };
                 let chunk = chunks.entry(place.0.clone()).or_insert_with(empty);
                 let index = chunk.partition(partition);
-                take::copy(chunk, index, &message);
+                take::copy(chunk, index, View::of(&message));
                 if message.offset() + 1 >= spans[&place].high {
                     open.remove(&place);
                 }
