@@ -9,7 +9,7 @@
 //! at a time (`reload.rs`); the pipeline obeys while it runs, and nobody does before or after.
 //!
 //! **Stop** (SIGTERM, SIGINT):
-//! 1. status `draining`, `/readyz` 503
+//! 1. status `draining`, `/readyz` 503; the live feed takes nobody new, and tells all who are there
 //! 2. paused sources are resumed, for real, logged `for shutdown`: clients leave in a clean state,
 //!    and nothing that NATS had delivered is thrown away
 //! 3. Kafka and JetStream get no more credits
@@ -18,7 +18,8 @@
 //! 6. wait until nothing is held, at most `shutdown.grace` with what follows
 //! 7. final commit, synchronous
 //! 8. the group is left, what JetStream still sends is given back, the clients are closed
-//! 9. HTTP last, so that the drain can be watched
+//! 9. the live feed's sockets get what waits for them, for at most 2 s, and are closed
+//! 10. HTTP last, so that the drain can be watched
 //!
 //! Past the grace period, or at a second signal: stop at once, log what was abandoned, what of it
 //! comes again (Kafka, JetStream) and what is lost (core NATS, counted), exit 1. Steps 1 to 7 are taken in
@@ -41,6 +42,7 @@ use crate::config::{Config, DeadLetters, Loaded, Route, Takes};
 use crate::credits::{Credits, Gate};
 use crate::dead_letter::{Destination, WithLetters};
 use crate::http::{self, Access, HttpState, Limits};
+use crate::live::{self, Live, Tap};
 use crate::memory;
 use crate::metrics::Metrics;
 use crate::pipeline::{Ending, Parts, Pipeline, Stop};
@@ -48,7 +50,7 @@ use crate::reload::{Notice, Reloader, SetLogLevel};
 use crate::retry;
 use crate::shutdown::Signals;
 use crate::sink::clickhouse::{ClickHouse, CreateIfMissing, quoted};
-use crate::source::{self, Delivery, SourceEvent, SourceHandle, SourceId, kafka, live, nats};
+use crate::source::{self, Delivery, SourceEvent, SourceHandle, SourceId, kafka, nats};
 use crate::status::{ConfigStatus, Identity, Snapshot};
 
 /// Chunks on their way to the pipeline. Few: each may carry 4 MiB that no limit has seen yet.
@@ -89,8 +91,20 @@ pub async fn run(
     let metrics = Metrics::new();
     let identity = Identity::new(config.instance.clone());
     let (lookout, alerts) = Lookout::new(reloader.followed(), snapshots.clone());
-    let (publisher, hall) = live::connect(&config.live.publish);
-    let state = HttpState::new(snapshots, alerts, identity, metrics.clone(), door, publisher);
+    let (publisher, hall) = source::live::connect(&config.live.publish);
+    let live = Arc::new(Live::new(config.live.clone(), &config.routes));
+    let (tap, feed) = live::tap(&live);
+    let mut feeding = JoinSet::new();
+    feeding.spawn(feed.run());
+    let state = HttpState::new(
+        snapshots,
+        alerts,
+        identity,
+        metrics.clone(),
+        door,
+        publisher,
+        Arc::clone(&live),
+    );
     let http_end = CancellationToken::new();
     let end = http_end.clone().cancelled_owned();
     let serving = http::serve(listener, state, access, Limits::default(), end);
@@ -104,8 +118,15 @@ pub async fn run(
     tasks.spawn(reloader.run(http_end.clone().cancelled_owned()));
     tasks.spawn(lookout.run(http_end.clone().cancelled_owned()));
 
-    let service = Service { config, config_status, notices, metrics, status, stop, hall };
-    let ending = service.run().await;
+    let stopping = stop.clone();
+    let service = Service { config, config_status, notices, metrics, status, stop, hall, tap };
+    let ending = run_beside(&live, service, stopping).await;
+    while let Some(ended) = feeding.join_next().await {
+        ended.context("the live feed panicked")?;
+    }
+    if !ending.as_ref().is_ok_and(|ending| ending.aborted) {
+        live.close().await;
+    }
     http_end.cancel();
     while let Some(ended) = tasks.join_next().await {
         ended.context("a task of the service panicked")?;
@@ -118,6 +139,23 @@ pub async fn run(
     let Ending { abandoned, closed, aborted } = ending;
     tracing::error!(abandoned, closed, aborted, "stopped, but not cleanly");
     Ok(ExitCode::FAILURE)
+}
+
+/// Runs the service; the live feed hears of the stop as soon as it begins.
+async fn run_beside(
+    live: &Live,
+    service: Service,
+    mut stopping: watch::Receiver<Stop>,
+) -> anyhow::Result<Ending> {
+    let running = service.run();
+    tokio::pin!(running);
+    tokio::select! {
+        ending = &mut running => return ending,
+        _ = stopping.changed() => live.drain(),
+    }
+    // Signals are listened to for as long as somebody wants to hear of them.
+    drop(stopping);
+    running.await
 }
 
 /// What only the sources know of a configuration that may take the place of another.
@@ -139,7 +177,8 @@ struct Service {
     status: watch::Sender<Arc<Snapshot>>,
     stop: watch::Receiver<Stop>,
     /// Where records are published into.
-    hall: live::Hall,
+    hall: source::live::Hall,
+    tap: Tap,
 }
 
 impl Service {
@@ -169,6 +208,7 @@ impl Service {
             stop: self.stop,
             config_status: self.config_status,
             notices: self.notices,
+            tap: self.tap,
         })?;
         let mut ending = pipeline.run().await;
         ending.closed &= sources.running.join().await;
@@ -223,7 +263,7 @@ struct Running {
     kafka: Option<kafka::Running>,
     nats: Option<nats::Running>,
     jetstream: Option<nats::Running>,
-    live: Option<live::Running>,
+    live: Option<source::live::Running>,
 }
 
 impl Sources {
@@ -231,7 +271,7 @@ impl Sources {
         config: &Config,
         events: &mpsc::Sender<(SourceId, SourceEvent)>,
         credits: &Arc<Credits>,
-        hall: live::Hall,
+        hall: source::live::Hall,
     ) -> anyhow::Result<Self> {
         let mut sources = Self { handles: Vec::new(), running: Running::default() };
         // Without topics (or subjects) the section says only where dead letters go.
@@ -287,7 +327,7 @@ impl Sources {
         config: &Config,
         events: &mpsc::Sender<(SourceId, SourceEvent)>,
         credits: &Arc<Credits>,
-        hall: live::Hall,
+        hall: source::live::Hall,
     ) {
         if !config.has_live() {
             return hall.stay_empty();
@@ -299,7 +339,7 @@ impl Sources {
         handle.gate = Some(credits.clone());
         self.handles.push(handle);
         let routes = config.takes().published;
-        self.running.live = Some(live::start(hall, &routes, port, credits));
+        self.running.live = Some(source::live::start(hall, &routes, port, credits));
     }
 }
 

@@ -19,6 +19,7 @@ mod kafka_client;
 mod layers;
 mod letters;
 mod limits;
+mod live;
 mod load;
 mod overload;
 mod log;
@@ -30,6 +31,7 @@ mod raw;
 mod raw_alerts;
 mod raw_jetstream;
 mod raw_letters;
+mod raw_live;
 mod raw_overload;
 mod raw_publish;
 mod raw_route;
@@ -54,6 +56,7 @@ pub use self::change::Change;
 pub use self::kafka_client::is_secret as is_secret_property;
 pub use self::layers::{DEFAULT_FILE, Layer, files};
 pub use self::limits::{AutoThresholds, Backpressure, Memory};
+pub use self::live::{Live, LiveAccess, LiveQueue};
 pub use self::load::{Loaded, effective, load, load_over};
 pub use self::log::LogLevel;
 pub use self::overload::{Overload, RouteOverload, Strategy, Tier};
@@ -329,6 +332,8 @@ pub struct Route {
     pub class: String,
     pub overload: RouteOverload,
     pub rate_limit: Option<RateLimit>,
+    /// What names the sub-topics of its topic in the live feed.
+    pub live_key: Option<decode::Source>,
     pub action: Action,
 }
 
@@ -415,12 +420,6 @@ pub struct Http {
     /// Where the token came from: the file may change while the service runs.
     pub token_file: Option<PathBuf>,
     pub tls: Option<HttpTls>,
-}
-
-/// What people and programs ask of the bridge itself, over HTTP.
-#[derive(Debug, Clone)]
-pub struct Live {
-    pub publish: Publish,
 }
 
 /// Who we are to those who ask us; read again when they change.

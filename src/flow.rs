@@ -75,8 +75,9 @@ impl Strategy {
 pub enum Verdict<T> {
     /// It is in the buffer.
     Kept,
-    /// It is in the buffer, and this one, the oldest, is not any more.
-    Replaced(T),
+    /// It is in the buffer, and these, the oldest, are not any more: one, or as many as weigh what
+    /// it weighs.
+    Replaced(Vec<T>),
     /// It was let go.
     Dropped(T, Reason),
     /// The consumer was too slow, and was cut off: all that waited for it, and this one as the last.

@@ -3,7 +3,8 @@
 //! Every answer is made from the snapshot that lies in the `watch`: no handler waits for the
 //! pipeline, a source or ClickHouse, so `/health` answers in the worst of times. Only a change of the
 //! configuration (`admin.rs`) and messages that are published (`publish.rs`) wait, for a bounded time,
-//! for what becomes of them.
+//! for what becomes of them. The live feed has its sockets in
+//! `http/live.rs`.
 
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::alert::Alerts;
+use crate::live::Live;
 use crate::metrics::{Exposition, Format, Metrics};
 use crate::reload::Door;
 use crate::source::live::Publisher;
@@ -27,6 +29,8 @@ use crate::status::{Identity, Snapshot, Snapshots};
 
 mod access;
 mod admin;
+mod body;
+mod live;
 mod page;
 mod publish;
 mod renewal;
@@ -51,6 +55,7 @@ pub struct HttpState {
     door: Door,
     /// Where messages are published.
     publisher: Publisher,
+    live: Arc<Live>,
 }
 
 impl HttpState {
@@ -62,10 +67,17 @@ impl HttpState {
         metrics: Metrics,
         door: Door,
         publisher: Publisher,
+        live: Arc<Live>,
     ) -> Self {
-        let exposition =
-            Exposition::new(metrics, snapshots.clone(), alerts.clone(), identity.clone());
-        Self { snapshots, alerts, identity, exposition: Arc::new(exposition), door, publisher }
+        let exposition = Exposition::new(
+            metrics,
+            snapshots.clone(),
+            alerts.clone(),
+            identity.clone(),
+            Arc::clone(&live),
+        );
+        let exposition = Arc::new(exposition);
+        Self { snapshots, alerts, identity, exposition, door, publisher, live }
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {
@@ -90,10 +102,10 @@ fn router(state: HttpState, token: Option<Present<SecretString>>) -> Router {
         .route("/metrics", get(metrics))
         .route(admin::CONFIG, get(admin::show).put(admin::change))
         .route(publish::MESSAGES, post(publish::publish))
+        .merge(live::routes(&state))
         .fallback(|| async { problem(StatusCode::NOT_FOUND, "there is nothing at this path") })
         .method_not_allowed_fallback(|| async {
-            let detail = "paths answer GET and HEAD only, /admin/config also PUT, and messages of \
-                          topics POST alone";
+            let detail = "this path does not answer this method";
             problem(StatusCode::METHOD_NOT_ALLOWED, detail)
         })
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -158,7 +170,7 @@ async fn refuse_large_bodies(
     if length.is_some_and(|length| length > most as u64) {
         let detail = match of_messages {
             true => "the body is larger than live.publish.max_request_bytes",
-            false => "only /admin/config takes a body here, of at most 64 KiB",
+            false => "no other path takes a body of more than 64 KiB",
         };
         return problem(StatusCode::PAYLOAD_TOO_LARGE, detail);
     }

@@ -32,6 +32,8 @@ pub mod pipeline;
 pub mod sink;
 pub mod dead_letter;
 
+pub mod live;
+
 pub mod status;
 pub mod metrics;
 pub mod heartbeat;

@@ -13,15 +13,19 @@ use prometheus_client::encoding::{DescriptorEncoder, text};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::alert::Alerts;
+use crate::live::Live;
 use crate::status::{Identity, Snapshots};
 use crate::writer::CutReason;
 use firing::FiringCollector;
 use histogram::Histogram;
+use live::LiveCollector;
 use snapshot::SnapshotCollector;
 
 mod classic;
 mod firing;
 mod histogram;
+mod live;
+mod out;
 mod snapshot;
 
 /// From a quick insert on a quiet server to `insert_timeout`, 30 s, and beyond.
@@ -149,11 +153,18 @@ pub struct Exposition {
 
 impl Exposition {
     #[must_use]
-    pub fn new(metrics: Metrics, snapshots: Snapshots, alerts: Alerts, identity: Identity) -> Self {
+    pub fn new(
+        metrics: Metrics,
+        snapshots: Snapshots,
+        alerts: Alerts,
+        identity: Identity,
+        live: Arc<Live>,
+    ) -> Self {
         let mut registry = Registry::with_prefix("data_bridge");
         registry.register_collector(Box::new(SnapshotCollector::new(snapshots, identity)));
         registry.register_collector(Box::new(FiringCollector::new(alerts)));
         registry.register_collector(Box::new(metrics));
+        registry.register_collector(Box::new(LiveCollector::new(live)));
         Self { registry }
     }
 

@@ -41,6 +41,7 @@ use crate::breaker::{self, Breaker};
 use crate::config::Config;
 use crate::credits::Credits;
 use crate::ledger::{Ledger, Slot};
+use crate::live::Tap;
 use crate::metrics::Metrics;
 use crate::overload::Overload;
 use crate::record::{Partition, UnixMs};
@@ -55,7 +56,7 @@ use drain::Phase;
 pub use drain::{Ending, Stop};
 use exact::Exact;
 use insert::{CutBatch, UnderWay};
-use layout::Layout;
+use layout::{Layout, numbers};
 use limits::Limits;
 use settle::Revocation;
 use shed::Waiting;
@@ -81,6 +82,8 @@ pub struct Parts<S> {
     pub config_status: ConfigStatus,
     /// What others want of it.
     pub notices: mpsc::Receiver<Notice>,
+    /// Who sees what is admitted.
+    pub tap: Tap,
 }
 
 /// A source, and what is known of it here.
@@ -122,6 +125,7 @@ pub struct Pipeline<S> {
     credits: Arc<Credits>,
     metrics: Metrics,
     status: watch::Sender<Arc<Snapshot>>,
+    tap: Tap,
 
     sources: Vec<Attached>,
     router: Router,
@@ -205,7 +209,7 @@ impl<S: Sink> Pipeline<S> {
         let sources: Vec<Attached> = (0..).zip(sources).map(attach).collect();
         let Layout { writers, mut tables, routes } = Layout::new(&config);
         let mut limits = Limits::default();
-        limits.change(&config, &layout::numbers(&config, &routes), Instant::now());
+        limits.change(&config, &numbers(&config, &routes), Instant::now());
         let mut schemas = Schemas::default();
         schemas.want(&tables);
         tables.iter_mut().for_each(|table| table.apart = sink.is_apart(&table.name));
@@ -255,6 +259,7 @@ impl<S: Sink> Pipeline<S> {
             stop,
             notices: parts.notices,
             config_status: parts.config_status,
+            tap: parts.tap,
             credits,
             metrics,
             status,
@@ -272,6 +277,7 @@ impl<S: Sink> Pipeline<S> {
     pub async fn run(mut self) -> Ending {
         self.lay_windows();
         self.lay_controls();
+        self.lay_tap();
         self.read_due_schemas();
         self.publish(RunStage::Running);
         while !self.ended() {

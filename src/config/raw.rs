@@ -14,8 +14,8 @@ use super::rate::RawRateLimit;
 use super::raw_alerts::Alerts;
 use super::raw_jetstream::JetStream;
 use super::raw_letters::DeadLetters;
+use super::raw_live::Live;
 use super::raw_overload::Overload;
-use super::raw_publish::Publish;
 use super::raw_route::{OneOrMany, Route};
 use super::units::{Secret, Size, Span};
 
@@ -389,13 +389,6 @@ impl Default for Shutdown {
 pub(super) struct Log {
     /// The least important lines that are logged. `RUST_LOG`, if it is set, counts instead.
     pub(super) level: LogLevel,
-}
-
-/// What people and programs ask of the bridge itself, over HTTP.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Live {
-    pub(super) publish: Publish,
 }
 
 /// The health paths, metrics and status page.

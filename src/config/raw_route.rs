@@ -66,6 +66,10 @@ pub(super) struct Route {
     /// What becomes of its records when something must give.
     #[serde(default, skip_serializing_if = "RouteOverload::says_nothing")]
     pub(super) overload: RouteOverload,
+    /// In the live feed, what names the sub-topics of the route's topic: a path into the payload
+    /// or `@key`, `@subject[1]`, `@headers.NAME` and the like. Default: no sub-topics.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) live_key: Option<String>,
     /// By column; only where a column's name is not the payload's key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) columns: BTreeMap<String, Column>,

@@ -6,6 +6,7 @@ use regex::Regex;
 
 use super::columns;
 use super::jetstream;
+use super::live;
 use super::overload;
 use super::problem::Problems;
 use super::publish;
@@ -78,6 +79,7 @@ fn one(
         class: raw.class.clone(),
         overload: overload::of_route(key, raw, &action, problems),
         rate_limit: rate::of_route(key, raw, problems),
+        live_key: live::key(key, raw.live_key.as_deref(), problems),
         action,
     })
 }

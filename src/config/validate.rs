@@ -11,6 +11,7 @@ use super::connection;
 use super::kafka_client;
 use super::letters;
 use super::limits;
+use super::live;
 use super::overload;
 use super::problem::Problems;
 use super::publish;
@@ -22,7 +23,7 @@ use super::secret;
 use super::units::{Size, Span};
 use super::{
     Alerts, BATCH_ROWS, Backpressure, Breaker, Config, DeadLetters, Endpoints, Heartbeat, Http,
-    Kafka, Live, Overload, Retry, Shutdown, Writer,
+    Kafka, Overload, Retry, Shutdown, Writer,
 };
 
 /// librdkafka's default of max.poll.interval.ms.
@@ -44,6 +45,7 @@ pub(super) fn build(raw: &Raw, problems: &mut Problems) -> Option<Config> {
         problems.bare("kafka, nats", text);
     }
     let backpressure = backpressure(raw, problems);
+    let http = http(&raw.http, problems)?;
     let config = Config {
         instance: instance(raw.instance.as_deref(), problems),
         heartbeat: heartbeat(&raw.heartbeat, kafka.as_ref(), problems),
@@ -62,8 +64,8 @@ pub(super) fn build(raw: &Raw, problems: &mut Problems) -> Option<Config> {
         dead_letters: letters::destination(&raw.dead_letters, problems)?,
         routes: Vec::new(),
         shutdown: Shutdown { grace: raw.shutdown.grace.0 },
-        http: http(&raw.http, problems)?,
-        live: Live { publish: publish::limits(&raw.live.publish, problems) },
+        live: live::live(&raw.live, &http, problems),
+        http,
         log: raw.log.level,
     };
     let group = config.nats.as_ref().map_or("", |nats| &nats.queue_group);
@@ -145,7 +147,7 @@ fn instance(given: Option<&str>, problems: &mut Problems) -> String {
 }
 
 /// A length of time that must not be zero: a timer would spin.
-fn positive(key: &str, span: Span, problems: &mut Problems) -> Duration {
+pub(super) fn positive(key: &str, span: Span, problems: &mut Problems) -> Duration {
     if span.0 < Duration::from_millis(1) {
         problems.text(key, &span.to_string(), "must be at least \"1ms\"");
     }

@@ -51,6 +51,7 @@ enum State {
 #[derive(Debug)]
 struct Entry<T> {
     item: T,
+    weight: usize,
     /// Dropped between the one before and this one.
     missed: u64,
 }
@@ -63,6 +64,9 @@ pub struct Buffer<T> {
     capacity: usize,
     strategy: Strategy,
     entries: VecDeque<Entry<T>>,
+    /// What all entries may weigh; one alone may weigh more.
+    most_weight: usize,
+    weight: usize,
     state: State,
     paused: bool,
     sampler: Option<Sampler>,
@@ -101,6 +105,8 @@ impl<T> Buffer<T> {
             capacity,
             strategy,
             entries: VecDeque::new(),
+            most_weight: usize::MAX,
+            weight: 0,
             state: State::Open,
             paused: false,
             sampler,
@@ -116,22 +122,42 @@ impl<T> Buffer<T> {
         }
     }
 
+    /// It is full also when what is in it weighs so much; an item alone may weigh more.
+    #[must_use]
+    pub fn weighing_at_most(self, most_weight: usize) -> Self {
+        Self { most_weight, ..self }
+    }
+
     /// Offers an item that has no key.
     pub fn offer(&mut self, item: T, now: Instant) -> Verdict<T> {
-        self.decide(item, None, now)
+        self.decide(item, 0, None, now)
+    }
+
+    /// Offers an item that weighs so much.
+    pub fn offer_weighing(&mut self, item: T, weight: usize, now: Instant) -> Verdict<T> {
+        self.decide(item, weight, None, now)
     }
 
     /// Offers an item; a sample by key goes by this one.
     pub fn offer_keyed(&mut self, item: T, key: &[u8], now: Instant) -> Verdict<T> {
-        self.decide(item, Some(key), now)
+        self.decide(item, 0, Some(key), now)
     }
 
-    fn decide(&mut self, item: T, key: Option<&[u8]>, now: Instant) -> Verdict<T> {
+    /// So many were lost on their way here: the consumer is told where, as of all that is dropped.
+    pub fn lost(&mut self, count: u64) {
+        if self.state == State::Open {
+            self.produced += count;
+            self.missed += count;
+            self.dropped.add(Reason::Newest, count);
+        }
+    }
+
+    fn decide(&mut self, item: T, weight: usize, key: Option<&[u8]>, now: Instant) -> Verdict<T> {
         if self.state != State::Open {
             return Verdict::Closed(item);
         }
         self.look(now);
-        let full = self.entries.len() >= self.room();
+        let full = self.is_full_for(weight);
         if full || self.is_sampling() {
             self.press();
         }
@@ -139,28 +165,41 @@ impl<T> Buffer<T> {
             return self.refuse(item, Reason::Sampled);
         }
         if full {
-            return self.overflow(item);
+            return self.overflow(item, weight);
         }
         if let Some(Err(wait)) = self.pace.as_mut().map(|pace| pace.pass(now)) {
             return Verdict::TooFast(item, wait);
         }
-        self.keep(item);
+        self.keep(item, weight);
         Verdict::Kept
     }
 
+    /// Whether there is no room for an item that weighs so much.
+    #[must_use]
+    pub fn is_full_for(&self, weight: usize) -> bool {
+        let heavy = self.weight.saturating_add(weight) > self.most_weight;
+        self.entries.len() >= self.room() || heavy && !self.entries.is_empty()
+    }
+
     /// There is no room: the strategy decides.
-    fn overflow(&mut self, item: T) -> Verdict<T> {
+    fn overflow(&mut self, item: T, weight: usize) -> Verdict<T> {
         match self.strategy {
             Strategy::Block | Strategy::Adaptive(_) => Verdict::Full(item),
             Strategy::DropNewest | Strategy::Sample { .. } => self.refuse(item, Reason::Newest),
             Strategy::DropOldest | Strategy::Sliding { .. } => {
-                let oldest = self.evict();
-                self.keep(item);
-                oldest.map_or(Verdict::Kept, Verdict::Replaced)
+                let mut oldest = Vec::with_capacity(1);
+                while self.is_full_for(weight)
+                    && let Some(item) = self.evict()
+                {
+                    oldest.push(item);
+                }
+                self.keep(item, weight);
+                Verdict::Replaced(oldest)
             }
             Strategy::Disconnect => {
                 self.produced += 1;
-                self.entries.push_back(Entry { item, missed: std::mem::take(&mut self.missed) });
+                let missed = std::mem::take(&mut self.missed);
+                self.entries.push_back(Entry { item, weight, missed });
                 Verdict::CutOff(self.cut(Why::SlowConsumer, Reason::Disconnected))
             }
         }
@@ -172,7 +211,8 @@ impl<T> Buffer<T> {
             return None;
         }
         self.look(now);
-        let Entry { item, missed } = self.entries.pop_front()?;
+        let Entry { item, weight, missed } = self.entries.pop_front()?;
+        self.weight -= weight;
         self.consumed += 1;
         self.throughput.add(1, now);
         // Half as full as where it began, and not one less: a buffer that is overloaded for an
@@ -227,6 +267,12 @@ impl<T> Buffer<T> {
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// What waits here weighs so much.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.weight
     }
 
     #[must_use]
@@ -294,9 +340,11 @@ impl<T> Buffer<T> {
         self.events += u64::from(!std::mem::replace(&mut self.pressed, true));
     }
 
-    fn keep(&mut self, item: T) {
+    fn keep(&mut self, item: T, weight: usize) {
         self.produced += 1;
-        self.entries.push_back(Entry { item, missed: std::mem::take(&mut self.missed) });
+        self.weight += weight;
+        let missed = std::mem::take(&mut self.missed);
+        self.entries.push_back(Entry { item, weight, missed });
         self.peak = self.peak.max(self.entries.len());
     }
 
@@ -309,7 +357,8 @@ impl<T> Buffer<T> {
 
     /// Lets the oldest go; the next one, or what comes, tells of the gap.
     fn evict(&mut self) -> Option<T> {
-        let Entry { item, missed } = self.entries.pop_front()?;
+        let Entry { item, weight, missed } = self.entries.pop_front()?;
+        self.weight -= weight;
         self.dropped.add(Reason::Oldest, 1);
         let next = self.entries.front_mut().map_or(&mut self.missed, |entry| &mut entry.missed);
         *next += missed + 1;
@@ -320,6 +369,7 @@ impl<T> Buffer<T> {
         self.state = State::Cut(why);
         self.missed += self.entries.iter().map(|entry| entry.missed + 1).sum::<u64>();
         self.dropped.add(reason, self.entries.len() as u64);
+        self.weight = 0;
         std::mem::take(&mut self.entries).into_iter().map(|entry| entry.item).collect()
     }
 }

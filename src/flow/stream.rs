@@ -73,8 +73,8 @@ impl<T> Shared<T> {
 #[must_use = "it may hold an item that has to be accounted for"]
 pub enum Sent<T> {
     Kept,
-    /// It waits to be taken; this one, the oldest, does not any more.
-    Replaced(T),
+    /// It waits to be taken; these, the oldest, do not any more.
+    Replaced(Vec<T>),
     Dropped(T, Reason),
     /// The consumer was too slow, and was cut off: all that waited for it, and this one as the last.
     CutOff(Vec<T>),

@@ -53,7 +53,7 @@ fn drop_newest_keeps_the_past_and_tells_of_the_gap_behind_it() {
 fn drop_oldest_keeps_the_present_and_tells_of_the_gap_before_it() {
     let (mut buffer, now) = buffer(2, Strategy::DropOldest);
     let verdicts = offered(&mut buffer, 5, now);
-    assert_eq!(verdicts[2..], [0, 1, 2].map(Verdict::Replaced));
+    assert_eq!(verdicts[2..], [0, 1, 2].map(|item| Verdict::Replaced(vec![item])));
     assert_eq!(taken(&mut buffer, now), [(3, 3), (4, 0)]);
 }
 
@@ -63,7 +63,7 @@ fn sliding_goes_on_with_the_latest_after_a_pause() {
     offered(&mut buffer, 3, now).clear();
     assert_eq!(buffer.pause(), [0]);
     assert_eq!(buffer.take(now), None, "paused is paused");
-    assert_eq!(buffer.offer(3, now), Verdict::Replaced(1));
+    assert_eq!(buffer.offer(3, now), Verdict::Replaced(vec![1]));
     buffer.resume();
     assert_eq!(buffer.offer(4, now), Verdict::Kept, "there is room again");
     assert_eq!(taken(&mut buffer, now), [(2, 2), (3, 0), (4, 0)]);
@@ -186,4 +186,39 @@ fn only_what_loses_nothing_calls_itself_lossless() {
     assert_eq!(all.map(|strategy| strategy.name()), Strategy::NAMES);
     let lossless: Vec<_> = all.iter().filter(|s| s.is_lossless()).map(Strategy::name).collect();
     assert_eq!(lossless, ["block", "adaptive"]);
+}
+
+#[test]
+fn what_is_heavy_makes_room_of_many_and_one_alone_may_weigh_more() {
+    let (buffer, now) = buffer(10, Strategy::DropOldest);
+    let mut buffer = buffer.weighing_at_most(100);
+    for item in 0..4 {
+        assert_eq!(buffer.offer_weighing(item, 25, now), Verdict::Kept);
+    }
+    assert_eq!(buffer.offer_weighing(4, 60, now), Verdict::Replaced(vec![0, 1, 2]));
+    assert_eq!(buffer.weight(), 85);
+    assert_eq!(buffer.offer_weighing(5, 900, now), Verdict::Replaced(vec![3, 4]));
+    assert_eq!(taken(&mut buffer, now), [(5, 5)]);
+    assert_eq!(buffer.weight(), 0);
+}
+
+#[test]
+fn what_is_too_heavy_is_refused_where_the_past_is_kept() {
+    let (buffer, now) = buffer(10, Strategy::DropNewest);
+    let mut buffer = buffer.weighing_at_most(100);
+    assert_eq!(buffer.offer_weighing(0, 90, now), Verdict::Kept);
+    assert_eq!(buffer.offer_weighing(1, 20, now), Verdict::Dropped(1, Reason::Newest));
+    assert_eq!(buffer.offer_weighing(2, 10, now), Verdict::Kept);
+    assert_eq!(taken(&mut buffer, now), [(0, 0), (2, 1)]);
+}
+
+#[test]
+fn what_was_lost_on_its_way_is_told_where_it_was() {
+    let (mut buffer, now) = buffer(10, Strategy::DropOldest);
+    assert_eq!(buffer.offer(0, now), Verdict::Kept);
+    buffer.lost(7);
+    assert_eq!(buffer.offer(8, now), Verdict::Kept);
+    assert_eq!(taken(&mut buffer, now), [(0, 0), (8, 7)]);
+    let metrics = buffer.metrics(now);
+    assert_eq!((metrics.produced_count, metrics.dropped_count.total()), (9, 7));
 }

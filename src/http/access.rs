@@ -7,8 +7,11 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::live;
 use super::problem;
 use super::publish;
 use super::renewal::Present;
@@ -51,8 +54,10 @@ pub(super) async fn require_token(
     let allowed = OPEN.contains(&request.uri().path())
         || guard.token.is_none_or(|token| {
             let token = token.borrow();
-            bearer(request.headers())
-                .is_some_and(|given| same(given.as_bytes(), token.expose_secret().as_bytes()))
+            let is_it = |given: &[u8]| same(given, token.expose_secret().as_bytes());
+            bearer(request.headers()).is_some_and(|given| is_it(given.as_bytes()))
+                || request.uri().path() == live::SOCKET
+                    && offered(request.headers()).is_some_and(|given| is_it(&given))
         });
     if allowed {
         return next.run(request).await;
@@ -67,6 +72,15 @@ pub(super) async fn require_token(
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// A page in a browser can give a socket no header of its own, but a subprotocol:
+/// `bearer.` and the token in base64url, without padding.
+fn offered(headers: &HeaderMap) -> Option<Vec<u8>> {
+    let offers = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    let mut offers = offers.filter_map(|value| value.to_str().ok()).flat_map(|l| l.split(','));
+    let token = offers.find_map(|offer| offer.trim().strip_prefix("bearer."))?;
+    BASE64_URL_SAFE_NO_PAD.decode(token).ok()
 }
 
 /// Equality in a time that tells nothing about where two tokens differ. Their length may show.

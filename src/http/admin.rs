@@ -1,8 +1,6 @@
 //! `/admin/config`: what is in force, and changing it. Only with the token; without one in the
 //! configuration nobody gets here (`access.rs`).
 
-use std::time::Duration;
-
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -10,14 +8,11 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::{HttpState, MAX_BODY_BYTES, problem};
+use super::{HttpState, body};
 use crate::config::{Change, Layer};
 use crate::reload::Outcome;
 
 pub(super) const CONFIG: &str = "/admin/config";
-
-/// For a body of at most 64 KiB to arrive.
-const BODY_WITHIN: Duration = Duration::from_secs(10);
 
 /// The effective configuration as TOML, secrets hidden.
 pub(super) async fn show(State(state): State<HttpState>) -> Response {
@@ -31,17 +26,9 @@ pub(super) async fn change(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let body = tokio::time::timeout(BODY_WITHIN, axum::body::to_bytes(body, MAX_BODY_BYTES)).await;
-    let text = match body {
-        Ok(Ok(bytes)) => String::from_utf8(bytes.to_vec()),
-        Ok(Err(_)) => {
-            let detail = "the body is larger than 64 KiB, or ended early";
-            return problem(StatusCode::PAYLOAD_TOO_LARGE, detail);
-        }
-        Err(_) => return problem(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"),
-    };
-    let Ok(text) = text else {
-        return problem(StatusCode::BAD_REQUEST, "the body is not UTF-8");
+    let text = match body::text(body).await {
+        Ok(text) => text,
+        Err(refusal) => return refusal,
     };
     let layer = (!text.trim().is_empty()).then(|| Layer {
         origin: "the request",

@@ -4,12 +4,12 @@
 //! client that sends one byte a minute would hold its connection for ever. Here everything that a
 //! stranger can make us keep has a bound: connections, their age, a header's time and size.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -111,6 +111,10 @@ pub async fn serve(
     Ok(())
 }
 
+/// Who has connected.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) IpAddr);
+
 struct Server {
     listener: TcpListener,
     router: Router,
@@ -153,8 +157,11 @@ impl Server {
     }
 
     fn start(&mut self, stream: TcpStream, permit: OwnedSemaphorePermit) {
-        let (router, mut limits, closing) =
-            (self.router.clone(), self.limits, self.closing.clone());
+        let (mut limits, closing) = (self.limits, self.closing.clone());
+        let Ok(peer) = stream.peer_addr() else {
+            return; // it is gone already
+        };
+        let router = self.router.clone().layer(Extension(Peer(peer.ip())));
         if self.permits.available_permits() < limits.connections / 2 {
             limits.header_timeout = limits.header_timeout.min(limits.crowded_header_timeout);
             limits.handshake = limits.handshake.min(limits.crowded_header_timeout);

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::live::samples::live_with;
 use crate::reload::closed_door;
 use crate::source::live;
 use crate::status::samples::busy;
@@ -55,7 +56,8 @@ impl Running {
         let (snapshots, receiver) = watch::channel(Arc::new(busy()));
         let (identity, metrics) = (Identity::new("bridge-1"), Metrics::new());
         let alerts = alert::none();
-        let state = HttpState::new(receiver, alerts, identity, metrics, door, publisher);
+        let live = live_with("");
+        let state = HttpState::new(receiver, alerts, identity, metrics, door, publisher, live);
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
-use super::snapshot::{NONE, Out};
+use super::out::{NONE, Out};
 use crate::alert::{AlertId, Alerts};
 
 #[derive(Debug)]
@@ -27,6 +27,6 @@ impl Collector for FiringCollector {
             (labels, firing.iter().filter(|alert| alert.id == id).count())
         });
         let help = "Alerts of the bridge that fire now, by id; /health has them in words";
-        Out(encoder).gauges("alert_firing", help, NONE, counts)
+        Out::new(encoder).gauges("alert_firing", help, NONE, counts)
     }
 }

@@ -4,13 +4,11 @@ use std::fmt::Error;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, NoLabelSet,
-};
-use prometheus_client::metrics::MetricType;
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Unit;
 use tokio::time::Instant;
 
+use super::out::{NO_LABELS, NONE, Out};
 use super::result_name;
 use crate::status::{
     BreakerState, Condition, ConfigStatus, Identity, RouteState, RouteStatus, Snapshot, Snapshots,
@@ -19,9 +17,6 @@ use crate::status::{
 
 const BYTES: Option<&Unit> = Some(&Unit::Bytes);
 const SECONDS: Option<&Unit> = Some(&Unit::Seconds);
-pub(super) const NONE: Option<&Unit> = None;
-/// Of a series that is there or not.
-const NO_LABELS: [(&str, &str); 0] = [];
 
 #[derive(Debug)]
 pub(super) struct SnapshotCollector {
@@ -39,7 +34,7 @@ impl Collector for SnapshotCollector {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let snapshot = Arc::clone(&self.snapshots.borrow());
         let now = Instant::now();
-        let mut out = Out(encoder);
+        let mut out = Out::new(encoder);
         process(&mut out, &snapshot, &self.identity, now)?;
         config(&mut out, &snapshot.config)?;
         backpressure(&mut out, &snapshot)?;
@@ -383,60 +378,4 @@ fn routes(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
         limited.filter_map(|(name, r)| Some(([("route", name.as_str())], r.current_rate_limit?)));
     let help = "Records per second that the route may take; none without a limit";
     out.gauges("route_current_rate_limit", help, NONE, limits)
-}
-
-/// The library's encoder, one call a metric. Names come without prefix, unit and `_total`: the
-/// library adds them. A description stands there also while there are no series, so that a rule
-/// can be written before the first drop.
-pub(super) struct Out<'a>(pub(super) DescriptorEncoder<'a>);
-
-impl Out<'_> {
-    fn gauge(
-        &mut self,
-        name: &str,
-        help: &str,
-        unit: Option<&Unit>,
-        value: impl EncodeGaugeValue,
-    ) -> Result<(), Error> {
-        self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?.encode_gauge(&value)
-    }
-
-    pub(super) fn gauges<L: EncodeLabelSet>(
-        &mut self,
-        name: &str,
-        help: &str,
-        unit: Option<&Unit>,
-        series: impl IntoIterator<Item = (L, impl EncodeGaugeValue)>,
-    ) -> Result<(), Error> {
-        let mut metric = self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?;
-        for (labels, value) in series {
-            metric.encode_family(&labels)?.encode_gauge(&value)?;
-        }
-        Ok(())
-    }
-
-    fn counter(
-        &mut self,
-        name: &str,
-        help: &str,
-        unit: Option<&Unit>,
-        value: impl EncodeCounterValue,
-    ) -> Result<(), Error> {
-        let mut metric = self.0.encode_descriptor(name, help, unit, MetricType::Counter)?;
-        metric.encode_counter::<NoLabelSet, _, f64>(&value, None)
-    }
-
-    fn counters<L: EncodeLabelSet>(
-        &mut self,
-        name: &str,
-        help: &str,
-        unit: Option<&Unit>,
-        series: impl IntoIterator<Item = (L, impl EncodeCounterValue)>,
-    ) -> Result<(), Error> {
-        let mut metric = self.0.encode_descriptor(name, help, unit, MetricType::Counter)?;
-        for (labels, value) in series {
-            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, f64>(&value, None)?;
-        }
-        Ok(())
-    }
 }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::alert;
+use crate::live::samples::live_with;
 use crate::status::samples::busy;
 use crate::status::{RouteState, Snapshot};
 
@@ -87,7 +88,8 @@ impl Scrape {
 fn exposition(snapshot: Snapshot, metrics: Metrics) -> Exposition {
     // The receiver keeps the last value when the sender is gone.
     let (_, snapshots) = watch::channel(Arc::new(snapshot));
-    Exposition::new(metrics, snapshots, alert::none(), Identity::new("bridge-1"))
+    let identity = Identity::new("bridge-1");
+    Exposition::new(metrics, snapshots, alert::none(), identity, live_with(""))
 }
 
 fn scrape(snapshot: Snapshot, metrics: Metrics) -> Scrape {
@@ -100,6 +102,13 @@ const PROMISED: &[(&str, &str)] = &[
     ("start_time_seconds", "gauge"),
     ("uptime_seconds", "gauge"),
     ("snapshot_age_seconds", "gauge"),
+    ("live_connections", "gauge"),
+    ("live_subscribers", "gauge"),
+    ("live_messages_total", "counter"),
+    ("live_overrun_total", "counter"),
+    ("subscriber_drops_total", "counter"),
+    ("subscriber_queue_messages", "gauge"),
+    ("subscriber_messages_dropped_total", "counter"),
     ("source_current_rate_limit", "gauge"),
     ("route_current_rate_limit", "gauge"),
     ("config_info", "gauge"),

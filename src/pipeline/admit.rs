@@ -8,8 +8,10 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::Pipeline;
+use super::layout::numbers;
 use crate::batch::{LooseRow, Refused};
 use crate::ledger::{Slot, Ticket};
+use crate::live::RouteTopic;
 use crate::overload::{Arrival, Loss};
 use crate::receipt::Outcome;
 use crate::record::{Chunk, Partition, Record};
@@ -58,6 +60,13 @@ struct Intake {
 }
 
 impl<S: Sink> Pipeline<S> {
+    /// The live feed follows the routes.
+    pub(super) fn lay_tap(&mut self) {
+        let ids = numbers(&self.config, &self.routes);
+        let topics = self.config.routes.iter().map(RouteTopic::of);
+        self.tap.lay_routes(ids.into_iter().zip(topics));
+    }
+
     /// Takes what a source hands over.
     pub(super) fn take(&mut self, source: SourceId, chunk: Chunk) {
         if self.is_leaving() {
@@ -147,6 +156,7 @@ impl<S: Sink> Pipeline<S> {
                 intake.credits -= 1;
                 let ticket = self.ledger.admit(slot, offset, route);
                 let chunk = Arc::new(chunk.extract(&[index]));
+                self.tap.admitted(&chunk, std::iter::once((0, route)));
                 self.keep(LooseRow { chunk, index: 0, ticket, route });
             }
             Fate::Drop(route, reason) => {
@@ -268,6 +278,7 @@ impl<S: Sink> Pipeline<S> {
     /// Puts what got in into the buffers of its tables.
     fn buffer(&mut self, chunk: Chunk, admitted: &[Admitted]) {
         let chunk = Arc::new(chunk);
+        self.tap.admitted(&chunk, admitted.iter().map(|row| (row.index, row.route)));
         let mut weights = vec![0; self.tables.len()];
         for row in admitted {
             weights[row.table] += row.bytes;

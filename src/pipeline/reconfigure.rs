@@ -65,6 +65,7 @@ impl<S: Sink> Pipeline<S> {
         self.follow_policy();
         self.limits_changed();
         self.lay_controls();
+        self.lay_tap();
         self.follow_exact();
         self.cut_retired();
         // What waits out a long backoff need not wait longer than the new rules say.

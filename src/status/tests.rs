@@ -1,6 +1,7 @@
 //! The word for the bridge, and the watchdog.
 
 use super::*;
+use crate::config;
 
 fn running() -> Snapshot {
     let source = SourceStatus { connected: true, ..SourceStatus::default() };
@@ -97,22 +98,24 @@ fn before_the_first_turn_everything_configured_is_there_at_zero() {
     assert_eq!(snapshot.routes["health"].state, RouteState::Running);
 }
 
-fn route(name: &str, class: &str) -> Route {
-    Route {
+fn route(name: &str, class: &str) -> config::Route {
+    config::Route {
         name: name.into(),
         kafka_topics: vec![],
         nats_subjects: vec![format!("{class}.>")],
         jetstream: None,
         publish: false,
         class: class.into(),
-        overload: crate::config::RouteOverload::default(),
+        overload: config::RouteOverload::default(),
         rate_limit: None,
-        action: Action::Count,
+        live_key: None,
+        action: config::Action::Count,
     }
 }
 
 fn config() -> Config {
     use crate::config::*;
+    use crate::live::samples::live_with;
     let seconds = Duration::from_secs;
     let writer = Writer {
         batch_rows: 1,
@@ -163,9 +166,9 @@ fn config() -> Config {
         writers: ["aggregate", "external"].map(|name| (name.to_owned(), writer)).into(),
         dead_letters: DeadLetters::ClickHouse { table: "dead_letters".into(), create: true },
         routes: vec![route("candles", "market"), route("health", "system")],
+        live: live_with("").settings().clone(),
         log: LogLevel::Info,
         shutdown: Shutdown { grace: seconds(30) },
-        live: Live { publish: crate::source::live::small_limits() },
         http: Http {
             listen: "127.0.0.1:8080".parse().unwrap(),
             token: None,

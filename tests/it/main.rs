@@ -22,6 +22,7 @@ mod histories;
 mod jetstream;
 mod lab;
 mod letters;
+mod live;
 mod nats_source;
 mod old_failures;
 mod old_failures_real;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use data_bridge::alert::{Alerts, Firing, Lookout};
 use data_bridge::config::{self, Config};
 use data_bridge::credits::{Credits, Gate};
+use data_bridge::live::Tap;
 use data_bridge::metrics::Metrics;
 use data_bridge::pipeline::{Ending, Parts, Pipeline, Stop};
 use data_bridge::reload::{Notice, Order};
@@ -219,6 +220,7 @@ impl Rig {
             stop: stop_receiver,
             config_status: ConfigStatus::default(),
             notices: notices_receiver,
+            tap: Tap::closed(),
         };
         let mut pipeline = JoinSet::new();
         pipeline.spawn(Pipeline::new(parts).unwrap().run());

@@ -152,6 +152,10 @@ const PURE: &[&str] = &[
     "alert/rules.rs",
     "alert/trend.rs",
     "heartbeat.rs",
+    "live/drops.rs",
+    "live/event.rs",
+    "live/name.rs",
+    "live/protocol.rs",
     "thousands.rs",
     "causes.rs",
     "cli/audit/ranges.rs",
@@ -355,6 +359,10 @@ fn the_pipeline_knows_no_client_and_its_readers_know_only_the_snapshot() {
         ),
         (&["source/kafka.rs", "source/kafka/"], &["crate::source::nats", "crate::sink"]),
         (&["source/nats.rs", "source/nats/"], &["crate::source::kafka", "crate::sink"]),
+        (
+            &["live.rs", "live/"],
+            &["crate::pipeline", "crate::source", "crate::sink", "crate::http", "crate::ledger"],
+        ),
         (&["sink.rs", "sink/"], &["crate::source", "crate::record", "crate::ledger"]),
         (
             &["config.rs", "config/"],

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::alert;
 use crate::http;
+use crate::live::samples::live_with;
 use crate::metrics::Metrics;
 use crate::reload::closed_door;
 use crate::source::live::for_nobody;
@@ -64,7 +65,8 @@ async fn the_exit_code_follows_the_answer() {
     let (snapshots, receiver) = watch::channel(Arc::new(busy()));
     let (identity, metrics) = (Identity::new("x"), Metrics::new());
     let (alerts, publisher) = (alert::none(), for_nobody());
-    let state = http::HttpState::new(receiver, alerts, identity, metrics, closed_door(), publisher);
+    let (door, live) = (closed_door(), live_with(""));
+    let state = http::HttpState::new(receiver, alerts, identity, metrics, door, publisher, live);
     let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let url = url_of("http", listener.local_addr().unwrap());
     let mut server = JoinSet::new();

@@ -143,7 +143,7 @@ impl Reference {
         match self.strategy {
             S::DropOldest | S::Sliding { .. } => {
                 self.dropped.oldest += 1;
-                Verdict::Replaced(self.list.remove(0))
+                Verdict::Replaced(vec![self.list.remove(0)])
             }
             S::Disconnect => {
                 (self.closed, self.ended) = (true, true);

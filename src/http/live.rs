@@ -1,0 +1,200 @@
+//! The paths of the live feed. What is said on them is in `live/`; here is how it gets there, and
+//! who may.
+//!
+//! Who may: with `http.token` in the configuration, those who have it. Without one only those on
+//! this machine, unless `live.open` says otherwise: it shows what the bridge carries. And of pages
+//! in browsers, which send requests wherever they like, those that come from the bridge itself or
+//! from an allowed origin.
+
+use std::collections::BTreeMap;
+
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{HttpState, body, problem};
+use crate::config::LiveAccess;
+use crate::live::{Created, NoTopic, QueueStatus, Refusal, TopicOptions, TopicStatus, protocol};
+use crate::record::UnixMs;
+
+mod events;
+mod origin;
+mod socket;
+
+pub(super) const SOCKET: &str = "/ws";
+
+/// A client that was refused because there are too many tries again.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+
+pub(super) fn routes(state: &HttpState) -> Router<HttpState> {
+    Router::new()
+        .route(SOCKET, get(socket::upgrade))
+        .route("/topics", get(topics).post(create))
+        .route("/topics/{name}", delete(remove))
+        .route("/topics/{name}/events", get(events::stream))
+        .route("/stats", get(stats))
+        .route("/subscriber-stats", get(subscriber_stats))
+        .route_layer(middleware::from_fn_with_state(state.clone(), admit))
+}
+
+/// Lets those through who may see the feed; who has no token where one is asked for does not get
+/// here.
+async fn admit(State(state): State<HttpState>, request: Request<Body>, next: Next) -> Response {
+    let settings = state.live.settings();
+    if !settings.enabled {
+        let detail = "there is no live feed: live.enabled is false";
+        return problem(StatusCode::NOT_FOUND, detail);
+    }
+    if settings.access == LiveAccess::Nobody {
+        let detail = "the live feed shows what the bridge carries, and others than this machine \
+                      can connect: set http.token or http.token_file, or live.open = true if \
+                      everybody may see it; then restart the bridge";
+        return problem(StatusCode::FORBIDDEN, detail);
+    }
+    let guarded = settings.access != LiveAccess::ThisMachine;
+    if !origin::is_allowed(request.headers(), &settings.allowed_origins, guarded) {
+        let detail = "this page's origin may not connect: add it to live.allowed_origins";
+        return problem(StatusCode::FORBIDDEN, detail);
+    }
+    next.run(request).await
+}
+
+fn refused(refusal: Refusal) -> Response {
+    match refusal {
+        Refusal::Draining => problem(StatusCode::SERVICE_UNAVAILABLE, "the bridge stops"),
+        Refusal::Invalid(why) => problem(StatusCode::BAD_REQUEST, &why),
+        Refusal::TooMany(why) => {
+            let mut response = problem(StatusCode::TOO_MANY_REQUESTS, &why);
+            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+            response
+        }
+    }
+}
+
+async fn topics(State(state): State<HttpState>) -> Response {
+    let topics: Vec<Value> = state.live.topics().iter().map(shown).collect();
+    Json(json!({ "topics": topics })).into_response()
+}
+
+fn shown(topic: &TopicStatus) -> Value {
+    json!({
+        "name": &*topic.name,
+        "kind": topic.owner.name(),
+        "subscribers": topic.subscribers,
+        "messages": topic.messages,
+    })
+}
+
+/// A topic to make.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewTopic {
+    name: String,
+    queue_size: Option<usize>,
+    policy: Option<String>,
+    replay: Option<usize>,
+}
+
+async fn create(State(state): State<HttpState>, body: Body) -> Response {
+    let text = match body::text(body).await {
+        Ok(text) => text,
+        Err(refusal) => return refusal,
+    };
+    let bad = |why: &str| problem(StatusCode::BAD_REQUEST, why);
+    let NewTopic { name, queue_size, policy, replay } = match serde_json::from_str(&text) {
+        Ok(topic) => topic,
+        Err(error) => return bad(&format!("{error}; write {{\"name\": \"my-topic\"}}")),
+    };
+    let policy = match policy.as_deref().map(protocol::policy).transpose() {
+        Ok(policy) => policy,
+        Err(wrong) => return bad(&wrong.message),
+    };
+    let status = match state.live.create(&name, TopicOptions { queue_size, policy, replay }) {
+        Ok(Created::New) => StatusCode::CREATED,
+        Ok(Created::Known) => StatusCode::OK,
+        Err(refusal) => return refused(refusal),
+    };
+    (status, Json(json!({ "name": name, "created": status == StatusCode::CREATED })))
+        .into_response()
+}
+
+async fn remove(State(state): State<HttpState>, Path(name): Path<String>) -> Response {
+    match state.live.delete(&name) {
+        Ok(()) => Json(json!({ "name": name, "deleted": true })).into_response(),
+        Err(NoTopic::Draining) => refused(Refusal::Draining),
+        Err(NoTopic::Unknown) => problem(StatusCode::NOT_FOUND, "there is no such topic"),
+        Err(NoTopic::OfRoute) => {
+            problem(StatusCode::CONFLICT, "this topic is what a route carries; it stays")
+        }
+    }
+}
+
+async fn stats(State(state): State<HttpState>) -> Response {
+    let topics = state.live.topics();
+    let sum = |of: fn(&TopicStatus) -> u64| topics.iter().map(of).sum::<u64>();
+    // What has a key is counted in its route's topic too.
+    let whole = topics.iter().filter(|topic| !topic.owner.is_part());
+    let (messages, rate) =
+        whole.fold((0, 0.0), |(sum, rate), topic| (sum + topic.messages, rate + topic.rate));
+    let totals = json!({
+        "topics": topics.len(),
+        "connections": state.live.connections(),
+        "subscribers": state.live.subscribers().len(),
+        "messages": messages,
+        "rate": rate,
+        "dropped": sum(|topic| topic.dropped),
+        "overrun": sum(|topic| topic.overrun),
+    });
+    let by_name: BTreeMap<&str, Value> = topics
+        .iter()
+        .map(|topic| {
+            let status = json!({
+                "kind": topic.owner.name(),
+                "messages": topic.messages,
+                "rate": topic.rate,
+                "subscribers": topic.subscribers,
+                "replay_depth": topic.replay_depth,
+                "dropped": topic.dropped,
+                "overrun": topic.overrun,
+            });
+            (&*topic.name, status)
+        })
+        .collect();
+    Json(json!({ "topics": by_name, "totals": totals })).into_response()
+}
+
+/// Keyed by `topic/client_id`; clients that call themselves the same have a number behind it.
+async fn subscriber_stats(State(state): State<HttpState>) -> Response {
+    let mut all: BTreeMap<String, Value> = BTreeMap::new();
+    for (client, queue) in state.live.subscribers() {
+        let key = format!("{}/{client}", queue.topic);
+        let mut names = std::iter::once(key.clone()).chain((2..).map(|n| format!("{key}#{n}")));
+        let name = names.find(|name| !all.contains_key(name)).expect("there are endless names");
+        all.insert(name, queue_shown(&queue));
+    }
+    Json(all).into_response()
+}
+
+fn queue_shown(queue: &QueueStatus) -> Value {
+    #[expect(clippy::cast_precision_loss, reason = "a ratio of counts far below 2^53")]
+    let utilization = queue.size as f64 / queue.max as f64;
+    json!({
+        "queue_size": queue.size,
+        "queue_max": queue.max,
+        "queue_bytes": queue.bytes,
+        "utilization": utilization,
+        "delivered": queue.delivered,
+        "dropped": queue.dropped,
+        "since": time(queue.since),
+    })
+}
+
+fn time(at: UnixMs) -> Option<String> {
+    jiff::Timestamp::from_millisecond(at).ok().map(protocol::timestamp)
+}

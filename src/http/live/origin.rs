@@ -1,0 +1,76 @@
+//! Which pages may connect. A browser sends requests, and opens sockets, to wherever a page wants;
+//! it says where the page came from, and nobody else does.
+
+use axum::http::{HeaderMap, HeaderName, header};
+
+/// `guarded`: who connects needs a token, or the feed is open to everybody. Without either only this machine is let in, and then a page has to name it as such: one of a stranger's name, that
+/// leads to this machine, is a stranger's.
+pub(super) fn is_allowed(headers: &HeaderMap, allowed: &[String], guarded: bool) -> bool {
+    let Some(origin) = text(headers, &header::ORIGIN) else {
+        return !headers.contains_key(header::ORIGIN);
+    };
+    if allowed.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin)) {
+        return true;
+    }
+    let Some((_, host)) = origin.split_once("://") else { return false };
+    let own = text(headers, &header::HOST).is_some_and(|own| own.eq_ignore_ascii_case(host));
+    own && (guarded || is_this_machine(host))
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn is_this_machine(host: &str) -> bool {
+    let port = |rest: &str| rest.is_empty() || rest.starts_with(':');
+    ["localhost", "127.0.0.1", "[::1]"].iter().any(|name| {
+        host.get(..name.len()).is_some_and(|h| h.eq_ignore_ascii_case(name))
+            && port(&host[name.len()..])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn is_let_in(origin: Option<&str>, host: &str, allowed: &[&str], guarded: bool) -> bool {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, HeaderValue::from_str(host).unwrap());
+        if let Some(origin) = origin {
+            headers.insert(header::ORIGIN, HeaderValue::from_str(origin).unwrap());
+        }
+        let allowed: Vec<String> = allowed.iter().map(|&origin| origin.to_owned()).collect();
+        is_allowed(&headers, &allowed, guarded)
+    }
+
+    #[test]
+    fn who_is_no_page_is_let_in_and_so_are_the_bridges_own() {
+        assert!(is_let_in(None, "bridge:8080", &[], false));
+        assert!(is_let_in(Some("http://localhost:8080"), "localhost:8080", &[], false));
+        assert!(is_let_in(Some("http://[::1]:8080"), "[::1]:8080", &[], false));
+        assert!(is_let_in(Some("https://bridge"), "bridge", &[], true));
+    }
+
+    #[test]
+    fn a_strangers_page_is_not_also_where_its_name_leads_here() {
+        assert!(!is_let_in(Some("https://evil.example"), "localhost:8080", &[], false));
+        assert!(!is_let_in(Some("null"), "localhost:8080", &[], true));
+        assert!(!is_let_in(Some("http://evil.example:8080"), "evil.example:8080", &[], false));
+        assert!(!is_let_in(
+            Some("http://localhost.evil.example"),
+            "localhost.evil.example",
+            &[],
+            false
+        ));
+    }
+
+    #[test]
+    fn allowed_origins_are_let_in_and_no_others() {
+        let allowed = ["https://desk.example.com"];
+        assert!(is_let_in(Some("https://desk.example.com"), "bridge", &allowed, false));
+        assert!(!is_let_in(Some("http://desk.example.com"), "bridge", &allowed, false));
+        assert!(is_let_in(Some("http://any"), "bridge", &["*"], false));
+    }
+}

@@ -1,0 +1,124 @@
+//! From records to messages: one task, which may be late, and never holds up the owner.
+//!
+//! A route that nobody listens to costs it the keeping of references. One with `live_key` is
+//! always written, because its sub-topics are known by what its records say.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::event::{self, Writer};
+use super::hub::Live;
+use super::protocol::{self, Text};
+use super::topic::Topic;
+use crate::decode::Source;
+use crate::record::Chunk;
+
+/// Published at a time; then those who listen get their turn, or a chunk of thousands would
+/// overflow the queues of those who are not slow at all.
+const AT_A_TIME: usize = 128;
+
+/// What was admitted of one chunk.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) chunk: Arc<Chunk>,
+    pub(super) parts: Vec<Part>,
+}
+
+/// Of these, what is of one route.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) topic: Arc<Topic>,
+    pub(super) key: Option<Arc<Source>>,
+    pub(super) rows: Vec<u32>,
+}
+
+impl Part {
+    /// Its rows, and none are left.
+    pub(super) fn take(&mut self) -> Self {
+        let (topic, key) = (Arc::clone(&self.topic), self.key.clone());
+        Self { topic, key, rows: std::mem::take(&mut self.rows) }
+    }
+}
+
+/// The task's end of the feed.
+#[derive(Debug)]
+pub struct Feed {
+    live: Arc<Live>,
+    batches: mpsc::Receiver<Batch>,
+    writer: Writer,
+    /// Sub-topics by name; no more than there are topics.
+    by_key: HashMap<String, Arc<Topic>>,
+}
+
+impl Feed {
+    pub(super) fn new(live: Arc<Live>, batches: mpsc::Receiver<Batch>) -> Self {
+        Self { live, batches, writer: Writer::new(), by_key: HashMap::new() }
+    }
+
+    /// Runs until the owner has ended.
+    pub async fn run(mut self) {
+        while let Some(Batch { chunk, parts }) = self.batches.recv().await {
+            for Part { topic, key, rows } in parts {
+                if let Some(key) = key {
+                    self.feed_keyed(&chunk, &topic, &key, &rows).await;
+                } else if let Err(rows) = topic.pass(&chunk, rows, Instant::now()) {
+                    self.feed(&chunk, &topic, &rows).await;
+                }
+            }
+        }
+    }
+
+    async fn feed(&mut self, chunk: &Chunk, topic: &Topic, rows: &[u32]) {
+        let mut texts = Vec::with_capacity(AT_A_TIME.min(rows.len()));
+        for rows in rows.chunks(AT_A_TIME) {
+            let ts = now();
+            texts.extend(rows.iter().filter_map(|&row| {
+                self.writer.event(&topic.name, &chunk.record(row as usize), &ts)
+            }));
+            publish(topic, &texts);
+            texts.clear();
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Written under the name of the sub-topic, for those who listen to it and for those who listen
+    /// to the whole.
+    async fn feed_keyed(&mut self, chunk: &Chunk, topic: &Topic, key: &Source, rows: &[u32]) {
+        for rows in rows.chunks(AT_A_TIME) {
+            let ts = now();
+            for &row in rows {
+                let record = chunk.record(row as usize);
+                let sub = event::key(key, &record).and_then(|key| self.sub_topic(topic, &key));
+                let name = sub.as_ref().map_or(&topic.name, |sub| &sub.name);
+                let Some(text) = self.writer.event(name, &record, &ts) else { continue };
+                if let Some(sub) = &sub {
+                    publish(sub, std::slice::from_ref(&text));
+                }
+                publish(topic, &[text]);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn sub_topic(&mut self, topic: &Topic, key: &str) -> Option<Arc<Topic>> {
+        let name = format!("{}/{key}", topic.name);
+        if let Some(known) = self.by_key.get(&name).filter(|known| !known.is_deleted()) {
+            return Some(Arc::clone(known));
+        }
+        let found = self.live.by_key(&name)?;
+        self.by_key.insert(name, Arc::clone(&found));
+        Some(found)
+    }
+}
+
+/// Nobody is told of a topic that is gone.
+fn publish(topic: &Topic, texts: &[Text]) {
+    let _gone: Option<_> = topic.publish(texts, Instant::now());
+}
+
+fn now() -> String {
+    protocol::timestamp(jiff::Timestamp::now())
+}

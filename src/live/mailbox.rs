@@ -1,0 +1,389 @@
+//! What waits for one connection: answers, and a bounded queue for each of its subscriptions.
+//!
+//! Owns the lock around them and the wake-ups: one of each for all queues, because a connection
+//! waits for all of them at once (`flow`'s streams are for one who waits for one; the queue itself
+//! is its [`Buffer`]). The lock is held for one batch at a time, never across an await.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::drops::DropLog;
+use super::protocol::{Code, Info, Problem, Text, error, info};
+use crate::config::LiveQueue;
+use crate::flow::{Buffer, Verdict};
+use crate::record::UnixMs;
+
+/// Answers that may wait. Whoever asks reads the answers, or is not read any more.
+const MAX_NOTES: usize = 256;
+/// Taken of one queue before it is another's turn.
+const TURN: usize = 64;
+
+/// A queue of a mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct QueueId(u64);
+
+/// Why nothing comes any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It was cut off.
+    SlowConsumer,
+    /// The bridge stops; what waits here may still be taken.
+    Shutdown,
+}
+
+/// What waits for one connection.
+#[derive(Debug)]
+pub struct Mailbox {
+    client_id: Mutex<Arc<str>>,
+    state: Mutex<State>,
+    /// Something waits, or nothing comes any more.
+    mail: Notify,
+    /// Something was taken: for those who wait for room in all mailboxes.
+    drained: Arc<Notify>,
+    /// It has ended.
+    over: Notify,
+    /// There is room for answers again.
+    room: Notify,
+    /// Whether all of what a subscriber loses is logged.
+    log_every_drop: bool,
+    ended: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    notes: VecDeque<Text>,
+    queues: Vec<Queue>,
+    next: u64,
+    /// Whose turn it is.
+    turn: usize,
+    end: Option<End>,
+}
+
+#[derive(Debug)]
+struct Queue {
+    id: QueueId,
+    /// As it was asked for: a name or a pattern.
+    topic: Arc<str>,
+    buffer: Buffer<Text>,
+    drops: DropLog,
+    since: UnixMs,
+    /// Said when the last of it was taken; then it is gone.
+    farewell: Option<Text>,
+}
+
+/// A queue at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueueStatus {
+    pub topic: Arc<str>,
+    pub size: usize,
+    pub max: usize,
+    pub bytes: usize,
+    pub delivered: u64,
+    pub dropped: u64,
+    pub since: UnixMs,
+}
+
+/// What became of messages that were put into a queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Put {
+    pub(super) dropped: u64,
+    /// It takes nothing any more.
+    pub(super) gone: bool,
+}
+
+impl Mailbox {
+    pub(super) fn new(client_id: &str, log_every_drop: bool, drained: Arc<Notify>) -> Self {
+        Self {
+            client_id: Mutex::new(client_id.into()),
+            state: Mutex::default(),
+            mail: Notify::new(),
+            drained,
+            over: Notify::new(),
+            room: Notify::new(),
+            log_every_drop,
+            ended: AtomicBool::new(false),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic while held")
+    }
+
+    /// What the client calls itself.
+    #[must_use]
+    pub fn client_id(&self) -> Arc<str> {
+        Arc::clone(&self.client_id.lock().expect("no panic while held"))
+    }
+
+    pub(super) fn rename(&self, client_id: &str) {
+        *self.client_id.lock().expect("no panic while held") = client_id.into();
+    }
+
+    /// An answer: whoever asks waited for room first. What is told unasked is rare, and forgotten
+    /// if the client never reads.
+    pub(super) fn note(&self, text: Text) {
+        let mut state = self.lock();
+        if state.notes.len() < 2 * MAX_NOTES {
+            state.notes.push_back(text);
+        }
+        drop(state);
+        self.mail.notify_one();
+    }
+
+    /// Waits until there is room for an answer: nothing more is read of a client that does not read.
+    pub async fn has_room(&self) {
+        loop {
+            let room = self.room.notified();
+            if self.lock().notes.len() < MAX_NOTES || self.has_ended() {
+                return;
+            }
+            room.await;
+        }
+    }
+
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// A queue that gives out nothing before [`Mailbox::start`].
+    pub(super) fn open(
+        &self,
+        topic: &str,
+        queue: LiveQueue,
+        since: UnixMs,
+        now: Instant,
+    ) -> QueueId {
+        let mut state = self.lock();
+        let id = QueueId(state.next);
+        state.next += 1;
+        let buffer = Buffer::new(queue.size, queue.strategy, now).weighing_at_most(queue.bytes);
+        let (topic, drops, farewell) = (topic.into(), DropLog::default(), None);
+        let mut queue = Queue { id, topic, buffer, drops, since, farewell };
+        queue.buffer.pause();
+        state.queues.push(queue);
+        id
+    }
+
+    /// From here on it gives out what it has; `note` comes before.
+    pub(super) fn start(&self, id: QueueId, note: Text) {
+        let mut state = self.lock();
+        state.notes.push_back(note);
+        if let Some(queue) = state.queue(id) {
+            queue.buffer.resume();
+        }
+        drop(state);
+        self.mail.notify_one();
+    }
+
+    /// It is gone, with what waited in it.
+    pub(super) fn shut(&self, id: QueueId) {
+        self.lock().queues.retain(|queue| queue.id != id);
+    }
+
+    /// It is gone as soon as what waits in it was taken, and `text` after it.
+    pub(super) fn finish(&self, id: QueueId, text: Text) {
+        if let Some(queue) = self.lock().queue(id) {
+            queue.farewell = Some(text);
+        }
+        self.mail.notify_one();
+    }
+
+    /// Puts messages into a queue; before them so many were lost on their way.
+    pub(super) fn put(&self, id: QueueId, texts: &[Text], lost: u64, now: Instant) -> Put {
+        let mut put = Put { dropped: lost, gone: false };
+        let mut state = self.lock();
+        let Some(queue) = state.queue(id).filter(|queue| queue.farewell.is_none()) else {
+            return Put { dropped: 0, gone: true };
+        };
+        queue.buffer.lost(lost);
+        let mut cut = false;
+        let mut let_go = Vec::new();
+        for text in texts {
+            match queue.buffer.offer_weighing(text.clone(), text.len(), now) {
+                Verdict::Replaced(texts) => let_go.extend(texts),
+                Verdict::Dropped(text, _) => let_go.push(text),
+                Verdict::CutOff(texts) => {
+                    let_go.extend(texts);
+                    cut = true;
+                }
+                Verdict::Kept => {}
+                // After it was cut; the others wait, and no queue here does.
+                Verdict::Closed(_) | Verdict::Full(_) | Verdict::TooFast(..) => put.dropped += 1,
+            }
+        }
+        put.dropped += let_go.len() as u64;
+        let told = queue.drops.note(put.dropped, self.log_every_drop, now);
+        let line = told.map(|count| (Arc::clone(&queue.topic), count, queue.buffer.capacity()));
+        if cut {
+            state.end = Some(End::SlowConsumer);
+            self.ended.store(true, Ordering::Relaxed);
+            put.gone = true;
+        }
+        drop(state);
+        self.mail.notify_one();
+        if cut {
+            self.room.notify_waiters();
+            self.over.notify_waiters();
+        }
+        if let Some((topic, count, queue_max)) = line {
+            self.log(&topic, count, queue_max, cut);
+        }
+        put
+    }
+
+    fn log(&self, topic: &str, dropped: u64, queue_max: usize, cut: bool) {
+        let client = self.client_id();
+        if cut {
+            tracing::warn!(
+                topic,
+                dropped,
+                queue_max,
+                "Queue full for subscriber {client}. Disconnecting it."
+            );
+        } else {
+            tracing::warn!(
+                topic,
+                dropped,
+                queue_max,
+                "Queue full for subscriber {client}. Dropping oldest message."
+            );
+        }
+    }
+
+    /// Nothing comes any more.
+    pub(super) fn end(&self, end: End) {
+        self.lock().end.get_or_insert(end);
+        self.ended.store(true, Ordering::Relaxed);
+        self.mail.notify_one();
+        self.room.notify_waiters();
+        self.over.notify_waiters();
+    }
+
+    /// Waits until nothing comes any more.
+    pub async fn over(&self) -> End {
+        loop {
+            let over = self.over.notified();
+            if let Some(end) = self.lock().end {
+                return end;
+            }
+            over.await;
+        }
+    }
+
+    /// Waits until there is something to take, and takes until there are so many: answers first,
+    /// then of each queue in turn.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing comes any more.
+    pub async fn next(
+        &self,
+        into: &mut Vec<Text>,
+        most: usize,
+        ts: impl Fn() -> String,
+    ) -> Result<(), End> {
+        loop {
+            let mail = self.mail.notified();
+            if let Some(done) = self.take(into, most, &ts) {
+                return done;
+            }
+            mail.await;
+        }
+    }
+
+    /// The same, if there is something.
+    pub fn take(
+        &self,
+        into: &mut Vec<Text>,
+        most: usize,
+        ts: &impl Fn() -> String,
+    ) -> Option<Result<(), End>> {
+        let before = into.len();
+        let mut state = self.lock();
+        if state.end == Some(End::SlowConsumer) {
+            let problem = "what waited for this connection was more than its queue holds";
+            let problem = Problem::new(Code::SlowConsumer, problem);
+            into.push(error(None, &problem, &ts()));
+            return Some(Err(End::SlowConsumer));
+        }
+        let answers = state.notes.len().min(most.saturating_sub(before));
+        into.extend(state.notes.drain(..answers));
+        state.take_events(into, most, ts);
+        let end = state.end;
+        drop(state);
+        if answers > 0 {
+            self.room.notify_waiters();
+        }
+        self.drained.notify_waiters();
+        if into.len() == before { end.map(Err) } else { Some(Ok(())) }
+    }
+
+    /// Whether there is room for a message that weighs so much; also when it takes nothing any more.
+    pub(super) fn has_room_for(&self, id: QueueId, weight: usize) -> bool {
+        let mut state = self.lock();
+        state.queue(id).is_none_or(|queue| !queue.buffer.is_full_for(weight))
+    }
+
+    /// Its queues at this moment.
+    #[must_use]
+    pub fn queues(&self, now: Instant) -> Vec<QueueStatus> {
+        let status = |queue: &mut Queue| {
+            let metrics = queue.buffer.metrics(now);
+            QueueStatus {
+                topic: Arc::clone(&queue.topic),
+                size: metrics.current_depth,
+                max: queue.buffer.capacity(),
+                bytes: queue.buffer.weight(),
+                delivered: metrics.consumed_count,
+                dropped: metrics.dropped_count.total(),
+                since: queue.since,
+            }
+        };
+        self.lock().queues.iter_mut().map(status).collect()
+    }
+}
+
+impl State {
+    fn queue(&mut self, id: QueueId) -> Option<&mut Queue> {
+        self.queues.iter_mut().find(|queue| queue.id == id)
+    }
+
+    fn take_events(&mut self, into: &mut Vec<Text>, most: usize, ts: &impl Fn() -> String) {
+        let now = Instant::now();
+        let mut idle = 0;
+        while idle < self.queues.len() && into.len() < most {
+            let turn = self.turn % self.queues.len();
+            let queue = &mut self.queues[turn];
+            let before = into.len();
+            queue.take(into, most.min(before + TURN), now, ts);
+            if queue.buffer.is_empty()
+                && let Some(farewell) = queue.farewell.take()
+            {
+                into.push(farewell);
+                self.queues.remove(turn);
+            } else {
+                self.turn = turn + 1;
+            }
+            idle = if into.len() == before { idle + 1 } else { 0 };
+        }
+    }
+}
+
+impl Queue {
+    fn take(&mut self, into: &mut Vec<Text>, most: usize, now: Instant, ts: &impl Fn() -> String) {
+        while into.len() < most
+            && let Some(taken) = self.buffer.take(now)
+        {
+            if taken.missed > 0 {
+                let dropped = Info::Dropped { topic: &self.topic, count: taken.missed };
+                into.push(info(dropped, &ts()));
+            }
+            into.push(taken.item);
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The clients of `docs/examples`, as they are there: by Python's `websockets`, and by the WebSocket
+//! that Node has as browsers have it.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use serde_json::{Value as Json, json};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use super::Feed;
+use super::client::payloads;
+use crate::bridge::PATIENCE;
+
+/// What `docs/examples/live.py` was written for.
+const WEBSOCKETS: &str = "websockets==17.4";
+
+fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples").join(name)
+}
+
+/// The lines that a command prints, as JSON; it must end well.
+async fn lines(command: &mut Command) -> Vec<Json> {
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    let output = timeout(PATIENCE, command.output()).await.expect("it ends").unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {errors}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Five from before and five that come while it watches.
+async fn watches(command: &mut Command) {
+    let feed = Feed::start("").await;
+    feed.topic("desk").await;
+    let mut publisher = feed.connect().await;
+    publisher.publish_all("desk", 0..5).await;
+    let url = format!("ws://{}/ws", feed.bridge.address());
+    let watching = lines(command.args([&url, "desk", "10"]));
+    let publishing = async {
+        feed.until("/stats", |stats| stats["topics"]["desk"]["subscribers"] == 1).await;
+        publisher.publish_all("desk", 5..10).await;
+    };
+    let (seen, ()) = tokio::join!(watching, publishing);
+    assert_eq!((&seen[0]["type"], &seen[0]["replayed"]), (&json!("ack"), &json!(5)));
+    assert!(payloads(&seen).into_iter().eq(0..10), "{seen:?}");
+    feed.until("/stats", |stats| stats["totals"]["connections"] == 1).await;
+}
+
+#[tokio::test]
+async fn python_watches() {
+    let packages = Path::new(env!("CARGO_TARGET_TMPDIR")).join("live-python");
+    let mut install = Command::new("python3");
+    install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade"]);
+    lines(install.arg("--target").arg(&packages).arg(WEBSOCKETS)).await;
+    let mut python = Command::new("python3");
+    watches(python.arg(example("live.py")).env("PYTHONPATH", packages)).await;
+}
+
+#[tokio::test]
+async fn node_watches_as_a_browser_would() {
+    watches(Command::new("node").arg("--experimental-websocket").arg(example("live.mjs"))).await;
+}

@@ -1,0 +1,184 @@
+//! Subscribers that are too slow: what they lose is exact, told to them, and nobody else's.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde_json::{Value as Json, json};
+use tokio::time::{Instant, sleep_until};
+use tokio_tungstenite::tungstenite::Message;
+
+use super::Feed;
+use super::client::{Client, payloads};
+
+/// A payload of 2 KiB: what a client does not read fills what is on the way soon.
+fn large(n: u64) -> Json {
+    json!({ "n": n, "fill": "x".repeat(2_000) })
+}
+
+/// More than all that is on the way can hold, in a thousand.
+fn larger(n: u64) -> Json {
+    json!({ "n": n, "fill": "x".repeat(7_000) })
+}
+
+fn numbers(messages: &[Json]) -> Vec<u64> {
+    let events = messages.iter().filter(|message| message["type"] == "event");
+    events.map(|event| event["message"]["payload"]["n"].as_u64().unwrap()).collect()
+}
+
+fn told(messages: &[Json]) -> u64 {
+    let dropped = messages.iter().filter(|message| message["event"] == "dropped");
+    dropped.map(|info| info["dropped"].as_u64().unwrap()).sum()
+}
+
+async fn subscribe(client: &mut Client, more: Json) {
+    let mut ask = json!({ "type": "subscribe", "topic": "t" });
+    ask.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    assert_eq!(client.ask(ask).await["type"], "ack");
+}
+
+/// A client that has not read anything of so many large messages yet.
+async fn behind(feed: &Feed, more: Json, messages: u64) -> Client {
+    let mut slow = Client::narrow(feed.bridge.address()).await;
+    subscribe(&mut slow, more).await;
+    feed.connect().await.publish_each("t", (0..messages).map(larger)).await;
+    slow
+}
+
+#[tokio::test]
+async fn two_thousand_messages_and_a_slow_reader_account_for_each() {
+    let feed = Feed::start("queue_size = 100\nqueue_bytes = \"8MiB\"").await;
+    feed.topic("t").await;
+    let mut slow = behind(&feed, json!({ "client_id": "slow" }), 2_000).await;
+    let stats = feed.get("/subscriber-stats").await;
+    let queue = &stats["t/slow"];
+    assert_eq!((&queue["queue_size"], &queue["utilization"]), (&json!(100), &json!(1.0)));
+    let dropped = queue["dropped"].as_u64().unwrap();
+    assert_eq!(dropped + 100 + queue["delivered"].as_u64().unwrap(), 2_000);
+    assert!(dropped > 0);
+    let seen = slow.until(|message| message["message"]["payload"]["n"] == 1_999).await;
+    let (numbers, told) = (numbers(&seen), told(&seen));
+    assert!(numbers.is_sorted_by(|a, b| a < b), "in order and once");
+    assert_eq!((told, told + numbers.len() as u64), (dropped, 2_000));
+    let metrics = feed.bridge.metrics().await;
+    let line = format!("data_bridge_subscriber_drops_total{{topic=\"t\"}} {dropped}");
+    assert!(metrics.contains(&line), "{line}");
+    assert_eq!(feed.bridge.logged("Queue full for subscriber slow. Dropping").is_empty(), false);
+}
+
+#[tokio::test]
+async fn the_log_has_one_line_a_second_unless_each_is_wanted() {
+    for (every, more) in [(false, ""), (true, "log_every_drop = true")] {
+        let feed = Feed::start(&format!("queue_size = 10\n{more}")).await;
+        feed.topic("t").await;
+        let began = Instant::now();
+        let _slow = behind(&feed, json!({ "client_id": "s" }), 1_000).await;
+        let dropped = feed.get("/subscriber-stats").await["t/s"]["dropped"].as_u64().unwrap();
+        let lines = feed.bridge.logged("Queue full for subscriber s. Dropping oldest message.");
+        let most = if every { dropped } else { began.elapsed().as_secs() + 1 };
+        assert!(!lines.is_empty() && lines.len() as u64 <= most, "{} of {most}", lines.len());
+        assert_eq!(every, lines.len() as u64 == dropped);
+    }
+}
+
+#[tokio::test]
+async fn who_keeps_the_past_loses_what_is_new() {
+    let feed = Feed::start("").await;
+    feed.topic("t").await;
+    let ask = json!({ "policy": "drop_newest", "queue_size": 50, "client_id": "s" });
+    let mut slow = behind(&feed, ask, 3_000).await;
+    let count = feed.get("/stats").await["topics"]["t"]["dropped"].as_u64().unwrap();
+    let last = async {
+        feed.until("/subscriber-stats", |stats| stats["t/s"]["queue_size"] == 0).await;
+        feed.connect().await.publish_each("t", (3_000..3_001).map(large)).await;
+    };
+    let reading = slow.until(|message| message["message"]["payload"]["n"] == 3_000);
+    let ((), seen) = tokio::join!(last, reading);
+    let numbers = numbers(&seen);
+    assert!(numbers.iter().copied().take(50).eq(0..50), "the oldest stay");
+    assert!(numbers.is_sorted_by(|a, b| a < b), "in order and once");
+    assert!(count > 0 && told(&seen) == count && count + numbers.len() as u64 == 3_001);
+}
+
+#[tokio::test]
+async fn who_is_to_be_cut_off_is_told_why() {
+    let feed = Feed::start("policy = \"disconnect\"\nqueue_size = 50").await;
+    feed.topic("t").await;
+    let mut slow = Client::narrow(feed.bridge.address()).await;
+    subscribe(&mut slow, json!({})).await;
+    let mut publisher = feed.connect().await;
+    let publishing = publisher.publish_each("t", (0..2_000).map(large));
+    let (seen, (_, code)) = {
+        let reading = async {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            slow.until_closed().await
+        };
+        let ((), (seen, code)) = tokio::join!(publishing, reading);
+        (seen, ((), code))
+    };
+    let told = seen.iter().any(|message| message["error"]["code"] == "SLOW_CONSUMER");
+    assert!(told && code == Some(1008), "{code:?}");
+    feed.until("/stats", |stats| stats["totals"]["subscribers"] == 0).await;
+}
+
+#[tokio::test]
+async fn a_publisher_that_asks_for_it_waits_for_room_and_nothing_is_lost() {
+    let feed = Feed::start("queue_size = 20\nblock_timeout = \"60s\"").await;
+    feed.topic("t").await;
+    let mut slow = Client::narrow(feed.bridge.address()).await;
+    subscribe(&mut slow, json!({})).await;
+    let mut publisher = feed.connect().await;
+    let publishing = async {
+        for n in 0..1_000 {
+            let message = json!({ "id": uuid::Uuid::nil().to_string(), "payload": large(n) });
+            let ask = json!({ "type": "publish", "topic": "t", "message": message, "block": true });
+            assert_eq!(publisher.ask(ask).await["type"], "ack");
+        }
+    };
+    let reading = slow.until(|message| message["message"]["payload"]["n"] == 999);
+    let ((), seen) = tokio::join!(publishing, reading);
+    assert_eq!((numbers(&seen).len(), told(&seen)), (1_000, 0));
+}
+
+/// One that never reads among many that do: bounded here, in `scripts/bench --live` as large as it
+/// is asked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ninety_nine_miss_nothing_because_of_one_that_never_reads() {
+    const PER_TICK: u64 = 5;
+    let feed = Feed::start("queue_bytes = \"16MiB\"").await;
+    feed.topic("t").await;
+    let mut never = Client::narrow(feed.bridge.address()).await;
+    subscribe(&mut never, json!({ "client_id": "never", "queue_size": 50 })).await;
+    let readers = join_all((0..99).map(|_| feed.subscribed(json!({ "topic": "t" })))).await;
+    let mut publisher = feed.connect().await;
+    let publishing = async {
+        let began = Instant::now();
+        for tick in 0..200_u32 {
+            sleep_until(began + Duration::from_millis(25) * tick).await;
+            let first = u64::from(tick) * PER_TICK;
+            publisher.publish_each("t", (first..first + PER_TICK).map(larger)).await;
+        }
+    };
+    let reading = join_all(readers.into_iter().map(|mut one| async move {
+        numbers(&one.until(|message| message["message"]["payload"]["n"] == 999).await)
+    }));
+    let ((), all) = tokio::join!(publishing, reading);
+    assert!(all.into_iter().all(|seen| seen.into_iter().eq(0..1_000)), "the 99 miss nothing");
+    let stats = feed.get("/stats").await;
+    let queue = feed.get("/subscriber-stats").await["t/never"].clone();
+    let dropped = queue["dropped"].as_u64().unwrap();
+    assert_eq!(stats["topics"]["t"]["dropped"], dropped, "and nobody else lost any");
+    assert!(dropped > 0);
+    assert_eq!(dropped + 50 + queue["delivered"].as_u64().unwrap(), 1_000);
+    let _still = never.send(Message::text("{}")).await;
+}
+
+#[tokio::test]
+async fn two_hundred_to_one_that_never_reads_wait_for_it() {
+    let feed = Feed::start("").await;
+    feed.topic("t").await;
+    let mut never = Client::narrow(feed.bridge.address()).await;
+    subscribe(&mut never, json!({ "client_id": "never" })).await;
+    feed.connect().await.publish_all("t", 0..200).await;
+    let seen = never.until(|message| message["message"]["payload"] == 199).await;
+    assert_eq!((payloads(&seen).len(), told(&seen)), (200, 0));
+}
