@@ -1,12 +1,21 @@
 # syntax=docker/dockerfile:1
 
+FROM node:22-bookworm-slim AS web
+WORKDIR /src
+COPY scripts/build-web scripts/build-web
+# The runbook is part of the page.
+COPY docs/runbook.md docs/runbook.md
+COPY web web
+RUN --mount=type=cache,target=/root/.npm scripts/build-web
+
 FROM rust:1.95-slim-bookworm AS build
 # librdkafka, in C and C++, is built by rdkafka-sys against the system's OpenSSL and zlib.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends g++ libssl-dev make pkg-config zlib1g-dev \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
-COPY Cargo.toml Cargo.lock ./
+COPY Cargo.toml Cargo.lock build.rs ./
+COPY --from=web /src/web/dist web/dist
 COPY src src
 # The statement that creates the dead letters' table is part of the binary.
 COPY config/schema config/schema

@@ -41,7 +41,8 @@ use crate::alert::Lookout;
 use crate::config::{Config, DeadLetters, Loaded, Route, Takes};
 use crate::credits::{Credits, Gate};
 use crate::dead_letter::{Destination, WithLetters};
-use crate::http::{self, Access, HttpState, Limits};
+use crate::history::Recorder;
+use crate::http::{self, Access, HttpState, Known, Limits};
 use crate::live::{self, Live, Tap};
 use crate::memory;
 use crate::metrics::Metrics;
@@ -96,15 +97,17 @@ pub async fn run(
     let (tap, feed) = live::tap(&live);
     let mut feeding = JoinSet::new();
     feeding.spawn(feed.run());
-    let state = HttpState::new(
+    let (recorder, histories) = Recorder::new(snapshots.clone());
+    let state = HttpState::new(Known {
         snapshots,
         alerts,
+        histories,
         identity,
-        metrics.clone(),
+        metrics: metrics.clone(),
         door,
         publisher,
-        Arc::clone(&live),
-    );
+        live: Arc::clone(&live),
+    });
     let http_end = CancellationToken::new();
     let end = http_end.clone().cancelled_owned();
     let serving = http::serve(listener, state, access, Limits::default(), end);
@@ -114,6 +117,7 @@ pub async fn run(
         }
     });
 
+    tasks.spawn(recorder.run_until(http_end.clone().cancelled_owned()));
     tasks.spawn(memory::give_back_until(http_end.clone()));
     tasks.spawn(reloader.run(http_end.clone().cancelled_owned()));
     tasks.spawn(lookout.run(http_end.clone().cancelled_owned()));

@@ -149,11 +149,12 @@ impl Batch {
         self.rows.iter().map(|row| (row.ticket, row.route))
     }
 
-    /// The claims, routes and letters of all rows that are dead letters.
-    pub fn letters(&self) -> impl Iterator<Item = (Ticket, RouteId, &Letter)> {
-        self.rows
-            .iter()
-            .filter_map(|row| row.letter.as_deref().map(|letter| (row.ticket, row.route, letter)))
+    /// The records, claims, routes and letters of all rows that are dead letters.
+    pub fn letters(&self) -> impl Iterator<Item = (Record<'_>, Ticket, RouteId, &Letter)> {
+        self.rows.iter().enumerate().filter_map(|(index, row)| {
+            let letter = row.letter.as_deref()?;
+            Some((self.record(index), row.ticket, row.route, letter))
+        })
     }
 
     /// This has become of all rows: those who handed them over and want to hear it are told, each

@@ -1,4 +1,4 @@
-//! The HTTP face: health, probes, metrics, the status page. The only user of axum.
+//! The HTTP face: health, probes, metrics, the page and its stream. The only user of axum.
 //!
 //! Every answer is made from the snapshot that lies in the `watch`: no handler waits for the
 //! pipeline, a source or ClickHouse, so `/health` answers in the worst of times. Only a change of the
@@ -17,9 +17,11 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use secrecy::SecretString;
 use serde_json::json;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::alert::Alerts;
+use crate::history::Histories;
 use crate::live::Live;
 use crate::metrics::{Exposition, Format, Metrics};
 use crate::reload::Door;
@@ -35,6 +37,7 @@ mod page;
 mod publish;
 mod renewal;
 mod server;
+mod stream;
 mod tls;
 
 pub use renewal::Access;
@@ -44,13 +47,31 @@ pub use server::{Limits, bind, serve};
 /// Far more than any request to us needs, but for messages: else the only body is a configuration.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// What the handlers know.
+/// Where the handlers learn what they say, and whom they ask.
+#[derive(Debug)]
+pub struct Known {
+    pub snapshots: Snapshots,
+    pub alerts: Alerts,
+    pub histories: Histories,
+    pub identity: Identity,
+    pub metrics: Metrics,
+    /// Where changes of the configuration are asked for.
+    pub door: Door,
+    /// Where messages are published.
+    pub publisher: Publisher,
+    pub live: Arc<Live>,
+}
+
+/// What the handlers have.
 #[derive(Debug, Clone)]
 pub struct HttpState {
     snapshots: Snapshots,
     alerts: Alerts,
     identity: Identity,
     exposition: Arc<Exposition>,
+    histories: Histories,
+    /// Who may watch at a time.
+    watchers: Arc<Semaphore>,
     /// Where changes of the configuration are asked for.
     door: Door,
     /// Where messages are published.
@@ -60,15 +81,9 @@ pub struct HttpState {
 
 impl HttpState {
     #[must_use]
-    pub fn new(
-        snapshots: Snapshots,
-        alerts: Alerts,
-        identity: Identity,
-        metrics: Metrics,
-        door: Door,
-        publisher: Publisher,
-        live: Arc<Live>,
-    ) -> Self {
+    pub fn new(known: Known) -> Self {
+        let Known { snapshots, alerts, histories, identity, metrics, door, publisher, live } =
+            known;
         let exposition = Exposition::new(
             metrics,
             snapshots.clone(),
@@ -77,7 +92,8 @@ impl HttpState {
             Arc::clone(&live),
         );
         let exposition = Arc::new(exposition);
-        Self { snapshots, alerts, identity, exposition, door, publisher, live }
+        let watchers = Arc::new(Semaphore::new(stream::WATCHERS));
+        Self { snapshots, alerts, identity, exposition, histories, watchers, door, publisher, live }
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {
@@ -97,6 +113,7 @@ fn router(state: HttpState, token: Option<Present<SecretString>>) -> Router {
     Router::new()
         .route("/", get(page::page))
         .route("/health", get(health))
+        .route("/health/stream", get(stream::watch))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))

@@ -35,6 +35,7 @@ pub mod dead_letter;
 pub mod live;
 
 pub mod status;
+pub mod history;
 pub mod metrics;
 pub mod heartbeat;
 pub mod alert;

@@ -24,6 +24,7 @@ pub mod forecast;
 pub mod health;
 pub mod overload;
 mod route;
+pub mod verdict;
 
 pub use backpressure::{AutoStatus, BackpressureStatus};
 pub use condition::{Condition, WEDGED_AFTER};
@@ -31,6 +32,7 @@ pub use config::{ConfigStatus, Refusal};
 pub use forecast::Forecast;
 pub use overload::{AdaptiveStatus, OverloadStatus, TierStatus};
 pub use route::{RouteState, RouteStatus, WindowStatus};
+pub use verdict::Verdict;
 
 /// How the snapshot is published. Shared, so that a slow reader never makes the owner wait.
 pub type Snapshots = watch::Receiver<Arc<Snapshot>>;
@@ -130,7 +132,7 @@ pub struct EndpointStatus {
     pub unclear_inserts: usize,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct WriterStatus {
     /// Rows in open batches.
     pub buffered: usize,
@@ -142,6 +144,8 @@ pub struct WriterStatus {
     pub inserts: u64,
     /// Attempts that were not acknowledged.
     pub failed_inserts: u64,
+    /// What the acknowledged ones took, in all.
+    pub insert_seconds: f64,
 }
 
 /// The accounting closes in every snapshot:
@@ -202,6 +206,23 @@ pub struct DeadLetterStatus {
     pub by_reason: BTreeMap<(String, &'static str), u64>,
     /// Not durable yet; part of `current_buffer`.
     pub pending: usize,
+    /// The newest of each route and reason.
+    pub newest: Vec<Arc<LetterSample>>,
+}
+
+/// A dead letter, as far as a person wants to see it at once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LetterSample {
+    /// When it was refused.
+    pub time: UnixMs,
+    pub route: String,
+    pub reason: &'static str,
+    /// Quotes nothing of the record.
+    pub outline: String,
+    pub source: &'static str,
+    pub topic_or_subject: String,
+    pub partition: Option<i32>,
+    pub offset: Option<i64>,
 }
 
 /// How fast records come and go, in records per second.
@@ -277,7 +298,9 @@ impl Snapshot {
                 Action::Insert(_) => RouteState::Starting,
                 Action::Count => RouteState::Running,
             };
-            (route.name.clone(), RouteStatus { state, ..RouteStatus::default() })
+            let table = route.table().map(Arc::from);
+            let guarantees = route.guarantees().collect();
+            (route.name.clone(), RouteStatus { state, table, guarantees, ..RouteStatus::default() })
         });
         Self {
             backpressure: BackpressureStatus {

@@ -85,6 +85,7 @@ fn route_of(topic: String) -> Route {
         nats_subjects: Vec::new(),
         jetstream: None,
         publish: false,
+        live_key: None,
         rate_limit: None,
         class: "default".to_owned(),
         overload: RouteOverload::default(),

@@ -35,6 +35,7 @@ build() {
     BIN=${DATA_BRIDGE_BIN:-}
     if [[ -z $BIN ]]; then
         BIN=${CARGO_TARGET_DIR:-target}/release/data-bridge
+        scripts/build-web || echo 'so the bridge serves its plain status page' | indent
         [[ -x $BIN ]] || echo 'building the release: some five minutes the first time, on two cores' | indent
         # cargo's own progress where somebody is looking
         local quiet=(--quiet)

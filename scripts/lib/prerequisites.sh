@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What the build, the servers and the tests need from the system.
 #
-# Source it and call `require_prerequisites`: silent and offline when everything is there;
+# Source it and call `require_prerequisites` (and `require_browser`): silent and offline when everything is there;
 # otherwise installs Debian's packages where that needs no question (root, or sudo without a
 # password), or prints the exact command and exits 69. `scripts/stack` calls `install_packages`
 # for single ones.
@@ -36,6 +36,11 @@ require_prerequisites() {
     if ((${#missing[@]} > 0)); then
         install_packages "${missing[@]}"
     fi
+}
+
+# What the tests of the dashboard need besides: a browser, which npm cannot bring.
+require_browser() {
+    command -v "${DATA_BRIDGE_TEST_CHROMIUM:-chromium}" >/dev/null || install_packages chromium
 }
 
 # install_packages PACKAGE...

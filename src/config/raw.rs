@@ -391,7 +391,7 @@ pub(super) struct Log {
     pub(super) level: LogLevel,
 }
 
-/// The health paths, metrics and status page.
+/// The health paths, metrics and dashboard.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Http {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Config, RateLimit};
+use super::{Action, Config, RateLimit, Route};
 use crate::subject::SubjectPattern;
 
 /// What is to be subscribed to, over all routes.
@@ -15,6 +15,28 @@ pub struct Takes {
     pub system: Vec<SubjectPattern>,
     /// The routes that are published into.
     pub published: BTreeSet<String>,
+}
+
+impl Route {
+    /// The table that it fills; None when it only counts.
+    #[must_use]
+    pub fn table(&self) -> Option<&str> {
+        match &self.action {
+            Action::Insert(insert) => Some(&insert.table),
+            Action::Count => None,
+        }
+    }
+
+    /// What is promised of its records, by the source that brings them.
+    pub fn guarantees(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let stored = if self.is_exactly_once() { "exactly_once" } else { "at_least_once" };
+        let by_source = [
+            (!self.kafka_topics.is_empty(), "kafka", stored),
+            (self.jetstream.is_some(), "jetstream", stored),
+            (!self.nats_subjects.is_empty(), "nats", "at_most_once"),
+        ];
+        by_source.into_iter().filter_map(|(takes, source, of)| takes.then_some((source, of)))
+    }
 }
 
 impl Config {

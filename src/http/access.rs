@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::live;
@@ -18,6 +18,10 @@ use super::renewal::Present;
 
 /// Probes and health checks carry no secrets, and their callers none either.
 const OPEN: [&str; 3] = ["/health", "/livez", "/readyz"];
+
+/// What a browser shows and reads. It can ask a person for the token only as a password (`Basic`),
+/// and then sends it by itself, whoever made it ask: so nothing else takes it in this form.
+const SHOWN: [&str; 2] = ["/", "/health/stream"];
 
 /// What changes something is closed to all while there is no token.
 const ADMIN: &str = "/admin/";
@@ -51,27 +55,45 @@ pub(super) async fn require_token(
                       restart the bridge";
         return problem(StatusCode::FORBIDDEN, detail);
     }
-    let allowed = OPEN.contains(&request.uri().path())
+    let path = request.uri().path();
+    let (is_open, is_shown) = (OPEN.contains(&path), SHOWN.contains(&path));
+    let allowed = is_open
         || guard.token.is_none_or(|token| {
             let token = token.borrow();
-            let is_it = |given: &[u8]| same(given, token.expose_secret().as_bytes());
-            bearer(request.headers()).is_some_and(|given| is_it(given.as_bytes()))
-                || request.uri().path() == live::SOCKET
-                    && offered(request.headers()).is_some_and(|given| is_it(&given))
+            let given = bearer(request.headers())
+                .or_else(|| password(request.headers()).filter(|_| is_shown))
+                .or_else(|| offered(request.headers()).filter(|_| path == live::SOCKET));
+            given.is_some_and(|given| same(&given, token.expose_secret().as_bytes()))
         });
     if allowed {
         return next.run(request).await;
     }
     let mut refusal =
         problem(StatusCode::UNAUTHORIZED, "send `Authorization: Bearer <http.token>`");
-    let challenge = HeaderValue::from_static("Bearer realm=\"data-bridge\"");
-    refusal.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    let mut challenge = |text| {
+        refusal.headers_mut().append(header::WWW_AUTHENTICATE, HeaderValue::from_static(text));
+    };
+    challenge("Bearer realm=\"data-bridge\"");
+    if is_shown {
+        challenge("Basic realm=\"data-bridge: the token is the password, any user\"");
+    }
     refusal
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+fn bearer(headers: &HeaderMap) -> Option<Vec<u8>> {
+    Some(credentials(headers, "bearer")?.as_bytes().to_vec())
+}
+
+/// The password of any user.
+fn password(headers: &HeaderMap) -> Option<Vec<u8>> {
+    let pair = BASE64_STANDARD.decode(credentials(headers, "basic")?).ok()?;
+    let colon = pair.iter().position(|&byte| byte == b':')?;
+    Some(pair[colon + 1..].to_vec())
+}
+
+fn credentials<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
+    let (scheme, given) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case(wanted).then(|| given.trim())
 }
 
 /// A page in a browser can give a socket no header of its own, but a subprotocol:

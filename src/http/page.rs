@@ -1,33 +1,49 @@
-//! The status page: one self-contained file, filled with the same health that `/health` gives and
-//! kept fresh by asking for it. The dashboard takes its place later.
+//! The page at `/`: one self-contained file, the dashboard where it was built (`scripts/build-web`),
+//! else a plain status page; `build.rs` chooses. It comes with the same status that the stream
+//! goes on with, so that it is right before its first event.
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 
+use super::stream::Now;
 use super::{HttpState, problem};
 
-const PAGE: &str = include_str!("page.html");
+const PAGE: &str = include_str!(concat!(env!("OUT_DIR"), "/page.html"));
 
-/// Where the page takes its first health from.
-const PLACE: &str = "__HEALTH__";
+/// Where the page takes its first status from.
+const FIRST: &str = "__FIRST__";
 
-/// Nothing from elsewhere, and nothing that a subject's name could smuggle in.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
-                      connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
-                      frame-ancestors 'none'";
+/// On every script and style of the page.
+const NONCE: &str = "__NONCE__";
 
 pub(super) async fn page(State(state): State<HttpState>) -> Response {
-    let Ok(json) = serde_json::to_string(&state.health()) else {
+    let Ok(json) = serde_json::to_string(&Now::of(&state)) else {
         return problem(StatusCode::INTERNAL_SERVER_ERROR, "the status cannot be written as JSON");
     };
+    let nonce = BASE64.encode(rand::random::<[u8; 16]>());
+    let Ok(policy) = HeaderValue::from_str(&policy(&nonce)) else {
+        return problem(StatusCode::INTERNAL_SERVER_ERROR, "the policy cannot be a header");
+    };
     // Inside a script element only `</script` and `<!--` mean something; without `<` neither can
-    // stand there, and to JSON it is the same.
-    let page = PAGE.replace(PLACE, &json.replace('<', "\\u003c"));
+    // stand there, and to JSON it is the same. Last, so that nothing in it is taken for a place.
+    let page = PAGE.replace(NONCE, &nonce).replace(FIRST, &json.replace('<', "\\u003c"));
     let headers = [
-        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
+        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     ];
     (headers, page).into_response()
+}
+
+/// Nothing from elsewhere, and of what is here only what carries this answer's nonce: nothing that a
+/// subject's name could smuggle in runs.
+fn policy(nonce: &str) -> String {
+    format!(
+        "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; \
+         connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
+         frame-ancestors 'none'"
+    )
 }

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::history::Recorder;
 use crate::live::samples::live_with;
 use crate::reload::closed_door;
 use crate::source::live;
@@ -21,6 +22,7 @@ use crate::{alert, config};
 
 mod admin;
 mod publish;
+mod stream;
 mod tls;
 
 /// No answer takes this long; a test that waits longer has failed.
@@ -54,15 +56,27 @@ impl Running {
 
     async fn taking(limits: Limits, access: Access, door: Door, publisher: Publisher) -> Self {
         let (snapshots, receiver) = watch::channel(Arc::new(busy()));
-        let (identity, metrics) = (Identity::new("bridge-1"), Metrics::new());
-        let alerts = alert::none();
-        let live = live_with("");
-        let state = HttpState::new(receiver, alerts, identity, metrics, door, publisher, live);
+        let (recorder, histories) = Recorder::new(receiver.clone());
+        let state = HttpState::new(Known {
+            snapshots: receiver,
+            alerts: alert::none(),
+            histories,
+            identity: Identity::new("bridge-1"),
+            metrics: Metrics::new(),
+            door,
+            publisher,
+            live: live_with(""),
+        });
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let mut server = JoinSet::new();
         server.spawn(serve(listener, state, access, limits, stop.clone().cancelled_owned()));
+        let end = stop.clone().cancelled_owned();
+        server.spawn(async {
+            recorder.run_until(end).await;
+            Ok(())
+        });
         Self { address, snapshots, stop, server }
     }
 
@@ -92,7 +106,9 @@ impl Running {
 
     async fn stopped(mut self) {
         self.stop.cancel();
-        timeout(SOON, self.server.join_next()).await.unwrap().unwrap().unwrap().unwrap();
+        while let Some(ended) = timeout(SOON, self.server.join_next()).await.unwrap() {
+            ended.unwrap().unwrap();
+        }
     }
 }
 
@@ -101,6 +117,8 @@ struct Answer {
     code: u16,
     head: String,
     body: String,
+    /// All of it, as it came.
+    original: String,
 }
 
 impl Answer {
@@ -114,7 +132,8 @@ impl Answer {
     fn parse(text: &str) -> Self {
         let (head, body) = text.split_once("\r\n\r\n").expect("an answer");
         let code = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Self { code, head: head.to_ascii_lowercase(), body: body.to_owned() }
+        let (head, body, original) = (head.to_ascii_lowercase(), body.to_owned(), text.to_owned());
+        Self { code, head, body, original }
     }
 
     fn json(&self) -> Value {
@@ -176,13 +195,34 @@ async fn the_formats_of_metrics_are_negotiated() {
 #[tokio::test]
 async fn the_page_is_self_contained_and_lets_no_name_break_out() {
     let bridge = Running::plain().await;
-    bridge.publish(|s| s.needs_person.push("</script><script>alert(1)</script>".into()));
+    bridge.publish(|s| s.needs_person.push("</script><script>alert(1)</script>__NONCE__".into()));
     let page = bridge.get("/").await;
     assert!(page.head.contains("content-type: text/html; charset=utf-8"));
     assert!(page.head.contains("content-security-policy: default-src 'none'"));
+    assert!(!page.head.contains("unsafe"), "{}", page.head);
     assert!(page.body.contains("\"current_buffer\":812"));
-    assert!(!page.body.contains("__HEALTH__") && !page.body.contains("alert(1)</script>"));
-    assert!(!page.body.contains("http://") && !page.body.contains("https://"));
+    assert!(!page.body.contains("__FIRST__") && !page.body.contains("alert(1)</script>"));
+    for loads in ["src=", "href=\"http", "url(http", "@import"] {
+        assert!(!page.body.contains(loads), "{loads}");
+    }
+}
+
+#[tokio::test]
+async fn every_script_and_style_carries_a_nonce_of_its_own_answer() {
+    let bridge = Running::plain().await;
+    let mut nonces = Vec::new();
+    for _ in 0..2 {
+        let page = bridge.get("/").await.original;
+        let nonce = page.split("script-src 'nonce-").nth(1).unwrap().split('\'').next().unwrap();
+        assert!(nonce.len() >= 22, "{nonce}");
+        let (_, body) = page.split_once("\r\n\r\n").unwrap();
+        let tags = body.split("<script").skip(1).chain(body.split("<style").skip(1));
+        let mut tags = tags.map(|rest| rest.split('>').next().unwrap());
+        let bare = |tag: &str| !tag.contains(nonce) && !tag.contains("application/json");
+        assert_eq!(tags.find(|tag| bare(tag)), None);
+        nonces.push(nonce.to_owned());
+    }
+    assert_ne!(nonces[0], nonces[1]);
 }
 
 #[tokio::test]
@@ -206,7 +246,7 @@ async fn a_token_closes_all_but_the_probes() {
     for open in ["/health", "/livez", "/readyz"] {
         assert_eq!(bridge.code(open).await, 200, "{open}");
     }
-    for closed in ["/", "/metrics", "/nothing", "/health/", "//health"] {
+    for closed in ["/", "/health/stream", "/metrics", "/nothing", "/health/", "//health"] {
         let refusal = bridge.get(closed).await;
         assert_eq!(refusal.code, 401, "{closed}");
         assert!(refusal.head.contains("www-authenticate: bearer"), "{closed}");
@@ -220,6 +260,16 @@ async fn a_token_closes_all_but_the_probes() {
     };
     assert_eq!(with("Bearer s3cret").await, 200);
     assert_eq!(with("bearer s3cret").await, 200);
+    // any:s3cret, as a browser sends it: for what it shows, and nothing else
+    let basic = "authorization: Basic YW55OnMzY3JldA==";
+    for (path, code) in [("/", 200), ("/health/stream", 200), ("/metrics", 401), ("/nothing", 401)]
+    {
+        let request =
+            format!("HEAD {path} HTTP/1.1\r\nhost: x\r\n{basic}\r\nconnection: close\r\n\r\n");
+        assert_eq!(bridge.ask(&request).await.code, code, "{path}");
+        let challenged = bridge.get(path).await.head.contains("www-authenticate: basic");
+        assert_eq!(challenged, code == 200, "{path}");
+    }
     for wrong in ["Bearer s3cre", "Bearer s3crets", "Bearer", "Basic s3cret", "s3cret"] {
         assert_eq!(with(wrong).await, 401, "{wrong}");
     }

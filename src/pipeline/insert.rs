@@ -280,6 +280,9 @@ impl<S: Sink> Pipeline<S> {
         if let Outcome::Durable | Outcome::Refused(_) = &outcome {
             let ok = matches!(outcome, Outcome::Durable);
             self.metrics.insert_finished(self.writer_name(cut.table), took, ok);
+            if let Some(writer) = self.tables[cut.table].writer.filter(|_| ok) {
+                self.writers[writer].insert_seconds += took.as_secs_f64();
+            }
         }
         match outcome {
             Outcome::Durable if cut.exact.is_some() => self.exactly_durable(cut),

@@ -57,9 +57,9 @@ impl Layout {
                 Action::Insert(insert) => Some(self.table_of(config, insert)),
             };
             if id.index() == self.routes.len() {
-                self.routes.push(RouteTally::new(&route.name, &route.class, table));
+                self.routes.push(RouteTally::new(route, table));
             } else {
-                self.routes[id.index()].become_of(&route.class, table);
+                self.routes[id.index()].become_of(route, table);
             }
         }
         for table in &mut self.tables {

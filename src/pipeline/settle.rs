@@ -83,7 +83,7 @@ impl<S: Sink> Pipeline<S> {
     }
 
     fn dead_letters_written(&mut self, cut: &CutBatch) {
-        for (ticket, route, letter) in cut.batch.letters() {
+        for (record, ticket, route, letter) in cut.batch.letters() {
             let source = self.ledger.source(ticket.slot());
             let route = &mut self.routes[route.index()];
             if self.ledger.settle(ticket)
@@ -92,7 +92,7 @@ impl<S: Sink> Pipeline<S> {
                 self.sources[source.0].tally.dead_lettered += 1;
                 route.dead_lettered += 1;
             }
-            *route.reasons.entry(letter.refused.reason).or_default() += 1;
+            route.letter_written(letter, &record);
         }
     }
 

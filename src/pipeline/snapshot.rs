@@ -102,6 +102,7 @@ impl<S: Sink> Pipeline<S> {
                 inserted: tally.inserted,
                 inserts: tally.inserts,
                 failed_inserts: tally.failed_inserts,
+                insert_seconds: tally.insert_seconds,
             };
             (tally.name.clone(), status)
         };
@@ -169,6 +170,8 @@ impl<S: Sink> Pipeline<S> {
                 released: tally.released,
                 held: held.of(RouteId(index)),
                 rounded: tally.rounded,
+                table: tally.fills.clone(),
+                guarantees: tally.guarantees.clone(),
                 state: trouble.unwrap_or(state),
                 current_rate_limit: self.limits.of_route(RouteId(index)),
                 held_back: table.is_some_and(|table| table.held_back),
@@ -181,11 +184,20 @@ impl<S: Sink> Pipeline<S> {
 
     fn dead_letter_status(&self) -> DeadLetterStatus {
         let table = &self.tables[LETTERS];
-        let reasons = self.routes.iter().flat_map(|route| {
-            route.reasons.iter().map(|(reason, count)| ((route.name.clone(), *reason), *count))
-        });
-        let by_reason: BTreeMap<_, _> = reasons.collect();
-        DeadLetterStatus { written: by_reason.values().sum(), by_reason, pending: table.rows() }
+        let reasons = || {
+            self.routes.iter().flat_map(|route| {
+                route.reasons.iter().map(|(reason, letters)| (&route.name, *reason, letters))
+            })
+        };
+        let by_reason: BTreeMap<_, _> = reasons()
+            .map(|(route, reason, letters)| ((route.clone(), reason), letters.count))
+            .collect();
+        DeadLetterStatus {
+            written: by_reason.values().sum(),
+            by_reason,
+            pending: table.rows(),
+            newest: reasons().map(|(.., letters)| Arc::clone(&letters.newest)).collect(),
+        }
     }
 
     /// What waits for a person, each once.

@@ -1,9 +1,12 @@
 //! The running counts of sources, routes and writers. Plain numbers that only grow.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::record::UnixMs;
-use crate::status::SystemSubject;
+use crate::batch::Letter;
+use crate::config::Route;
+use crate::record::{Record, UnixMs};
+use crate::status::{LetterSample, SystemSubject};
 
 /// Names come from whoever publishes; beyond this many they are counted as `other`.
 const MAX_NAMES: usize = 1_000;
@@ -88,6 +91,10 @@ pub(super) struct RouteTally {
     pub class: String,
     /// The index of its table; None for a route that only counts.
     pub table: Option<usize>,
+    /// That table's name.
+    pub fills: Option<Arc<str>>,
+    /// What is promised of its records, by source.
+    pub guarantees: BTreeMap<&'static str, &'static str>,
     /// It is not in the configuration any more; what it holds is settled all the same.
     pub retired: bool,
     pub received: u64,
@@ -98,15 +105,24 @@ pub(super) struct RouteTally {
     pub released: u64,
     pub rounded: u64,
     /// Letters written, by reason; also those of records that were let go meanwhile.
-    pub reasons: BTreeMap<&'static str, u64>,
+    pub reasons: BTreeMap<&'static str, Letters>,
+}
+
+/// Letters of one route and reason.
+#[derive(Debug, Default)]
+pub(super) struct Letters {
+    pub count: u64,
+    pub newest: Arc<LetterSample>,
 }
 
 impl RouteTally {
-    pub(super) fn new(name: &str, class: &str, table: Option<usize>) -> Self {
+    pub(super) fn new(route: &Route, table: Option<usize>) -> Self {
         Self {
-            name: name.to_owned(),
-            class: class.to_owned(),
+            name: route.name.clone(),
+            class: route.class.clone(),
             table,
+            fills: route.table().map(Arc::from),
+            guarantees: route.guarantees().collect(),
             retired: false,
             received: 0,
             inserted: 0,
@@ -119,6 +135,13 @@ impl RouteTally {
         }
     }
 
+    /// One of its records is a dead letter, durably.
+    pub(super) fn letter_written(&mut self, letter: &Letter, record: &Record<'_>) {
+        let letters = self.reasons.entry(letter.refused.reason).or_default();
+        letters.count += 1;
+        letters.newest = Arc::new(sample(&self.name, letter, record));
+    }
+
     /// What may still come goes to this table.
     pub(super) fn retire(&mut self, table: Option<usize>) {
         self.retired = true;
@@ -126,15 +149,30 @@ impl RouteTally {
     }
 
     /// What the configuration says of it now.
-    pub(super) fn become_of(&mut self, class: &str, table: Option<usize>) {
-        class.clone_into(&mut self.class);
-        self.table = table;
+    pub(super) fn become_of(&mut self, route: &Route, table: Option<usize>) {
+        route.class.clone_into(&mut self.class);
+        (self.table, self.fills) = (table, route.table().map(Arc::from));
+        self.guarantees = route.guarantees().collect();
         self.retired = false;
     }
 
     /// Whether its records are never dropped because the bridge is full.
     pub(super) fn is_system(&self) -> bool {
         self.class == "system"
+    }
+}
+
+fn sample(route: &str, letter: &Letter, record: &Record<'_>) -> LetterSample {
+    let place = record.place();
+    LetterSample {
+        time: letter.time,
+        route: route.to_owned(),
+        reason: letter.refused.reason,
+        outline: letter.refused.outline.clone(),
+        source: letter.source,
+        topic_or_subject: record.topic_or_subject().to_owned(),
+        partition: place.map(|(partition, _)| partition.number),
+        offset: place.and(record.offset()),
     }
 }
 
@@ -145,10 +183,13 @@ pub(super) struct WriterTally {
     pub inserted: u64,
     pub inserts: u64,
     pub failed_inserts: u64,
+    /// What the acknowledged inserts took, in all.
+    pub insert_seconds: f64,
 }
 
 impl WriterTally {
     pub(super) fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), inserted: 0, inserts: 0, failed_inserts: 0 }
+        let name = name.to_owned();
+        Self { name, inserted: 0, inserts: 0, failed_inserts: 0, insert_seconds: 0.0 }
     }
 }

@@ -13,9 +13,10 @@ use super::{BreakerState, RouteState, RouteStatus, RunStage, Snapshot};
 pub const WEDGED_AFTER: Duration = Duration::from_secs(60);
 
 /// The bridge in one word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Condition {
+    #[default]
     Starting,
     Healthy,
     /// It works with something missing: paused, a route waiting, a source away.

@@ -2,6 +2,7 @@
 //! they are, keys may be added. Times are UTC, RFC 3339 with milliseconds and `Z`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Serialize;
 use tokio::time::Instant;
@@ -140,6 +141,8 @@ pub struct Writer {
     pub inserted: u64,
     pub inserts: u64,
     pub failed_inserts: u64,
+    /// What the acknowledged ones took, in all; to three digits.
+    pub insert_seconds: f64,
 }
 
 /// A source. Keys that make no sense for its kind are absent.
@@ -200,6 +203,9 @@ pub struct Route {
     /// As that of a source.
     pub accounting_gap: i64,
     pub rounded: u64,
+    pub table: Option<Arc<str>>,
+    /// By source: `exactly_once`, `at_least_once` or `at_most_once`.
+    pub guarantees: BTreeMap<&'static str, &'static str>,
     pub state: &'static str,
     /// It takes nothing: its table is broken while others work, and holds its share.
     pub held_back: bool,
@@ -341,8 +347,9 @@ impl From<&BreakerStatus> for Breaker {
 
 impl From<&WriterStatus> for Writer {
     fn from(writer: &WriterStatus) -> Self {
-        let &WriterStatus { buffered, in_flight, inserted, inserts, failed_inserts } = writer;
-        Self { buffered, in_flight, inserted, inserts, failed_inserts }
+        let &WriterStatus { buffered, in_flight, inserted, inserts, failed_inserts, .. } = writer;
+        let insert_seconds = to_digits(writer.insert_seconds, 1_000.0);
+        Self { buffered, in_flight, inserted, inserts, failed_inserts, insert_seconds }
     }
 }
 
@@ -396,6 +403,8 @@ impl From<&RouteStatus> for Route {
             held: route.held,
             accounting_gap: route.gap(),
             rounded: route.rounded,
+            table: route.table.clone(),
+            guarantees: route.guarantees.clone(),
             state: route.state.name(),
             held_back: route.held_back,
             current_rate_limit: route.current_rate_limit,

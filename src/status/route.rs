@@ -1,5 +1,8 @@
 //! What is said of a route.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use serde::Serialize;
 
 /// The accounting closes as that of a source does. Records that no route takes are in no route.
@@ -20,6 +23,10 @@ pub struct RouteStatus {
     pub held_back: bool,
     /// Records per second that it may take; None without a limit.
     pub current_rate_limit: Option<f64>,
+    /// What it fills; None when it only counts.
+    pub table: Option<Arc<str>>,
+    /// By source: `exactly_once`, `at_least_once` or `at_most_once`.
+    pub guarantees: BTreeMap<&'static str, &'static str>,
     /// Only where exactly once is promised, and once it was looked at.
     pub window: Option<WindowStatus>,
 }

@@ -41,6 +41,7 @@ pub(crate) fn busy() -> Snapshot {
                     inserted: 125_000,
                     inserts: 40,
                     failed_inserts: 2,
+                    insert_seconds: 3.25,
                 },
             ),
             ("external".to_owned(), WriterStatus::default()),
@@ -58,6 +59,8 @@ pub(crate) fn busy() -> Snapshot {
                 held: 810,
                 current_rate_limit: None,
                 rounded: 17,
+                table: Some("aggregates".into()),
+                guarantees: BTreeMap::from([("kafka", "at_least_once"), ("nats", "at_most_once")]),
                 state: RouteState::Running,
                 held_back: false,
                 window: Some(WindowStatus {
@@ -71,9 +74,23 @@ pub(crate) fn busy() -> Snapshot {
             written: 13,
             by_reason: BTreeMap::from([(("candles".to_owned(), "bad_json"), 13)]),
             pending: 0,
+            newest: vec![Arc::new(letter())],
         },
         rates: Rates { input_records_per_second: 5_012.25, output_records_per_second: 4_998.5 },
         ..Snapshot::default()
+    }
+}
+
+fn letter() -> LetterSample {
+    LetterSample {
+        time: PAUSED_AT,
+        route: "candles".to_owned(),
+        reason: "bad_json",
+        outline: "no valid JSON".to_owned(),
+        source: "kafka",
+        topic_or_subject: "aggregate_archive".to_owned(),
+        partition: Some(3),
+        offset: Some(4_711),
     }
 }
 

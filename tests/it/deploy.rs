@@ -347,10 +347,11 @@ fn the_image_has_all_sources() {
         })
         .collect();
     let ignored = read(".dockerignore");
-    let mut files =
-        vec!["Cargo.toml".to_owned(), "Cargo.lock".to_owned(), "src/main.rs".to_owned()];
+    let program = ["Cargo.toml", "Cargo.lock", "build.rs", "src/main.rs"];
+    let page = ["scripts/build-web", "docs/runbook.md", "web/index.html"];
+    let mut files: Vec<String> = program.into_iter().chain(page).map(str::to_owned).collect();
     included(&path("src"), &mut files);
-    assert!(files.len() > 3, "the program includes no file any more");
+    assert!(files.len() > 7, "the program includes no file any more");
     for file in files {
         let covers = |of: &str| file == of || file.starts_with(&format!("{of}/"));
         assert!(copied.iter().any(|of| covers(of)), "{file} is not copied: {copied:?}");

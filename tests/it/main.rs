@@ -10,6 +10,7 @@ mod batching;
 mod bridge;
 mod check;
 mod config;
+mod dashboard;
 mod deploy;
 mod documents;
 mod endpoints;

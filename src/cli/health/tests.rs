@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::alert;
+use crate::history::Recorder;
 use crate::http;
 use crate::live::samples::live_with;
 use crate::metrics::Metrics;
@@ -63,10 +64,17 @@ fn the_line_says_how_it_is() {
 #[tokio::test]
 async fn the_exit_code_follows_the_answer() {
     let (snapshots, receiver) = watch::channel(Arc::new(busy()));
-    let (identity, metrics) = (Identity::new("x"), Metrics::new());
-    let (alerts, publisher) = (alert::none(), for_nobody());
-    let (door, live) = (closed_door(), live_with(""));
-    let state = http::HttpState::new(receiver, alerts, identity, metrics, door, publisher, live);
+    let (_recorder, histories) = Recorder::new(receiver.clone());
+    let state = http::HttpState::new(http::Known {
+        snapshots: receiver,
+        alerts: alert::none(),
+        histories,
+        identity: Identity::new("x"),
+        metrics: Metrics::new(),
+        door: closed_door(),
+        publisher: for_nobody(),
+        live: live_with(""),
+    });
     let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let url = url_of("http", listener.local_addr().unwrap());
     let mut server = JoinSet::new();

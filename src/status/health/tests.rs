@@ -31,14 +31,15 @@ fn the_body_is_as_designed() {
     });
     assert_eq!(metrics["backpressure"], expected);
     let aggregate = json!({ "buffered": 700, "in_flight": 112, "inserted": 125_000, "inserts": 40,
-        "failed_inserts": 2 });
+        "failed_inserts": 2, "insert_seconds": 3.25 });
     assert_eq!(metrics["writers"]["aggregate"], aggregate);
     let external = json!({ "buffered": 0, "in_flight": 0, "inserted": 0, "inserts": 0,
-        "failed_inserts": 0 });
+        "failed_inserts": 0, "insert_seconds": 0.0 });
     assert_eq!(metrics["writers"]["external"], external);
     let candles = json!({ "received": 125_853, "inserted": 125_000, "dead_lettered": 13,
         "filtered": 5, "dropped": 16, "released": 9, "held": 810, "accounting_gap": 0,
-        "rounded": 17, "state": "running", "held_back": false, "deduplication_window":
+        "rounded": 17, "state": "running", "held_back": false, "table": "aggregates",
+        "guarantees": { "kafka": "at_least_once", "nats": "at_most_once" }, "deduplication_window":
         { "entries": 10_000, "entries_per_second": 2.5, "covers_seconds": 4_000.0 } });
     assert_eq!(metrics["routes"]["candles"], candles);
     let breaker = json!({ "state": "closed", "failures": 0, "openings": 0, "rejects": 0,

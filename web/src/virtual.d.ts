@@ -1,0 +1,4 @@
+declare module "virtual:runbook" {
+  const html: string;
+  export default html;
+}
