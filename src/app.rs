@@ -53,6 +53,7 @@ use crate::shutdown::Signals;
 use crate::sink::clickhouse::{ClickHouse, CreateIfMissing, quoted};
 use crate::source::{self, Delivery, SourceEvent, SourceHandle, SourceId, kafka, nats};
 use crate::status::{ConfigStatus, Identity, Snapshot};
+use crate::webhook::Webhooks;
 
 /// Chunks on their way to the pipeline. Few: each may carry 4 MiB that no limit has seen yet.
 const EVENTS: usize = 4;
@@ -92,6 +93,7 @@ pub async fn run(
     let metrics = Metrics::new();
     let identity = Identity::new(config.instance.clone());
     let (lookout, alerts) = Lookout::new(reloader.followed(), snapshots.clone());
+    let webhooks = Webhooks::new(&config.webhooks, instance, &alerts)?;
     let (publisher, hall) = source::live::connect(&config.live.publish);
     let live = Arc::new(Live::new(config.live.clone(), &config.routes));
     let (tap, feed) = live::tap(&live);
@@ -101,6 +103,7 @@ pub async fn run(
     let state = HttpState::new(Known {
         snapshots,
         alerts,
+        told: webhooks.tallies(),
         histories,
         identity,
         metrics: metrics.clone(),
@@ -121,6 +124,7 @@ pub async fn run(
     tasks.spawn(memory::give_back_until(http_end.clone()));
     tasks.spawn(reloader.run(http_end.clone().cancelled_owned()));
     tasks.spawn(lookout.run(http_end.clone().cancelled_owned()));
+    tasks.spawn(webhooks.run(http_end.clone()));
 
     let stopping = stop.clone();
     let service = Service { config, config_status, notices, metrics, status, stop, hall, tap };

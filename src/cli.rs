@@ -2,6 +2,7 @@
 //!
 //! One file a command. A new one is a `mod` line, a variant of `Command` and an arm in `Cli::run`.
 
+mod alerts;
 mod audit;
 mod check;
 mod config;
@@ -31,6 +32,7 @@ Examples:
   DATA_BRIDGE__KAFKA__BROKERS=a:9092,b:9092 data-bridge config
   data-bridge schema --apply                     create the tables of the profile
   data-bridge check                              do the servers, topics and tables fit?
+  data-bridge alerts test                        does a notice reach those who are on call?
   data-bridge audit                              is everything there that was delivered?
   data-bridge simulate                           what happens under overload, without servers
 
@@ -70,6 +72,8 @@ enum Command {
     Health(health::Args),
     /// Compare the configuration with the servers; joins no group, subscribes to nothing
     Check(check::Args),
+    /// Show the alerts, and test whether notices of them arrive
+    Alerts(alerts::Args),
     /// Prove that what Kafka and JetStream delivered is in ClickHouse, offset by offset
     Audit(Box<audit::Args>),
     /// Print the effective configuration, or a JSON Schema for editors
@@ -108,6 +112,7 @@ impl Cli {
             Command::Run => run::run(&files, log),
             Command::Health(args) => health::command(args, &files),
             Command::Check(args) => check::run(&args, &files),
+            Command::Alerts(args) => alerts::run(args, &files),
             Command::Audit(args) => audit::run(*args, &files),
             Command::Config(args) => config::run(&args, &files).map(done),
             Command::Schema(args) => schema::run(args, &files).map(done),

@@ -35,6 +35,7 @@ mod raw_live;
 mod raw_overload;
 mod raw_publish;
 mod raw_route;
+mod raw_webhook;
 mod reference;
 mod route;
 mod schema;
@@ -43,6 +44,7 @@ mod suggest;
 mod takes;
 mod units;
 mod validate;
+mod webhook;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -67,6 +69,7 @@ pub use self::reference::reference;
 pub use self::schema::json_schema;
 pub use self::secret::read_secret;
 pub use self::takes::Takes;
+pub use self::webhook::{Webhook, WebhookKind};
 use crate::decode::{self, Mapping};
 use crate::subject::SubjectPattern;
 
@@ -82,6 +85,8 @@ pub struct Config {
     pub backpressure: Backpressure,
     pub overload: Overload,
     pub alerts: Alerts,
+    /// Who is told of alerts, by name.
+    pub webhooks: BTreeMap<String, Webhook>,
     pub kafka: Option<Kafka>,
     pub nats: Option<Nats>,
     pub clickhouse: ClickHouse,

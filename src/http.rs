@@ -28,6 +28,7 @@ use crate::reload::Door;
 use crate::source::live::Publisher;
 use crate::status::health::Health;
 use crate::status::{Identity, Snapshot, Snapshots};
+use crate::webhook::Tallies;
 
 mod access;
 mod admin;
@@ -52,6 +53,7 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 pub struct Known {
     pub snapshots: Snapshots,
     pub alerts: Alerts,
+    pub told: Tallies,
     pub histories: Histories,
     pub identity: Identity,
     pub metrics: Metrics,
@@ -82,12 +84,13 @@ pub struct HttpState {
 impl HttpState {
     #[must_use]
     pub fn new(known: Known) -> Self {
-        let Known { snapshots, alerts, histories, identity, metrics, door, publisher, live } =
+        let Known { snapshots, alerts, told, histories, identity, metrics, door, publisher, live } =
             known;
         let exposition = Exposition::new(
             metrics,
             snapshots.clone(),
             alerts.clone(),
+            told,
             identity.clone(),
             Arc::clone(&live),
         );

@@ -39,6 +39,7 @@ pub mod history;
 pub mod metrics;
 pub mod heartbeat;
 pub mod alert;
+pub mod webhook;
 pub mod thousands;
 pub mod causes;
 pub mod http;

@@ -15,14 +15,15 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::alert::Alerts;
 use crate::live::Live;
 use crate::status::{Identity, Snapshots};
+use crate::webhook::Tallies;
 use crate::writer::CutReason;
-use firing::FiringCollector;
+use alerts::AlertCollector;
 use histogram::Histogram;
 use live::LiveCollector;
 use snapshot::SnapshotCollector;
 
+mod alerts;
 mod classic;
-mod firing;
 mod histogram;
 mod live;
 mod out;
@@ -157,12 +158,13 @@ impl Exposition {
         metrics: Metrics,
         snapshots: Snapshots,
         alerts: Alerts,
+        told: Tallies,
         identity: Identity,
         live: Arc<Live>,
     ) -> Self {
         let mut registry = Registry::with_prefix("data_bridge");
         registry.register_collector(Box::new(SnapshotCollector::new(snapshots, identity)));
-        registry.register_collector(Box::new(FiringCollector::new(alerts)));
+        registry.register_collector(Box::new(AlertCollector::new(alerts, told)));
         registry.register_collector(Box::new(metrics));
         registry.register_collector(Box::new(LiveCollector::new(live)));
         Self { registry }

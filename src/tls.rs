@@ -18,9 +18,11 @@ use rustls::{
 };
 
 mod advice;
+mod connector;
 mod diagnosis;
 
 pub use self::advice::{Keys, advice};
+pub use self::connector::connector;
 pub use self::diagnosis::diagnose;
 
 /// What a client says that knows the server's certificate and meets another.

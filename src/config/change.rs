@@ -122,6 +122,12 @@ fn secrets(config: &Config) -> Vec<(String, String)> {
     if let Some(token) = config.http.token.as_ref().filter(|_| config.http.token_file.is_none()) {
         add("http.token", token.expose_secret());
     }
+    for (name, webhook) in &config.webhooks {
+        add(&format!("webhooks.{name}.url"), webhook.url.expose_secret());
+        if let Some(token) = &webhook.token {
+            add(&format!("webhooks.{name}.token"), token.expose_secret());
+        }
+    }
     match config.nats.as_ref().map(|nats| &nats.auth) {
         Some(NatsAuth::UserPassword { password, .. }) => {
             add("nats.password", password.expose_secret());

@@ -71,7 +71,7 @@ fn nats_server(index: usize, server: &str, problems: &mut Problems) -> String {
 }
 
 /// A host, and maybe a port.
-fn is_address(text: &str) -> bool {
+pub(super) fn is_address(text: &str) -> bool {
     let text = text.trim_end_matches('/');
     let bad = |c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#' | '"');
     if text.is_empty() || text.contains(bad) {
@@ -124,7 +124,7 @@ fn nats_auth(raw: &raw::Nats, problems: &mut Problems) -> Option<NatsAuth> {
     })
 }
 
-fn tls(key: &str, raw: Option<&raw::Tls>, problems: &mut Problems) -> Option<Tls> {
+pub(super) fn tls(key: &str, raw: Option<&raw::Tls>, problems: &mut Problems) -> Option<Tls> {
     let raw = raw?;
     if let Some(ca) = &raw.ca_file
         && let Err(error) = crate::tls::certificates(ca)

@@ -17,6 +17,7 @@ use super::raw_letters::DeadLetters;
 use super::raw_live::Live;
 use super::raw_overload::Overload;
 use super::raw_route::{OneOrMany, Route};
+use super::raw_webhook::Webhook;
 use super::units::{Secret, Size, Span};
 
 /// Configuration of data-bridge.
@@ -30,6 +31,9 @@ pub(super) struct Raw {
     pub(super) backpressure: Backpressure,
     pub(super) overload: Overload,
     pub(super) alerts: Alerts,
+    /// Who is told of alerts, by name; `data-bridge alerts test` says whether it arrives.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) webhooks: BTreeMap<String, Webhook>,
     /// Leave the table out: no Kafka.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) kafka: Option<Kafka>,

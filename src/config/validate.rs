@@ -21,6 +21,7 @@ use super::raw_route;
 use super::route;
 use super::secret;
 use super::units::{Size, Span};
+use super::webhook;
 use super::{
     Alerts, BATCH_ROWS, Backpressure, Breaker, Config, DeadLetters, Endpoints, Heartbeat, Http,
     Kafka, Overload, Retry, Shutdown, Writer,
@@ -53,6 +54,7 @@ pub(super) fn build(raw: &Raw, problems: &mut Problems) -> Option<Config> {
         backpressure,
         overload: Overload::default(),
         alerts: Alerts::default(),
+        webhooks: webhook::webhooks(&raw.webhooks, problems),
         kafka,
         nats: nats.flatten(),
         clickhouse: connection::clickhouse(&raw.clickhouse, problems),

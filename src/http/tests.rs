@@ -60,6 +60,7 @@ impl Running {
         let state = HttpState::new(Known {
             snapshots: receiver,
             alerts: alert::none(),
+            told: Tallies::default(),
             histories,
             identity: Identity::new("bridge-1"),
             metrics: Metrics::new(),

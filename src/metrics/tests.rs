@@ -88,8 +88,8 @@ impl Scrape {
 fn exposition(snapshot: Snapshot, metrics: Metrics) -> Exposition {
     // The receiver keeps the last value when the sender is gone.
     let (_, snapshots) = watch::channel(Arc::new(snapshot));
-    let identity = Identity::new("bridge-1");
-    Exposition::new(metrics, snapshots, alert::none(), identity, live_with(""))
+    let (told, identity) = (Tallies::default(), Identity::new("bridge-1"));
+    Exposition::new(metrics, snapshots, alert::none(), told, identity, live_with(""))
 }
 
 fn scrape(snapshot: Snapshot, metrics: Metrics) -> Scrape {
@@ -131,6 +131,7 @@ const PROMISED: &[(&str, &str)] = &[
     ("paused_seconds_total", "counter"),
     ("record_ahead_seconds", "gauge"),
     ("alert_firing", "gauge"),
+    ("alert_notices_total", "counter"),
     ("breaker_state", "gauge"),
     ("breaker_failures", "gauge"),
     ("breaker_openings_total", "counter"),

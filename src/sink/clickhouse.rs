@@ -19,6 +19,7 @@ use super::{Insert, InsertError, Landed, LandedQuestion, Refusal, Sink, Window};
 use crate::config::{self, Compression};
 use crate::schema::{ColumnDefault, ColumnSchema, TableSchema};
 use crate::status::EndpointStatus;
+use crate::tls;
 
 mod classify;
 mod collapse;
@@ -29,7 +30,6 @@ mod landed;
 pub mod letters;
 mod positions;
 mod probe;
-mod tls;
 
 pub use self::classify::UNKNOWN_TABLE;
 pub use self::collapse::{Keeps, Key};

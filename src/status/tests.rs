@@ -98,6 +98,16 @@ fn before_the_first_turn_everything_configured_is_there_at_zero() {
     assert_eq!(snapshot.routes["health"].state, RouteState::Running);
 }
 
+fn writer() -> crate::config::Writer {
+    crate::config::Writer {
+        batch_rows: 1,
+        batch_bytes: 1,
+        linger: Duration::from_secs(1),
+        batch_rows_min: 1,
+        batch_rows_max: 1,
+    }
+}
+
 fn route(name: &str, class: &str) -> config::Route {
     config::Route {
         name: name.into(),
@@ -117,13 +127,6 @@ fn config() -> Config {
     use crate::config::*;
     use crate::live::samples::live_with;
     let seconds = Duration::from_secs;
-    let writer = Writer {
-        batch_rows: 1,
-        batch_bytes: 1,
-        linger: seconds(1),
-        batch_rows_min: 1,
-        batch_rows_max: 1,
-    };
     Config {
         instance: "bridge-1".into(),
         heartbeat: Heartbeat { interval: seconds(5) },
@@ -140,6 +143,7 @@ fn config() -> Config {
         },
         overload: Overload::default(),
         alerts: Alerts::default(),
+        webhooks: BTreeMap::new(),
         kafka: None,
         nats: Some(Nats {
             servers: vec![],
@@ -163,7 +167,7 @@ fn config() -> Config {
         },
         retry: Retry { base_delay: seconds(1), max_delay: seconds(30) },
         breaker: Breaker { max_failures: 10, reset_timeout: seconds(60) },
-        writers: ["aggregate", "external"].map(|name| (name.to_owned(), writer)).into(),
+        writers: ["aggregate", "external"].map(|name| (name.to_owned(), writer())).into(),
         dead_letters: DeadLetters::ClickHouse { table: "dead_letters".into(), create: true },
         routes: vec![route("candles", "market"), route("health", "system")],
         live: live_with("").settings().clone(),

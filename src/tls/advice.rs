@@ -27,6 +27,11 @@ impl Keys {
         ca: "the file of ssl.ca.location in [kafka.client]",
         identity: "ssl.certificate.location and ssl.key.location in [kafka.client]",
     };
+    pub const WEBHOOK: Self = Self {
+        address: "its url",
+        ca: "its tls.ca_file",
+        identity: "its tls.cert_file and key_file",
+    };
     pub const HEALTH: Self =
         Self { address: "--url", ca: "--ca-file", identity: "no certificate: it is not asked for" };
 }

@@ -1,6 +1,7 @@
 //! The one integration-test binary.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod alerts;
 mod all_types;
 mod audit;
 mod backpressure;

@@ -16,6 +16,7 @@ use crate::reload::closed_door;
 use crate::source::live::for_nobody;
 use crate::status::samples::busy;
 use crate::status::{Identity, RunStage};
+use crate::webhook::Tallies;
 
 fn system() -> ClientConfig {
     tls::client(None, None).unwrap()
@@ -68,6 +69,7 @@ async fn the_exit_code_follows_the_answer() {
     let state = http::HttpState::new(http::Known {
         snapshots: receiver,
         alerts: alert::none(),
+        told: Tallies::default(),
         histories,
         identity: Identity::new("x"),
         metrics: Metrics::new(),

@@ -1,0 +1,169 @@
+//! Alerts delivered to receivers: a URL that takes JSON, Slack's format, or Alertmanager's.
+//!
+//! ```text
+//! what fires (watch) --differs from what was told--> wait a little --> one message --> receiver
+//!                                  ^                                                     |
+//!                                  +------------------ told ------ 2xx ------------------+
+//! ```
+//!
+//! By state, not by messages: a receiver knows what it has told, compares that with what fires, and
+//! tells the difference. So there is no queue that could fill up; what comes together is one message; a
+//! receiver that was away is told how things are, not how they were; and each has a task of its own,
+//! for which nobody waits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::alert::Alerts;
+use crate::config::{Retry, Webhook};
+use crate::retry;
+
+pub mod message;
+mod post;
+mod told;
+
+use message::Notice;
+pub use post::Post;
+use told::Told;
+
+/// Slower than inserts: a receiver that is down is a nuisance, no outage.
+const RETRY: Retry =
+    Retry { base_delay: Duration::from_secs(1), max_delay: Duration::from_secs(300) };
+
+/// For a last word when the bridge stops.
+const LAST_WORD: Duration = Duration::from_secs(2);
+
+/// What became of the messages to a receiver.
+#[derive(Debug, Default)]
+pub struct Tally {
+    pub name: String,
+    pub sent: AtomicU64,
+    pub failed: AtomicU64,
+}
+
+/// Of every receiver, by name.
+pub type Tallies = Arc<[Arc<Tally>]>;
+
+/// The receivers, before they run.
+#[derive(Debug)]
+pub struct Webhooks {
+    receivers: Vec<Receiver>,
+    tallies: Tallies,
+}
+
+impl Webhooks {
+    /// # Errors
+    /// When the files of a receiver's TLS cannot be used any more.
+    pub fn new<'a>(
+        configured: impl IntoIterator<Item = (&'a String, &'a Webhook)>,
+        instance: &str,
+        alerts: &Alerts,
+    ) -> anyhow::Result<Self> {
+        let receiver = |(name, config): (&String, &Webhook)| {
+            let post = Post::new(config).with_context(|| format!("webhooks.{name}"))?;
+            let tally = Tally { name: name.clone(), ..Tally::default() };
+            anyhow::Ok(Receiver {
+                config: config.clone(),
+                instance: instance.to_owned(),
+                alerts: alerts.clone(),
+                post,
+                told: Told::default(),
+                tally: Arc::new(tally),
+            })
+        };
+        let receivers: Vec<_> =
+            configured.into_iter().map(receiver).collect::<anyhow::Result<_>>()?;
+        let tallies = receivers.iter().map(|receiver| Arc::clone(&receiver.tally)).collect();
+        Ok(Self { receivers, tallies })
+    }
+
+    #[must_use]
+    pub fn tallies(&self) -> Tallies {
+        Arc::clone(&self.tallies)
+    }
+
+    /// Until `end`, and a last word after it.
+    pub async fn run(self, end: CancellationToken) {
+        let mut tasks = JoinSet::new();
+        for receiver in self.receivers {
+            tasks.spawn(receiver.run(end.clone()));
+        }
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a receiver of alerts failed; the others go on");
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Receiver {
+    config: Webhook,
+    instance: String,
+    alerts: Alerts,
+    post: Post,
+    told: Told,
+    tally: Arc<Tally>,
+}
+
+impl Receiver {
+    async fn run(mut self, end: CancellationToken) {
+        while end.run_until_cancelled(self.tell_next()).await == Some(true) {}
+        // What happened in the last moments.
+        if self.notice().is_some() && timeout(LAST_WORD, self.attempt()).await.is_err() {
+            tracing::warn!(webhook = self.tally.name, "stopped before a last notice was delivered");
+        }
+    }
+
+    /// Waits for news and tells them, however long that takes. False: nobody looks any more.
+    async fn tell_next(&mut self) -> bool {
+        while self.notice().is_none() {
+            let again = self.told.due_again(self.config.repeat_every);
+            tokio::select! {
+                changed = self.alerts.changed() => if changed.is_err() { return false },
+                () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {}
+            }
+        }
+        // What else comes now belongs to it.
+        sleep(self.config.group_wait).await;
+        let mut failures = 0;
+        while self.attempt().await.is_err() {
+            failures += 1;
+            sleep(retry::delay(&RETRY, failures)).await;
+        }
+        true
+    }
+
+    /// What there is to say now.
+    fn notice(&mut self) -> Option<Notice> {
+        let firing = Arc::clone(&self.alerts.borrow_and_update());
+        self.told.news(&firing, &self.config, Instant::now())
+    }
+
+    /// One message, if there is still something to say.
+    async fn attempt(&mut self) -> Result<(), ()> {
+        let Some(notice) = self.notice() else { return Ok(()) };
+        let wall = jiff::Timestamp::now().as_millisecond();
+        let body = message::body(&notice, &self.config, &self.instance, wall);
+        let webhook = self.tally.name.as_str();
+        let result = self.post.send(body).await;
+        match &result {
+            Ok(()) => {
+                self.tally.sent.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(event = "notice_sent", webhook, "alerts delivered: {notice}");
+                self.told.told(notice, Instant::now());
+            }
+            Err(error) => {
+                self.tally.failed.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(event = "notice_failed", webhook, "alerts not delivered: {error}");
+            }
+        }
+        result.map_err(|_| ())
+    }
+}

@@ -1,0 +1,213 @@
+//! What a receiver gets: the same notice as JSON, as Slack takes it, as Alertmanager takes it. Pure.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::alert::{Alert, Severity};
+use crate::config::{Webhook, WebhookKind};
+use crate::record::UnixMs;
+use crate::status::Identity;
+use crate::status::health::rfc3339;
+
+/// In one message; a storm of them helps nobody. What is left out is counted, and in `/health`.
+const MOST: usize = 200;
+/// Slack cuts a message of more than 40,000 characters.
+const MOST_IN_SLACK: usize = 30;
+/// Characters of a summary; what a person must do can be long.
+const SUMMARY: usize = 1_000;
+/// Alertmanager takes an alert for over that it did not hear of for so many repetitions.
+const GONE_AFTER: u32 = 4;
+
+/// Everything that is said at once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Notice {
+    pub items: Vec<Item>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Item {
+    pub status: Status,
+    pub what: What,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// It is new to the receiver.
+    Fired,
+    /// It is known there, and fires still.
+    Firing,
+    Resolved,
+}
+
+impl Status {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Fired => "fired",
+            Self::Firing => "firing",
+            Self::Resolved => "resolved",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum What {
+    Alert(Alert),
+    /// Somebody wants to know whether it arrives.
+    Test {
+        at: UnixMs,
+    },
+}
+
+impl Notice {
+    /// One that says that nothing is wrong.
+    #[must_use]
+    pub fn test(at: UnixMs) -> Self {
+        Self { items: vec![Item { status: Status::Fired, what: What::Test { at } }] }
+    }
+
+    fn count(&self, wanted: impl Fn(Status) -> bool) -> usize {
+        self.items.iter().filter(|item| wanted(item.status)).count()
+    }
+}
+
+/// `2 fired, 1 firing, 3 resolved`
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let statuses = [Status::Fired, Status::Firing, Status::Resolved];
+        let counts = statuses.map(|each| (self.count(|status| status == each), each.name()));
+        let said = counts.iter().filter(|(count, _)| *count > 0);
+        let words: Vec<String> = said.map(|(count, name)| format!("{count} {name}")).collect();
+        f.write_str(&words.join(", "))
+    }
+}
+
+/// What is said of one thing, whatever the format.
+struct Facts<'a> {
+    id: &'static str,
+    of: Option<&'a str>,
+    severity: Severity,
+    since: UnixMs,
+    summary: String,
+    remedy: &'static str,
+    runbook: Option<&'a str>,
+}
+
+impl What {
+    fn facts(&self) -> Facts<'_> {
+        match self {
+            Self::Alert(alert) => Facts {
+                id: alert.id.name(),
+                of: alert.of.as_deref(),
+                severity: alert.id.severity(),
+                since: alert.since,
+                summary: alert.summary.chars().take(SUMMARY).collect(),
+                remedy: alert.id.remedy(),
+                runbook: Some(&alert.runbook),
+            },
+            Self::Test { at } => Facts {
+                id: "test",
+                of: None,
+                severity: Severity::Warning,
+                since: *at,
+                summary: "this is a test: notices of alerts arrive here".to_owned(),
+                remedy: "nothing is to be done",
+                runbook: None,
+            },
+        }
+    }
+}
+
+/// The body of a request.
+#[must_use]
+pub fn body(notice: &Notice, config: &Webhook, instance: &str, now: UnixMs) -> Vec<u8> {
+    let body = match config.kind {
+        WebhookKind::Json => plain(notice, instance, now),
+        WebhookKind::Slack => slack(notice, instance),
+        WebhookKind::Alertmanager => {
+            let until = config.repeat_every.saturating_mul(GONE_AFTER);
+            alertmanager(notice, instance, now, until)
+        }
+    };
+    body.to_string().into_bytes()
+}
+
+fn plain(notice: &Notice, instance: &str, now: UnixMs) -> Value {
+    let alerts = notice.items.iter().take(MOST).map(|item| {
+        let Facts { id, of, severity, since, summary, remedy, runbook } = item.what.facts();
+        json!({
+            "status": item.status.name(), "id": id, "of": of, "severity": severity,
+            "since": rfc3339(since), "summary": summary, "remedy": remedy, "runbook": runbook,
+        })
+    });
+    let firing = notice.count(|status| status != Status::Resolved);
+    json!({
+        "version": 1,
+        "service": Identity::SERVICE,
+        "instance": instance,
+        "sent_at": rfc3339(now),
+        "status": if firing > 0 { "firing" } else { "resolved" },
+        "alerts": alerts.collect::<Vec<_>>(),
+        "left_out": notice.items.len().saturating_sub(MOST),
+    })
+}
+
+fn slack(notice: &Notice, instance: &str) -> Value {
+    let mut lines = vec![format!("*{} {}*: {notice}", Identity::SERVICE, escaped(instance))];
+    for item in notice.items.iter().take(MOST_IN_SLACK) {
+        let Facts { severity, summary, remedy, runbook, .. } = item.what.facts();
+        let summary = escaped(&summary);
+        if item.status == Status::Resolved {
+            lines.push(format!(":white_check_mark: resolved; it was: {summary}"));
+            continue;
+        }
+        let (mark, word) = match severity {
+            Severity::Critical => (":red_circle:", "CRITICAL"),
+            Severity::Warning => (":large_orange_circle:", "WARNING"),
+        };
+        // Only an address can be followed from there.
+        let runbook = runbook.filter(|runbook| runbook.contains("://"));
+        let link = runbook.map_or(String::new(), |runbook| format!(" (<{runbook}|runbook>)"));
+        lines.push(format!("{mark} *{word}* {summary}\n> {}{link}", escaped(remedy)));
+    }
+    let left_out = notice.items.len().saturating_sub(MOST_IN_SLACK);
+    if left_out > 0 {
+        lines.push(format!("and {left_out} more: see /health"));
+    }
+    json!({ "text": lines.join("\n") })
+}
+
+/// These three mean something to Slack.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// Names and labels as those of the rules in deploy/prometheus/alerts.yml.
+fn alertmanager(notice: &Notice, instance: &str, now: UnixMs, until: Duration) -> Value {
+    let until = i64::try_from(until.as_millis()).unwrap_or(i64::MAX);
+    let alerts = notice.items.iter().take(MOST).map(|item| {
+        let Facts { id, of, severity, since, summary, remedy, runbook } = item.what.facts();
+        let words = id.split('_').map(|word| word[..1].to_uppercase() + &word[1..]);
+        let mut labels = json!({
+            "alertname": format!("DataBridge{}", words.collect::<String>()),
+            "id": id, "severity": severity, "job": Identity::SERVICE, "instance": instance,
+        });
+        if let Some(of) = of {
+            labels["of"] = of.into();
+        }
+        let mut annotations = json!({ "summary": summary, "remedy": remedy });
+        if let Some(runbook) = runbook {
+            annotations["runbook"] = runbook.into();
+        }
+        let ends = match item.status {
+            Status::Resolved => now,
+            Status::Fired | Status::Firing => now.saturating_add(until),
+        };
+        json!({
+            "labels": labels, "annotations": annotations,
+            "startsAt": rfc3339(since), "endsAt": rfc3339(ends),
+        })
+    });
+    Value::Array(alerts.collect())
+}
