@@ -318,10 +318,9 @@ impl Sources {
             credits.set_limit(settings.rate_limit);
             handle.gate = Some(credits.clone());
             sources.handles.push(handle);
-            let takes = |route: &Route| Some((route.name.clone(), route.jetstream.clone()?));
-            let routes = config.routes.iter().filter_map(takes);
+            let Takes { streams, .. } = config.takes();
             let running =
-                nats::jetstream::start(nats, settings, &config.instance, routes, port, credits)
+                nats::jetstream::start(nats, settings, &config.instance, &streams, port, credits)
                     .await?;
             sources.running.jetstream = Some(running);
         }

@@ -121,7 +121,7 @@ impl Router {
     }
 
     /// Of these topics, those that no route takes any more go on going where they went `before`; and
-    /// so do the subjects of `before`.
+    /// so do the subjects of `before`, those that it had left over among them.
     pub fn leave_over<'a>(&mut self, topics: impl IntoIterator<Item = &'a str>, before: &mut Self) {
         for topic in topics {
             if self.route_of_topic(topic).is_none()
@@ -136,6 +136,12 @@ impl Router {
                 !now.any(|other| other.covers(pattern))
             });
             self.subjects_left_over.extend(gone.map(|pattern| (*route, pattern.clone())));
+        }
+        // A stream delivers again what was delivered long ago.
+        for left in before.subjects_left_over.drain(..) {
+            if !self.subjects_left_over.contains(&left) {
+                self.subjects_left_over.push(left);
+            }
         }
     }
 

@@ -33,8 +33,7 @@ const LIVE: [&str; 16] = [
 ];
 
 /// Of a route, what nevertheless can't.
-const NOT_LIVE_OF_ROUTES: [&str; 4] =
-    ["delivery", "jetstream_subjects", "jetstream_stream", "jetstream_consumer"];
+const NOT_LIVE_OF_ROUTES: [&str; 1] = ["delivery"];
 
 /// One difference. `None`: the key was not there, or is not any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,25 +192,22 @@ fn other_kafka(old: &Config, new: &Config) -> Option<String> {
     })
 }
 
-/// What is read of JetStream stays as it is: routes may share it out among themselves. So does
-/// whether core NATS is read at all.
+/// Subjects may come and go; whether core NATS, or JetStream, is read at all is decided at the start.
 fn other_nats(old: &Config, new: &Config) -> Vec<String> {
-    let mut needs = Vec::new();
-    if old.has_core_nats() != new.has_core_nats() {
-        let text =
-            "routes: whether there are nats_subjects at all can't change while the bridge runs";
-        needs.push(format!("{text}: restart it for that"));
-    }
-    let streams = |config: &Config| {
-        let of = |route: &Route| Some(format!("{:?}", route.jetstream.as_ref()?));
-        config.routes.iter().filter_map(of).collect::<BTreeSet<String>>()
-    };
-    if streams(old) != streams(new) {
-        let text =
-            "routes: the jetstream_subjects and consumers of all routes together must stay the";
-        needs.push(format!("{text} same: restart the bridge for others"));
-    }
-    needs
+    let has_streams = |config: &Config| config.routes.iter().any(|route| route.jetstream.is_some());
+    let read = [
+        ("nats_subjects", old.has_core_nats(), new.has_core_nats()),
+        ("jetstream_subjects", has_streams(old), has_streams(new)),
+    ];
+    let changed = read.into_iter().filter(|(_, was, is)| was != is);
+    changed
+        .map(|(key, ..)| {
+            format!(
+                "routes: whether there are {key} at all can't change while the bridge runs: restart \
+                 it for that"
+            )
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -278,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn routes_may_share_what_they_take_anew_but_streams_stay() {
+    fn routes_may_take_something_else_and_what_is_read_at_all_stays() {
         let swapped =
             BASE.replace("['x']", "['z']").replace("['y']", "['x']").replace("['z']", "['y']");
         let (changes, needs) = said(BASE, &swapped);
@@ -288,8 +284,10 @@ mod tests {
         let stream = BASE
             .replace("[kafka]", "[nats.jetstream]")
             .replace("kafka_topics", "jetstream_subjects");
-        let (_, needs) = said(&stream, &stream.replace("['x']", "['z']"));
-        assert!(needs.iter().any(|need| need.contains("jetstream_subjects")), "{needs:?}");
+        let (changes, needs) = said(&stream, &stream.replace("['x']", "['z']"));
+        assert_eq!((changes.len(), needs.len()), (1, 0), "{changes:?} {needs:?}");
+        let (_, needs) = said(&stream, BASE);
+        assert!(needs.iter().any(|need| need.contains("jetstream_subjects at all")), "{needs:?}");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What the routes together want of the sources.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Action, Config, RateLimit, Route};
+use super::{Action, Config, JetStreamRoute, RateLimit, Route};
 use crate::subject::SubjectPattern;
 
 /// What is to be subscribed to, over all routes.
@@ -15,6 +15,8 @@ pub struct Takes {
     pub system: Vec<SubjectPattern>,
     /// The routes that are published into.
     pub published: BTreeSet<String>,
+    /// Of JetStream: by the names of the routes.
+    pub streams: BTreeMap<String, JetStreamRoute>,
 }
 
 impl Route {
@@ -34,6 +36,8 @@ impl Route {
             (!self.kafka_topics.is_empty(), "kafka", stored),
             (self.jetstream.is_some(), "jetstream", stored),
             (!self.nats_subjects.is_empty(), "nats", "at_most_once"),
+            // Who publishes is told what became of it, and may publish it again.
+            (self.publish, "live", "at_least_once"),
         ];
         by_source.into_iter().filter_map(|(takes, source, of)| takes.then_some((source, of)))
     }
@@ -63,11 +67,13 @@ impl Config {
             parsed.collect()
         };
         let published = self.routes.iter().filter(|route| route.publish);
+        let of_stream = |route: &Route| Some((route.name.clone(), route.jetstream.clone()?));
         Takes {
             topics: self.kafka_topics(),
             subjects: subjects(false),
             system: subjects(true),
             published: published.map(|route| route.name.clone()).collect(),
+            streams: self.routes.iter().filter_map(of_stream).collect(),
         }
     }
 

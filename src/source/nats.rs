@@ -98,7 +98,8 @@ pub async fn start(
 /// # Errors
 ///
 /// When `system` has a queue group of its own, before or after, and would not read the same: for a
-/// moment the old data connection and the new system connection would both get its messages.
+/// moment the old data connection and the new system connection would both get its messages. And
+/// when a stream's place would be lost (`jetstream/go_over.rs`).
 pub fn can_go_over(from: &Takes, to: &Takes) -> anyhow::Result<()> {
     let apart = |takes: &Takes| {
         let wishes = wishes("", &takes.subjects, &takes.system);
@@ -112,7 +113,7 @@ pub fn can_go_over(from: &Takes, to: &Takes) -> anyhow::Result<()> {
          need a queue group of their own; that cannot change while the bridge runs: restart it for \
          that"
     );
-    Ok(())
+    jetstream::can_go_over(from, to)
 }
 
 /// What each connection subscribes to.
@@ -218,6 +219,7 @@ mod tests {
             published: BTreeSet::new(),
             subjects: patterns(subjects),
             system: patterns(system),
+            streams: std::collections::BTreeMap::new(),
         };
         let apart = takes(&["market.>"], &["system.>"]);
         assert!(can_go_over(&apart, &takes(&["bars.>"], &["system.>", "health"])).is_ok());

@@ -2,6 +2,7 @@
 //! hands of the test; and (`real`) the program on real servers, under load.
 
 mod real;
+mod streams;
 mod subjects;
 mod topics;
 

@@ -9,6 +9,7 @@ use futures_util::Stream as _;
 
 #[derive(Debug)]
 struct Channel {
+    key: usize,
     subscriber: Subscriber,
     ended: bool,
 }
@@ -22,9 +23,15 @@ pub(super) struct Channels {
 }
 
 impl Channels {
-    /// Adds a subscription; it is known by how many there were before.
-    pub(super) fn push(&mut self, subscriber: Subscriber) {
-        self.all.push(Channel { subscriber, ended: false });
+    /// Adds a subscription; its messages come with this key.
+    pub(super) fn push(&mut self, key: usize, subscriber: Subscriber) {
+        self.all.push(Channel { key, subscriber, ended: false });
+    }
+
+    /// Ends the subscription of this key, with what is in it.
+    pub(super) fn remove(&mut self, key: usize) {
+        self.all.retain(|channel| channel.key != key);
+        self.turn = 0;
     }
 
     /// Gives `take` one message after the other, until it says that it has room for no more
@@ -48,7 +55,7 @@ impl Channels {
                     break;
                 }
                 match Pin::new(&mut channel.subscriber).poll_next(cx) {
-                    Poll::Ready(Some(message)) => room = take(Some((index, message))),
+                    Poll::Ready(Some(message)) => room = take(Some((channel.key, message))),
                     Poll::Ready(None) => channel.ended = true,
                     Poll::Pending => break,
                 }

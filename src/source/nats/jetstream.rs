@@ -16,6 +16,7 @@ mod bind;
 mod bucket;
 mod bulk;
 mod follow;
+mod go_over;
 mod lane;
 mod lease;
 mod outbox;
@@ -27,6 +28,7 @@ pub mod state;
 pub mod streams;
 mod unacked;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -34,11 +36,9 @@ use async_nats::Client;
 use async_nats::jetstream::Context;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
-use self::bind::Wish;
-use self::lane::Lane;
-use self::puller::Puller;
+pub(super) use self::go_over::can_go_over;
+use self::puller::{Puller, Wishes};
 use super::link::{Link, Watch};
 use super::{Running, options, watch};
 use crate::config::{self, JetStream, JetStreamApi, JetStreamRoute};
@@ -65,7 +65,7 @@ pub async fn start(
     config: &config::Nats,
     settings: &JetStream,
     instance: &str,
-    routes: impl IntoIterator<Item = (String, JetStreamRoute)>,
+    routes: &BTreeMap<String, JetStreamRoute>,
     port: SourcePort,
     credits: impl Into<Gate>,
 ) -> anyhow::Result<Running> {
@@ -87,21 +87,9 @@ pub async fn start(
     let [(client, notes), (control, control_notes)] =
         <[_; 2]>::try_from(clients).expect("two roles, two connections");
     let context = bind::context(control, &settings.api);
-    let mut puller = Puller::new(
-        client.clone(),
-        Arc::clone(&notes),
-        context,
-        port.clone(),
-        credits.into(),
-        settings.double_ack,
-    );
-    for (route, takes) in routes {
-        let inbox = client.new_inbox();
-        let answers = client.subscribe(format!("{inbox}.*")).await;
-        let answers = answers.with_context(|| format!("subscribing for route {route}"))?;
-        let wish = Wish { settings: settings.clone(), route, takes };
-        puller.add(Lane::new(wish, instance, inbox, Instant::now()), answers);
-    }
+    let wishes = Wishes::new(settings, instance, routes);
+    let (data, noted) = (client.clone(), Arc::clone(&notes));
+    let puller = Puller::new(data, noted, context, port.clone(), credits.into(), wishes);
     let mut readers = JoinSet::new();
     readers.spawn(async move {
         puller.run().await;

@@ -56,12 +56,12 @@ impl Subscriptions {
     pub(super) async fn open(client: &Client, wish: Wish) -> anyhow::Result<Self> {
         let Wish { queue_group, patterns, elsewhere, .. } = wish;
         let mut channels = Channels::default();
-        for pattern in patterns {
+        for (key, pattern) in patterns.into_iter().enumerate() {
             let subscriber = client
                 .queue_subscribe(pattern.as_str().to_owned(), queue_group.clone())
                 .await
                 .with_context(|| format!("subscribing to {pattern} in group {queue_group:?}"))?;
-            channels.push(subscriber);
+            channels.push(key, subscriber);
         }
         let waiting = Vec::with_capacity(CHUNK_RECORDS);
         Ok(Self { channels, elsewhere, waiting, waiting_bytes: 0, skipped: 0 })

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_nats::Client;
-use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, pull};
+use async_nats::jetstream::consumer::{
+    AckPolicy, Consumer, DeliverPolicy, FromConsumer as _, pull,
+};
 use async_nats::jetstream::context::{ContextBuilder, RequestErrorKind};
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::ConsumerErrorKind;
@@ -14,6 +16,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::config::{Ack, Deliver, JetStream, JetStreamApi, JetStreamRoute};
+use crate::subject::SubjectPattern;
 
 /// For one question.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -68,13 +71,20 @@ pub(super) fn context(client: Client, api: &JetStreamApi) -> Context {
 }
 
 impl Wish {
+    /// The settings are those of the process.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        (&self.route, &self.takes) == (&other.route, &other.takes)
+    }
+
     /// The consumer; if there is none, it is made. `known_to` is the number up to which it is known
     /// that everything was acknowledged, of the stream that was made then: a consumer that was
-    /// deleted goes on behind it.
+    /// deleted goes on behind it. One that filters by what the route took `before` is changed, and by
+    /// nothing else: who changes his configuration while he runs is the only one who knows that.
     pub(super) async fn bind(
         self,
         context: Context,
         known_to: Option<(i128, u64)>,
+        before: Vec<Vec<SubjectPattern>>,
     ) -> Result<Bound, Unbound> {
         let stream = self.stream(&context).await?;
         let made = stream.created.unix_timestamp_nanos();
@@ -86,17 +96,48 @@ impl Wish {
                 self.make(&context, name, from).await?
             }
         };
-        let misfits = self.misfits(&consumer.cached_info().config);
-        if !misfits.is_empty() {
-            return Err(Unbound::NeedsPerson(format!(
-                "route {}: the consumer {} of stream {name} is not what the route needs: {}; \
-                 correct or delete it, or name another one (jetstream_consumer)",
-                self.route,
-                self.takes.consumer,
-                misfits.join(", "),
-            )));
-        }
+        let is = filters(&consumer.cached_info().config);
+        let consumer = match before.iter().any(|before| named(before) == is) {
+            true => self.filter_anew(&context, name, &consumer).await?,
+            false => consumer,
+        };
+        self.must_fit(name, &consumer)?;
         Ok(Bound { consumer, stream_made: Some(made) })
+    }
+
+    fn must_fit(&self, stream: &str, consumer: &Consumer<pull::Config>) -> Result<(), Unbound> {
+        let misfits = self.misfits(&consumer.cached_info().config);
+        if misfits.is_empty() {
+            return Ok(());
+        }
+        Err(Unbound::NeedsPerson(format!(
+            "route {}: the consumer {} of stream {stream} is not what the route needs: {}; \
+             correct or delete it, or name another one (jetstream_consumer)",
+            self.route,
+            self.takes.consumer,
+            misfits.join(", "),
+        )))
+    }
+
+    /// The consumer goes on where it is, with the route's subjects and everything else as it was.
+    async fn filter_anew(
+        &self,
+        context: &Context,
+        stream: &str,
+        consumer: &Consumer<pull::Config>,
+    ) -> Result<Consumer<pull::Config>, Unbound> {
+        let is = pull::Config::try_from_consumer_config(consumer.cached_info().config.clone());
+        let name = &self.takes.consumer;
+        let failed = |error: String| {
+            Unbound::Later(format!("the filter of the consumer {name} of stream {stream}: {error}"))
+        };
+        let is = is.map_err(|error| failed(error.to_string()))?;
+        let pull::Config { filter_subject, filter_subjects, .. } = self.filtered();
+        let config = pull::Config { filter_subject, filter_subjects, ..is };
+        let changed = context.update_consumer_on_stream(config, stream).await;
+        let changed = changed.map_err(|error| failed(error.to_string()))?;
+        tracing::info!(stream, consumer = name, "JetStream consumer filters by other subjects now");
+        Ok(changed)
     }
 
     /// Looks at a consumer again; None if it is gone.
@@ -109,6 +150,9 @@ impl Wish {
         let Some(consumer) = self.consumer(&context, &stream, &name).await? else {
             return Ok(None);
         };
+        if name == self.takes.consumer {
+            self.must_fit(&stream, &consumer)?; // another instance may have changed it
+        }
         Ok(Some(Bound { consumer, stream_made: None }))
     }
 
@@ -280,10 +324,7 @@ impl Wish {
     /// What of an existing consumer would lose records or bring the wrong ones.
     fn misfits(&self, is: &async_nats::jetstream::consumer::Config) -> Vec<String> {
         let mut misfits = Vec::new();
-        let single = Some(&is.filter_subject).filter(|subject| !subject.is_empty());
-        let filters: BTreeSet<&str> =
-            single.into_iter().chain(&is.filter_subjects).map(String::as_str).collect();
-        let wanted: BTreeSet<&str> = self.takes.subjects.iter().map(|s| s.as_str()).collect();
+        let (filters, wanted) = (filters(is), named(&self.takes.subjects));
         if filters != wanted {
             let list = |set: &BTreeSet<&str>| set.iter().copied().collect::<Vec<_>>().join(" ");
             misfits.push(format!(
@@ -315,6 +356,16 @@ impl Wish {
         }
         misfits
     }
+}
+
+/// What a consumer filters by.
+pub(super) fn filters(is: &async_nats::jetstream::consumer::Config) -> BTreeSet<&str> {
+    let single = Some(&is.filter_subject).filter(|subject| !subject.is_empty());
+    single.into_iter().chain(&is.filter_subjects).map(String::as_str).collect()
+}
+
+pub(super) fn named(subjects: &[SubjectPattern]) -> BTreeSet<&str> {
+    subjects.iter().map(SubjectPattern::as_str).collect()
 }
 
 /// How long the consumer waits for an acknowledgement, at least.

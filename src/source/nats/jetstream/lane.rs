@@ -5,6 +5,7 @@
 mod acks;
 mod intake;
 mod owned;
+mod parting;
 mod question;
 
 use std::sync::Arc;
@@ -21,10 +22,12 @@ use crate::config::Retry;
 use crate::record::{Partition, Position};
 use crate::retry;
 use crate::source::{PartitionObserved, SourceEvent};
+use crate::subject::SubjectPattern;
 
 use self::acks::Acks;
 pub(super) use self::intake::{Pull, Taken};
 use self::owned::{Follows, Owned};
+use self::parting::Parting;
 pub(super) use self::question::{Answer, Question};
 
 /// A request that was not fulfilled ends after this long: how long an idle consumer keeps its
@@ -43,6 +46,8 @@ const BIND: Retry =
 /// Where a route is with its consumer.
 #[derive(Debug)]
 enum State {
+    /// What it asks for could not be heard yet.
+    Deaf,
     /// To be bound, at this time.
     Unbound(Instant),
     Bound(Arc<Consumer<pull::Config>>),
@@ -66,6 +71,14 @@ pub(super) struct Lane {
     attempts: u32,
     /// A question about the consumer is on its way.
     asked: bool,
+    /// What is answered to it is about what was wanted before.
+    outdated: bool,
+    /// It is wanted otherwise, or not any more.
+    parting: Option<Parting>,
+    /// What the consumer may have filtered by before.
+    before: Vec<Vec<SubjectPattern>>,
+    /// Subjects that were wanted before: what was delivered of them may come again.
+    left: Vec<SubjectPattern>,
     look_at: Instant,
     keeping: Keeping,
     pulls: Pulls,
@@ -86,6 +99,8 @@ pub(super) struct Heard {
     pub(super) events: Vec<SourceEvent>,
     /// So many credits are free.
     pub(super) free: usize,
+    /// To be sent.
+    pub(super) answers: Vec<unacked::Answer>,
 }
 
 impl Lane {
@@ -97,9 +112,13 @@ impl Lane {
         Self {
             wish,
             inbox,
-            state: State::Unbound(now),
+            state: State::Deaf,
             attempts: 0,
             asked: false,
+            outdated: false,
+            parting: None,
+            before: Vec::new(),
+            left: Vec::new(),
             look_at: now,
             keeping,
             pulls: Pulls::default(),
@@ -161,9 +180,11 @@ impl Lane {
             return None;
         }
         let question = match (&self.state, &mut self.keeping) {
+            (State::Deaf, _) => Question::Listen(self.inbox.clone()),
             (State::Unbound(due), Keeping::Acks(acks)) if *due <= now => {
-                Question::Bind(self.wish.clone(), acks.known_to())
+                Question::Bind(self.wish.clone(), acks.known_to(), self.before.clone())
             }
+            (State::Unbound(_), Keeping::Owned(_)) if self.parting.is_some() => return None,
             (State::Unbound(due), Keeping::Owned(owned)) if *due <= now => {
                 owned.follow(&self.wish)?
             }
@@ -186,29 +207,37 @@ impl Lane {
         }
     }
 
+    /// What it asks for can be heard from here on.
+    pub(super) fn listening(&mut self, now: Instant) {
+        (self.asked, self.outdated) = (false, false);
+        self.state = State::Unbound(now);
+    }
+
     pub(super) fn answered(&mut self, answer: Answer, now: Instant) -> Heard {
+        if matches!(answer, Answer::Bound(_) | Answer::Followed(_)) {
+            self.asked = false;
+            if std::mem::take(&mut self.outdated) {
+                return Heard::default();
+            }
+        }
         match answer {
-            Answer::Bound(bound) => {
-                self.asked = false;
-                match bound {
-                    Ok(Some(bound)) => self.bound(*bound, now),
-                    Ok(None) => Heard::free(self.lost("it was deleted", now)),
-                    Err(trouble) => self.unbound(trouble, now),
-                }
-            }
-            Answer::Followed(followed) => {
-                self.asked = false;
-                match followed {
-                    Ok(Followed::Bound(bound)) => self.bound(*bound, now),
-                    Ok(Followed::Another { made, last }) => self.another(made, last, now),
-                    Err(trouble) => self.unbound(trouble, now),
-                }
-            }
+            Answer::Bound(bound) => match bound {
+                Ok(Some(bound)) => self.bound(*bound, now),
+                Ok(None) => Heard::free(self.lost("it was deleted", now)),
+                Err(trouble) => self.unbound(trouble, now),
+            },
+            Answer::Followed(followed) => match followed {
+                Ok(Followed::Bound(bound)) => self.bound(*bound, now),
+                Ok(Followed::Another { made, last }) => self.another(made, last, now),
+                Err(trouble) => self.unbound(trouble, now),
+            },
             Answer::Bucket(told) => {
                 let Keeping::Owned(owned) = &mut self.keeping else { return Heard::default() };
                 let follows = owned.told(*told, &self.wish, now);
                 self.follows(follows, now)
             }
+            Answer::Parted(done) => self.parted(&done, now),
+            Answer::Listening(_) | Answer::Forgotten => Heard::default(),
         }
     }
 
@@ -240,7 +269,7 @@ impl Lane {
 
     fn follows(&mut self, follows: Follows, now: Instant) -> Heard {
         let Follows { events, unbind } = follows;
-        let mut heard = Heard { events, free: 0 };
+        let mut heard = Heard { events, ..Heard::default() };
         if unbind {
             self.attempts = 0;
             self.state = State::Unbound(now);
@@ -277,6 +306,7 @@ impl Lane {
                 self.trouble = None;
             }
         }
+        self.before.clear();
         if fresh {
             let name = format!("{}/{}", info.stream_name, info.name);
             tracing::info!(route = self.wish.route, consumer = name, "JetStream consumer bound");
@@ -284,7 +314,7 @@ impl Lane {
         }
         self.pending = info.num_pending;
         self.state = State::Bound(Arc::new(bound.consumer));
-        Heard { events, free: 0 }
+        Heard { events, ..Heard::default() }
     }
 
     /// The consumer is gone, or does not get through to us: it is bound again. Says how many
@@ -365,10 +395,18 @@ impl Lane {
         owned.resign();
         owned.reader()
     }
+
+    /// The consumer that is of no use any more, of a lane that is over.
+    pub(super) fn reader(&self) -> Option<(String, String)> {
+        match &self.keeping {
+            Keeping::Acks(_) => None,
+            Keeping::Owned(owned) => owned.reader(),
+        }
+    }
 }
 
 impl Heard {
     fn free(free: usize) -> Self {
-        Self { events: Vec::new(), free }
+        Self { free, ..Self::default() }
     }
 }

@@ -181,6 +181,11 @@ impl Lease {
         }
     }
 
+    /// It was given up, for good.
+    pub(super) fn has_left(&self) -> bool {
+        matches!(self.state, State::Left)
+    }
+
     /// What to ask now; nothing while a question is on its way.
     pub(super) fn question(&mut self, now: Instant) -> Option<Ask> {
         if self.asked_at.is_some() {

@@ -5,9 +5,10 @@
 //! acknowledges one that the pipeline has not called durable, and never waits for the server: what
 //! is asked and what is sent are futures beside the loop.
 
+mod lanes;
 mod leave;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
@@ -22,7 +23,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::mpsc::OwnedPermit;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-use super::lane::{Answer, Heard, Lane, Question, Taken};
+use super::lane::{Answer, Lane, Taken};
 use super::outbox::{Out, Outbox, Sent};
 use crate::credits::Gate;
 use crate::record::{Chunk, NewRecord};
@@ -35,8 +36,12 @@ use crate::source::{SourceEvent, SourceId, SourcePort, Stage, Wanted};
 
 /// How often the clock is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// What is for an instance with another configuration comes again after this long.
+const FOREIGN_AGAIN: Duration = Duration::from_secs(1);
 /// What leaving may take: what is sent, and what is given back.
 const LEAVE_WITHIN: Duration = Duration::from_secs(2);
+
+pub(super) use self::lanes::Wishes;
 
 type Permit = OwnedPermit<(SourceId, SourceEvent)>;
 
@@ -65,10 +70,15 @@ pub(super) struct Puller {
     credits: Gate,
     /// Waits for the server to confirm each acknowledgement.
     confirmed: bool,
-    lanes: Vec<Lane>,
+    /// By a number that no other lane of the process has.
+    lanes: BTreeMap<usize, Lane>,
+    /// The number of the next lane.
+    next_lane: usize,
+    /// What the lanes shall be.
+    wishes: Wishes,
     /// Which lane is asked for first, so that none starves another.
     turn: usize,
-    /// One channel a lane, in their order.
+    /// One channel a lane, with its number.
     channels: Channels,
     /// Taken out of the channels, not yet looked at. Reused.
     waiting: Vec<(usize, Message)>,
@@ -93,7 +103,7 @@ impl Puller {
         context: Context,
         port: SourcePort,
         credits: Gate,
-        confirmed: bool,
+        wishes: Wishes,
     ) -> Self {
         let mut tick = tokio::time::interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -105,8 +115,10 @@ impl Puller {
             context,
             port,
             credits,
-            confirmed,
-            lanes: Vec::new(),
+            confirmed: wishes.settings.double_ack,
+            lanes: BTreeMap::new(),
+            next_lane: 0,
+            wishes,
             turn: 0,
             channels: Channels::default(),
             waiting: Vec::with_capacity(CHUNK_RECORDS),
@@ -119,11 +131,6 @@ impl Puller {
             starving: false,
             connects: 0,
         }
-    }
-
-    pub(super) fn add(&mut self, lane: Lane, answers: async_nats::Subscriber) {
-        self.lanes.push(lane);
-        self.channels.push(answers);
     }
 
     /// Until the pipeline wants it closed.
@@ -174,11 +181,7 @@ impl Puller {
         match action {
             Action::Wanted => self.note_wanted(),
             Action::Look => self.look(now),
-            Action::Answered(lane, answer) => {
-                let Heard { events, free } = self.lanes[lane].answered(answer, now);
-                self.credits.release(free);
-                self.events.extend(events);
-            }
+            Action::Answered(lane, answer) => self.answered(lane, answer, now),
             Action::Sent(Sent { acked, unconfirmed }) => {
                 unconfirmed.into_iter().for_each(|out| self.outbox.push(out));
                 if !acked.is_empty() {
@@ -203,11 +206,8 @@ impl Puller {
     /// What follows from the new state, whatever happened.
     fn go_on(&mut self) {
         let now = Instant::now();
-        for index in 0..self.lanes.len() {
-            let question = self.lanes[index].question(now);
-            let claim = self.lanes[index].claim(now);
-            question.into_iter().chain(claim).for_each(|question| self.ask(index, question));
-        }
+        self.follow_wishes(now);
+        self.ask_all(now);
         if self.wanted.stage == Stage::Running && self.connected() {
             self.pull(now);
         }
@@ -216,23 +216,21 @@ impl Puller {
         }
     }
 
-    fn ask(&mut self, lane: usize, question: Question) {
-        let context = self.context.clone();
-        self.questions.push(question.ask(context).map(move |answer| (lane, answer)).boxed());
-    }
-
     fn note_wanted(&mut self) {
         let wanted = self.port.wanted.borrow_and_update().clone();
         let stops = wanted.stage > Stage::Running && self.wanted.stage == Stage::Running;
         self.wanted = wanted;
         if stops {
             // What still comes is given back, so it needs no credit.
-            let free: usize = self.lanes.iter_mut().map(Lane::give_up_pulls).sum();
+            let free: usize = self.lanes.values_mut().map(Lane::give_up_pulls).sum();
             self.credits.release(free);
-            self.lanes.iter_mut().for_each(Lane::stand_down);
+            self.lanes.values_mut().for_each(Lane::stand_down);
+        }
+        if let Some(takes) = self.wanted.takes.take() {
+            self.wishes.change(&takes.streams);
         }
         for position in std::mem::take(&mut self.wanted.commit) {
-            for lane in &mut self.lanes {
+            for lane in self.lanes.values_mut() {
                 let answers = lane.settle(&position);
                 self.outbox.acknowledge(answers, lane.told(), self.confirmed);
                 self.events.extend(lane.past(&position).map(|over| SourceEvent::Lost(vec![over])));
@@ -246,7 +244,7 @@ impl Puller {
         let connects = self.client.statistics().connects.load(Ordering::Relaxed);
         let connected = self.connected();
         let reconnected = std::mem::replace(&mut self.connects, connects) != connects;
-        for lane in &mut self.lanes {
+        for lane in self.lanes.values_mut() {
             let mut free = lane.tick(now);
             if reconnected && connects > 1 {
                 free += lane.lost("the connection was restored", now);
@@ -267,29 +265,32 @@ impl Puller {
         if self.wanted.native_pause {
             return;
         }
-        let count = self.lanes.len();
-        self.turn = (self.turn + 1) % count;
-        for step in 0..count {
-            let lane = &mut self.lanes[(self.turn + step) % count];
-            if lane.partition().is_some_and(|partition| self.wanted.held.contains(partition)) {
-                continue;
+        let (before, from): (Vec<usize>, Vec<usize>) =
+            self.lanes.keys().partition(|number| **number <= self.turn);
+        self.turn = from.first().or(before.first()).copied().unwrap_or_default();
+        from.into_iter().chain(before).for_each(|number| self.pull_by(number, now));
+    }
+
+    fn pull_by(&mut self, lane: usize, now: Instant) {
+        let Some(lane) = self.lanes.get_mut(&lane) else { return };
+        if lane.partition().is_some_and(|partition| self.wanted.held.contains(partition)) {
+            return;
+        }
+        let wants = lane.wants();
+        if wants == 0 {
+            return;
+        }
+        let credits = self.credits.reserve(wants);
+        if credits == 0 {
+            self.starving = true;
+            if lane.outstanding() == 0 && !self.credits.is_held_back() {
+                self.port.observed.starved.store(true, Ordering::Release);
             }
-            let wants = lane.wants();
-            if wants == 0 {
-                continue;
-            }
-            let credits = self.credits.reserve(wants);
-            if credits == 0 {
-                self.starving = true;
-                if lane.outstanding() == 0 && !self.credits.is_held_back() {
-                    self.port.observed.starved.store(true, Ordering::Release);
-                }
-                continue;
-            }
-            match lane.pull(credits, now) {
-                Some(pull) => self.outbox.push(Out::Pull(Box::new(pull))),
-                None => self.credits.release(credits),
-            }
+            return;
+        }
+        match lane.pull(credits, now) {
+            Some(pull) => self.outbox.push(Out::Pull(Box::new(pull))),
+            None => self.credits.release(credits),
         }
     }
 
@@ -345,7 +346,7 @@ impl Puller {
         chunk: &mut Chunk,
         now: Instant,
     ) {
-        let lane = &mut self.lanes[index];
+        let Some(lane) = self.lanes.get_mut(&index) else { return };
         let (kind, free) = match lane.take(message, wanted, now) {
             Taken::Record { place, delivery, poisoned } => {
                 let Some(partition) = lane.partition() else { return };
@@ -374,6 +375,7 @@ impl Puller {
             Taken::Status(free) => return self.credits.release(free),
             Taken::Done => (AckKind::Ack, 1),
             Taken::Back { asked } => (AckKind::Nak(None), usize::from(asked)),
+            Taken::Foreign { asked } => (AckKind::Nak(Some(FOREIGN_AGAIN)), usize::from(asked)),
         };
         self.credits.release(free);
         if let Some(reply) = &message.reply {
@@ -383,14 +385,14 @@ impl Puller {
 
     fn report(&self) {
         let observed = &self.port.observed;
-        let lags = self.lanes.iter().filter_map(Lane::lag);
+        let lags = self.lanes.values().filter_map(Lane::lag);
         let lag = lags.reduce(u64::saturating_add).and_then(|lag| i64::try_from(lag).ok());
         observed.lag.store(lag.unwrap_or(-1), Ordering::Release);
-        let quiet = self.lanes.iter().all(|lane| lane.outstanding() == 0);
+        let quiet = self.lanes.values().all(|lane| lane.outstanding() == 0);
         observed.natively_paused.store(self.wanted.native_pause && quiet, Ordering::Release);
-        let partitions = self.lanes.iter().filter_map(Lane::observed).collect();
+        let partitions = self.lanes.values().filter_map(Lane::observed).collect();
         *observed.partitions.lock().expect("no panic while held") = partitions;
-        let needs = self.lanes.iter().filter_map(Lane::needs_person).map(str::to_owned).collect();
+        let needs = self.lanes.values().filter_map(Lane::needs_person).map(str::to_owned).collect();
         *observed.needs_person.lock().expect("no panic while held") = needs;
     }
 

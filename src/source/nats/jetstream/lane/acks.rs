@@ -56,6 +56,12 @@ impl Acks {
         }
     }
 
+    /// What the pipeline knows of it: its stream, and those that are no more.
+    pub(super) fn partitions(&self) -> Vec<Arc<Partition>> {
+        let past = self.past.iter().map(|(partition, _)| partition);
+        self.partition.iter().chain(past).cloned().collect()
+    }
+
     /// Up to where everything is acknowledged, of the stream that was made then.
     pub(super) fn known_to(&self) -> Option<(i128, u64)> {
         self.stream_made.map(|made| (made, self.known_to))

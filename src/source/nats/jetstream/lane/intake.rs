@@ -21,6 +21,8 @@ pub(in super::super) enum Taken {
     Done,
     /// There is no credit for it, or nobody takes it any more: to be given back.
     Back { asked: bool },
+    /// It is for an instance with another configuration: to be given back, and not to us at once.
+    Foreign { asked: bool },
     /// A word of the server's; so many credits are free.
     Status(usize),
 }
@@ -37,6 +39,9 @@ impl Lane {
     /// What to ask the server for, were there credits: how many records.
     pub(in super::super) fn wants(&self) -> usize {
         let State::Bound(consumer) = &self.state else { return 0 };
+        if self.parting.is_some() {
+            return 0;
+        }
         if matches!(&self.keeping, Keeping::Acks(acks) if acks.quiet) {
             return 0;
         }
@@ -92,6 +97,12 @@ impl Lane {
         let asked = self.pulls.took();
         if !asked || !wanted {
             return self.pass(&delivery, asked, wanted, now);
+        }
+        if let Keeping::Acks(_) = self.keeping
+            && !self.knows(&message.subject)
+        {
+            self.pass(&delivery, asked, wanted, now);
+            return Taken::Foreign { asked };
         }
         self.came += 1;
         self.attempts = 0;

@@ -121,8 +121,7 @@ impl Owned {
             None => {}
             Some(News::Gained(place)) => {
                 tracing::info!(route = wish.route, next = place.next, "this instance reads it now");
-                self.next = place.next;
-                self.begins = Some(place);
+                self.begin(place);
                 follows.unbind = true;
             }
             Some(News::Landed(place)) => self.landed(place, &mut follows),
@@ -151,8 +150,7 @@ impl Owned {
     fn landed(&mut self, place: Place, follows: &mut Follows) {
         if self.anew.as_ref() == Some(&place) {
             self.anew = None;
-            self.next = place.next;
-            self.begins = Some(place);
+            self.begin(place);
             follows.events.extend(self.let_go());
             follows.unbind = true;
             return;
@@ -183,6 +181,49 @@ impl Owned {
     /// Everything before this is done.
     pub(super) fn done_to(&self) -> Option<u64> {
         self.lease.landed().map(|place| place.next.saturating_sub(1))
+    }
+
+    /// The pipeline has let go of what was read, done up to here: that is to be in the bucket, and
+    /// what follows begins there; or somebody else does, if it does not stay ours.
+    pub(super) fn parted(&mut self, done: &[Position], stays: bool) {
+        let partition = self.partition.take();
+        let done = done.iter().find(|position| partition.as_ref() == Some(&position.partition));
+        let landed = self.lease.landed();
+        let place = landed.map(|landed| match done {
+            None => landed.clone(),
+            Some(position) => Place {
+                stream: landed.stream,
+                next: position.offset.unsigned_abs(),
+                note: position.note.clone(),
+            },
+        });
+        let is_there = place.as_ref() == landed;
+        match place {
+            Some(place) if stays && is_there => self.begin(place),
+            Some(place) if stays => {
+                self.anew = Some(place);
+                self.begin_anew();
+            }
+            place => {
+                place.into_iter().for_each(|place| self.lease.want(place));
+                self.lease.resign();
+            }
+        }
+    }
+
+    fn begin(&mut self, place: Place) {
+        self.next = place.next;
+        self.begins = Some(place);
+    }
+
+    /// Another stream is about to take the place of the one that was read.
+    pub(super) fn begins_anew(&self) -> bool {
+        self.anew.is_some()
+    }
+
+    /// It is nobody's, or somebody else's, for good.
+    pub(super) fn has_left(&self) -> bool {
+        self.lease.has_left()
     }
 
     /// Does not begin what it would have to leave.

@@ -11,7 +11,7 @@ impl Puller {
     /// Says what is durable, and gives back the rest, so that it comes again at once: what is held
     /// all the same, and what is on its way to us.
     pub(super) async fn leave(&mut self) {
-        for lane in &mut self.lanes {
+        for lane in self.lanes.values_mut() {
             for reply in lane.give_up() {
                 self.outbox.push(Out::Answer { reply, kind: AckKind::Nak(None) });
             }
@@ -32,13 +32,10 @@ impl Puller {
 
     /// Streams that only one instance reads are left to others at once, with the last word on them.
     async fn resign(&mut self) {
-        let left: Vec<_> = self.lanes.iter_mut().filter_map(super::Lane::resign).collect();
+        let left: Vec<_> = self.lanes.values_mut().filter_map(super::Lane::resign).collect();
         loop {
             let now = Instant::now();
-            for index in 0..self.lanes.len() {
-                let claim = self.lanes[index].claim(now);
-                claim.into_iter().for_each(|claim| self.ask(index, claim));
-            }
+            self.claim_all(now);
             let Some((lane, answer)) = self.questions.next().await else { break };
             self.apply(Action::Answered(lane, answer));
         }
