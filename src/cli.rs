@@ -4,12 +4,14 @@
 
 mod alerts;
 mod audit;
+mod bridge;
 mod check;
 mod config;
 mod dead_letters;
 mod generate;
 mod health;
 mod logging;
+mod reload;
 mod run;
 mod schema;
 mod simulate;
@@ -33,6 +35,7 @@ Examples:
   data-bridge schema --apply                     create the tables of the profile
   data-bridge check                              do the servers, topics and tables fit?
   data-bridge alerts test                        does a notice reach those who are on call?
+  data-bridge reload --dry-run                   what would a reload change?
   data-bridge audit                              is everything there that was delivered?
   data-bridge simulate                           what happens under overload, without servers
 
@@ -70,6 +73,8 @@ enum Command {
     Run,
     /// Ask a running bridge how it is; exit code 0 or 1
     Health(health::Args),
+    /// Have a running bridge read its configuration again; says what changed
+    Reload(reload::Args),
     /// Compare the configuration with the servers; joins no group, subscribes to nothing
     Check(check::Args),
     /// Show the alerts, and test whether notices of them arrive
@@ -111,6 +116,7 @@ impl Cli {
         let result = match self.command {
             Command::Run => run::run(&files, log),
             Command::Health(args) => health::command(args, &files),
+            Command::Reload(args) => reload::command(args, &files),
             Command::Check(args) => check::run(&args, &files),
             Command::Alerts(args) => alerts::run(args, &files),
             Command::Audit(args) => audit::run(*args, &files),

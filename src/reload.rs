@@ -49,6 +49,8 @@ pub struct Order {
 pub enum Outcome {
     /// In force. No change: it was so already.
     Applied { hash: String, changes: Vec<Change> },
+    /// Only tried: it would be, unless the pipeline refuses.
+    Possible { hash: String, changes: Vec<Change> },
     /// It is wrong, in words that say what would be right.
     Invalid(String),
     /// These keys need a restart.
@@ -62,7 +64,7 @@ impl Outcome {
     #[must_use]
     pub fn refusal(&self) -> Option<String> {
         match self {
-            Self::Applied { .. } => None,
+            Self::Applied { .. } | Self::Possible { .. } => None,
             Self::Invalid(why) | Self::NotNow(why) => Some(why.clone()),
             Self::NeedsRestart(keys) => Some(keys.join("; ")),
         }
@@ -73,7 +75,22 @@ impl Outcome {
 struct Wish {
     by: &'static str,
     over: Option<Layer>,
+    /// Nothing is to be changed, and nothing remembered.
+    only_tried: bool,
     answer: oneshot::Sender<Outcome>,
+}
+
+/// A configuration that may take the place of the one in force.
+struct Compared {
+    new: Loaded,
+    hash: String,
+    changes: Vec<Change>,
+}
+
+impl Compared {
+    fn tried(self) -> Outcome {
+        Outcome::Possible { hash: self.hash, changes: self.changes }
+    }
 }
 
 /// Where wishes are made, from anywhere.
@@ -86,8 +103,17 @@ pub struct Door {
 impl Door {
     /// Wants the files read again, and this layer over them.
     pub async fn ask(&self, by: &'static str, over: Option<Layer>) -> Outcome {
+        self.wish(by, over, false).await
+    }
+
+    /// Wants to know what that would change, and whether it may.
+    pub async fn try_out(&self, over: Option<Layer>) -> Outcome {
+        self.wish("", over, true).await
+    }
+
+    async fn wish(&self, by: &'static str, over: Option<Layer>, only_tried: bool) -> Outcome {
         let (answer, outcome) = oneshot::channel();
-        if self.wishes.try_send(Wish { by, over, answer }).is_err() {
+        if self.wishes.try_send(Wish { by, over, only_tried, answer }).is_err() {
             return Outcome::NotNow("other changes are being applied, or the bridge stops".into());
         }
         let gone = || Outcome::NotNow("the bridge stops".into());
@@ -182,8 +208,13 @@ impl Reloader {
             };
             match wish {
                 None => drop(self.reload("SIGHUP", None).await),
-                Some(Wish { by, over, answer }) => {
-                    let outcome = self.reload(by, over).await;
+                Some(Wish { by, over, only_tried, answer }) => {
+                    let outcome = match only_tried {
+                        true => {
+                            self.compare(over).await.map_or_else(|refused| refused, Compared::tried)
+                        }
+                        false => self.reload(by, over).await,
+                    };
                     if answer.send(outcome).is_err() {
                         tracing::debug!("whoever wanted the change did not wait for the answer");
                     }
@@ -214,22 +245,10 @@ impl Reloader {
     }
 
     async fn attempt(&mut self, over: Option<Layer>) -> Outcome {
-        let files = self.files.clone();
-        // A file system may be slow, or hang: not on the async threads.
-        let read = tokio::task::spawn_blocking(move || config::load_over(&files, over.as_ref()));
-        let new = match read.await {
-            Ok(Ok(new)) => new,
-            Ok(Err(error)) => return Outcome::Invalid(error.to_string()),
-            Err(error) => return Outcome::NotNow(format!("reading the configuration: {error}")),
+        let Compared { new, hash, changes } = match self.compare(over).await {
+            Ok(compared) => compared,
+            Err(refused) => return refused,
         };
-        let (hash, changes) = (new.hash(), self.current.changes(&new));
-        let needs_restart = self.current.needs_restart(&new);
-        if !needs_restart.is_empty() {
-            return Outcome::NeedsRestart(needs_restart);
-        }
-        if let Err(error) = (self.check)(&self.current.config, &new.config) {
-            return Outcome::Invalid(format!("{error:#}"));
-        }
         if !changes.is_empty() {
             let config = Arc::new(new.config.clone());
             if let Err(why) = self.tell_pipeline(Arc::clone(&config), &hash).await {
@@ -244,6 +263,29 @@ impl Reloader {
             self.current = new;
         }
         Outcome::Applied { hash, changes }
+    }
+
+    /// Reads it anew and says what is different, or why it cannot take the place of what is in force.
+    async fn compare(&self, over: Option<Layer>) -> Result<Compared, Outcome> {
+        let files = self.files.clone();
+        // A file system may be slow, or hang: not on the async threads.
+        let read = tokio::task::spawn_blocking(move || config::load_over(&files, over.as_ref()));
+        let new = match read.await {
+            Ok(Ok(new)) => new,
+            Ok(Err(error)) => return Err(Outcome::Invalid(error.to_string())),
+            Err(error) => {
+                return Err(Outcome::NotNow(format!("reading the configuration: {error}")));
+            }
+        };
+        let (hash, changes) = (new.hash(), self.current.changes(&new));
+        let needs_restart = self.current.needs_restart(&new);
+        if !needs_restart.is_empty() {
+            return Err(Outcome::NeedsRestart(needs_restart));
+        }
+        if let Err(error) = (self.check)(&self.current.config, &new.config) {
+            return Err(Outcome::Invalid(format!("{error:#}")));
+        }
+        Ok(Compared { new, hash, changes })
     }
 
     async fn tell_pipeline(&self, config: Arc<Config>, hash: &str) -> Result<(), String> {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use secrecy::ExposeSecret as _;
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::problem::{join, shorten};
@@ -36,7 +37,7 @@ const LIVE: [&str; 16] = [
 const NOT_LIVE_OF_ROUTES: [&str; 1] = ["delivery"];
 
 /// One difference. `None`: the key was not there, or is not any more.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// A route's keys by its name: `routes.candles.table`.
     pub key: String,

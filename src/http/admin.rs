@@ -3,10 +3,10 @@
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{HttpState, body};
 use crate::config::{Change, Layer};
@@ -20,9 +20,10 @@ pub(super) async fn show(State(state): State<HttpState>) -> Response {
 }
 
 /// Reads the files again, lays the body over them, and applies what comes of it, whole or not at
-/// all.
+/// all; or only says what that would be.
 pub(super) async fn change(
     State(state): State<HttpState>,
+    RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
@@ -35,7 +36,14 @@ pub(super) async fn change(
         extension: extension(&headers),
         text,
     });
-    answer(state.door.ask("PUT /admin/config", layer).await)
+    answer(match only_tried(query.as_deref()) {
+        true => state.door.try_out(layer).await,
+        false => state.door.ask("PUT /admin/config", layer).await,
+    })
+}
+
+fn only_tried(query: Option<&str>) -> bool {
+    query.unwrap_or_default().split('&').any(|pair| pair == "dry_run=true")
 }
 
 /// TOML, unless the header says otherwise; `curl -d` says `x-www-form-urlencoded` of anything.
@@ -50,19 +58,17 @@ fn extension(headers: &HeaderMap) -> &'static str {
 
 fn answer(outcome: Outcome) -> Response {
     match outcome {
-        Outcome::Applied { hash, changes } => {
-            let changes: Vec<Value> = changes.iter().map(shown).collect();
-            let body = json!({ "applied": true, "hash": hash, "changes": changes });
-            (StatusCode::OK, Json(body)).into_response()
-        }
+        Outcome::Applied { hash, changes } => differences(true, &hash, &changes),
+        Outcome::Possible { hash, changes } => differences(false, &hash, &changes),
         Outcome::Invalid(why) => refused(StatusCode::UNPROCESSABLE_ENTITY, &[why]),
         Outcome::NeedsRestart(keys) => refused(StatusCode::CONFLICT, &keys),
         Outcome::NotNow(why) => refused(StatusCode::SERVICE_UNAVAILABLE, &[why]),
     }
 }
 
-fn shown(change: &Change) -> Value {
-    json!({ "key": change.key, "from": change.from, "to": change.to })
+fn differences(applied: bool, hash: &str, changes: &[Change]) -> Response {
+    let body = json!({ "applied": applied, "hash": hash, "changes": changes });
+    (StatusCode::OK, Json(body)).into_response()
 }
 
 fn refused(status: StatusCode, reasons: &[String]) -> Response {

@@ -40,20 +40,22 @@ const ONLY: &[(&str, &[&str])] = &[
         ],
     ),
     ("clickhouse", &["sink/clickhouse.rs", "sink/clickhouse/", "cli/schema.rs", "cli/schema/"]),
-    ("hyper_rustls", &["tls/connector.rs", "webhook/post.rs", "cli/health.rs", "cli/health/"]),
+    ("hyper_rustls", &["tls/connector.rs", "webhook/post.rs", "cli/bridge.rs"]),
     ("http_body_util", &["webhook/post.rs"]),
     ("tokio_rustls", &["http.rs", "http/", "tls/diagnosis.rs"]),
     ("rustls_native_certs", &["tls.rs"]),
-    ("axum", &["http.rs", "http/", "cli/health.rs", "cli/health/"]),
+    (
+        "axum",
+        &["http.rs", "http/", "cli/bridge.rs", "cli/health.rs", "cli/health/", "cli/reload.rs"],
+    ),
     ("tower", &["http.rs", "http/"]),
-    ("hyper", &["http.rs", "http/", "webhook/post.rs", "cli/health.rs", "cli/health/"]),
+    ("hyper", &["http.rs", "http/", "webhook/post.rs"]),
     (
         "hyper_util",
         &[
             "http.rs",
             "http/",
-            "cli/health.rs",
-            "cli/health/",
+            "cli/bridge.rs",
             "sink/clickhouse.rs",
             "sink/clickhouse/",
             "tls/connector.rs",
@@ -166,6 +168,7 @@ const PURE: &[&str] = &[
     "cli/audit/ranges.rs",
     "source/nats/jetstream/lease.rs",
     "source/nats/jetstream/lease/",
+    "source/nats/jetstream/go_over.rs",
 ];
 
 /// What a pure file does not use. `tokio::time::Instant` is a point in time, and nothing that runs.

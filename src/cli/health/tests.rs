@@ -6,6 +6,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::super::bridge::url_of;
 use super::*;
 use crate::alert;
 use crate::history::Recorder;
@@ -19,25 +20,7 @@ use crate::status::{Identity, RunStage};
 use crate::webhook::Tallies;
 
 fn system() -> ClientConfig {
-    tls::client(None, None).unwrap()
-}
-
-#[test]
-fn a_bridge_on_every_address_is_asked_on_this_machine() {
-    let url = |listen: &str| url_of("http", listen.parse().unwrap());
-    assert_eq!(url("0.0.0.0:8080"), "http://127.0.0.1:8080");
-    assert_eq!(url("[::]:8080"), "http://[::1]:8080");
-    assert_eq!(url("10.1.2.3:80"), "http://10.1.2.3:80");
-}
-
-#[test]
-fn an_address_is_taken_with_and_without_the_path() {
-    for url in ["http://h:1", "http://h:1/", "http://h:1/health", "http://h:1/health/"] {
-        assert_eq!(health_uri(url).unwrap(), "http://h:1/health");
-    }
-    for wrong in ["h:1", "http://", "", "/health", "ftp://h"] {
-        assert!(health_uri(wrong).is_err(), "{wrong}");
-    }
+    crate::tls::client(None, None).unwrap()
 }
 
 #[test]

@@ -54,9 +54,18 @@ impl Admin {
     }
 
     async fn put_as(&self, media_type: &str, body: &str) -> Answer {
+        self.put_to("/admin/config", media_type, body).await
+    }
+
+    /// Says what would be.
+    async fn try_out(&self, body: &str) -> Answer {
+        self.put_to("/admin/config?dry_run=true", "application/toml", body).await
+    }
+
+    async fn put_to(&self, path: &str, media_type: &str, body: &str) -> Answer {
         let length = body.len();
         let head = format!(
-            "PUT /admin/config HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+            "PUT {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
              authorization: Bearer t0ken\r\ncontent-type: {media_type}\r\n\
              content-length: {length}\r\n\r\n"
         );
@@ -106,6 +115,19 @@ async fn a_change_is_answered_with_the_difference_and_shown_as_in_force() {
     assert_eq!(back["changes"][0]["to"], "\"30s\"");
     let json = admin.put_as("application/json", r#"{"retry":{"max_delay":"9s"}}"#).await.json();
     assert_eq!(json["changes"][0]["to"], "\"9s\"");
+}
+
+#[tokio::test]
+async fn what_is_only_tried_changes_nothing_and_is_answered_like_a_change() {
+    let admin = admin(Some("t0ken"), Err("the pipeline is not asked")).await;
+    let before = admin.in_force().await;
+    let answer = admin.try_out("[retry]\nmax_delay = '10s'\n").await;
+    let json = answer.json();
+    assert_eq!((answer.code, &json["applied"]), (200, &false.into()));
+    assert_eq!(json["changes"][0]["to"], "\"10s\"");
+    assert_eq!(admin.try_out("[retry]\nmax_dely = '1s'\n").await.code, 422);
+    assert_eq!(admin.try_out("[kafka]\ngroup_id = 'g'\n").await.code, 409);
+    assert_eq!(admin.in_force().await, before);
 }
 
 #[tokio::test]

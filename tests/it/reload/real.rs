@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use serde_json::Value as Json;
 
-use crate::bridge::{Bridge, PATIENCE, ask};
+use crate::bridge::{Bridge, PATIENCE, ask, program};
 use crate::lab::{Lab, ORDINARY_HEARTBEAT, assert_accounts, number, scale, settled};
 
 /// Changes of the suite; `DATA_BRIDGE_TEST_SCALE=5` makes a hundred of them.
@@ -145,4 +145,54 @@ async fn a_mistake_by_signal_changes_nothing_and_stays_in_sight() {
     changing.bridge.signal("HUP");
     let Changing { mut bridge, .. } = changing;
     assert_eq!(bridge.ended(PATIENCE).await, 0, "{}", bridge.log_tail());
+}
+
+/// What the command says, and its exit code.
+async fn reload(config: &std::path::Path, arguments: &[&str]) -> (i32, String) {
+    let mut command = program();
+    command.arg("--config").arg(config).arg("reload").args(arguments).kill_on_drop(true);
+    let done = tokio::time::timeout(PATIENCE, command.output()).await;
+    let done = done.expect("it ends by itself").unwrap();
+    let text = [done.stdout, done.stderr].concat();
+    (done.status.code().unwrap(), String::from_utf8(text).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_tries_applies_and_refuses() {
+    let lab = Lab::new().await;
+    lab.numbers_places().await;
+    let changing = Changing::start(&lab).await;
+    let url = format!("http://{}", changing.bridge.address());
+    let token = lab.file("token", "t0ken\n");
+    let config = lab.file("here.toml", &format!("{}{}", lab.numbers("kafka nats"), changing.first));
+    let (url, token) = (["--url", &url], ["--token-file", token.to_str().unwrap()]);
+    let night = lab.file("night.toml", "[backpressure]\npause_threshold = 30_000\n");
+    let over = ["--over", night.to_str().unwrap()];
+
+    let (code, said) = reload(&config, &[&url[..], &over, &["--dry-run"]].concat()).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("would change") && said.contains("40000 -> 30000"), "{said}");
+    let (code, said) = reload(&config, &[&url[..], &token, &over].concat()).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("backpressure.pause_threshold: 40000 -> 30000"), "{said}");
+    let health = changing.reloads(1).await;
+    assert_eq!(health["metrics"]["backpressure"]["pause_threshold"], 30_000);
+    let (code, said) = reload(&config, &url).await;
+    assert!(code == 0 && said.contains("30000 -> 40000"), "the files alone: {code} {said}");
+    let (code, said) = reload(&config, &url).await;
+    assert!(code == 0 && said.contains("nothing has changed"), "{code} {said}");
+
+    changing.write(&format!("{}[kafka]\ngroup_id = \"other\"\n", changing.first));
+    let (code, said) = reload(&config, &url).await;
+    assert!(code == 1 && said.contains("kafka.group_id"), "{code} {said}");
+    changing.write("nonsense = 1\n");
+    let (code, said) = reload(&config, &url).await;
+    assert!(code == 64 && said.contains("nonsense"), "{code} {said}");
+    let wrong = lab.file("wrong", "wr0ng");
+    let wrong = ["--token-file", wrong.to_str().unwrap()];
+    let (code, said) = reload(&config, &[&url[..], &wrong].concat()).await;
+    assert!(code == 1 && said.contains("Bearer"), "{code} {said}");
+    changing.bridge.stop().await;
+    let (code, said) = reload(&config, &url).await;
+    assert!(code == 69 && said.contains("cannot reach"), "{code} {said}");
 }
