@@ -148,9 +148,12 @@ async fn a_mistake_by_signal_changes_nothing_and_stays_in_sight() {
 }
 
 /// What the command says, and its exit code.
-async fn reload(config: &std::path::Path, arguments: &[&str]) -> (i32, String) {
+async fn reload(config: &[PathBuf; 2], arguments: &[&str]) -> (i32, String) {
     let mut command = program();
-    command.arg("--config").arg(config).arg("reload").args(arguments).kill_on_drop(true);
+    for file in config {
+        command.arg("--config").arg(file);
+    }
+    command.arg("reload").args(arguments).kill_on_drop(true);
     let done = tokio::time::timeout(PATIENCE, command.output()).await;
     let done = done.expect("it ends by itself").unwrap();
     let text = [done.stdout, done.stderr].concat();
@@ -164,7 +167,10 @@ async fn the_command_tries_applies_and_refuses() {
     let changing = Changing::start(&lab).await;
     let url = format!("http://{}", changing.bridge.address());
     let token = lab.file("token", "t0ken\n");
-    let config = lab.file("here.toml", &format!("{}{}", lab.numbers("kafka nats"), changing.first));
+    let config = [
+        lab.file("here.toml", &lab.numbers("kafka nats")),
+        lab.file("here-token.toml", "http.token = \"t0ken\"\n"),
+    ];
     let (url, token) = (["--url", &url], ["--token-file", token.to_str().unwrap()]);
     let night = lab.file("night.toml", "[backpressure]\npause_threshold = 30_000\n");
     let over = ["--over", night.to_str().unwrap()];
