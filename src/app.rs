@@ -139,14 +139,17 @@ pub async fn run(
     while let Some(ended) = tasks.join_next().await {
         ended.context("a task of the service panicked")?;
     }
-    let ending = ending?;
-    if is_clean(&ending) {
+    Ok(exit_code(&ending?))
+}
+
+fn exit_code(ending: &Ending) -> ExitCode {
+    if is_clean(ending) {
         tracing::info!("stopped cleanly");
-        return Ok(ExitCode::SUCCESS);
+        return ExitCode::SUCCESS;
     }
     let Ending { abandoned, closed, aborted } = ending;
     tracing::error!(abandoned, closed, aborted, "stopped, but not cleanly");
-    Ok(ExitCode::FAILURE)
+    ExitCode::FAILURE
 }
 
 /// Runs the service; the live feed hears of the stop as soon as it begins.
