@@ -21,9 +21,12 @@ use crate::status::{RunStage, WEDGED_AFTER};
 use crate::{alert, config};
 
 mod admin;
+mod answer;
 mod publish;
 mod stream;
 mod tls;
+
+use answer::Answer;
 
 /// No answer takes this long; a test that waits longer has failed.
 const SOON: Duration = Duration::from_secs(10);
@@ -110,35 +113,6 @@ impl Running {
         while let Some(ended) = timeout(SOON, self.server.join_next()).await.unwrap() {
             ended.unwrap().unwrap();
         }
-    }
-}
-
-#[derive(Debug)]
-struct Answer {
-    code: u16,
-    head: String,
-    body: String,
-    /// All of it, as it came.
-    original: String,
-}
-
-impl Answer {
-    /// Everything until the server closes.
-    async fn read(stream: &mut TcpStream) -> Self {
-        let mut text = String::new();
-        timeout(SOON, stream.read_to_string(&mut text)).await.unwrap().unwrap();
-        Self::parse(&text)
-    }
-
-    fn parse(text: &str) -> Self {
-        let (head, body) = text.split_once("\r\n\r\n").expect("an answer");
-        let code = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let (head, body, original) = (head.to_ascii_lowercase(), body.to_owned(), text.to_owned());
-        Self { code, head, body, original }
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
     }
 }
 

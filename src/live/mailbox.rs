@@ -201,12 +201,15 @@ impl Mailbox {
             return Put { dropped: 0, gone: true };
         };
         queue.buffer.lost(lost);
-        let mut cut = false;
+        let (mut cut, mut newest) = (false, false);
         let mut let_go = Vec::new();
         for text in texts {
             match queue.buffer.offer_weighing(text.clone(), text.len(), now) {
                 Verdict::Replaced(texts) => let_go.extend(texts),
-                Verdict::Dropped(text, _) => let_go.push(text),
+                Verdict::Dropped(text, _) => {
+                    let_go.push(text);
+                    newest = true;
+                }
                 Verdict::CutOff(texts) => {
                     let_go.extend(texts);
                     cut = true;
@@ -231,28 +234,19 @@ impl Mailbox {
             self.over.notify_waiters();
         }
         if let Some((topic, count, queue_max)) = line {
-            self.log(&topic, count, queue_max, cut);
+            let what = match (cut, newest) {
+                (true, _) => "Disconnecting it.",
+                (false, true) => "Dropping newest message.",
+                (false, false) => "Dropping oldest message.",
+            };
+            self.log(&topic, count, queue_max, what);
         }
         put
     }
 
-    fn log(&self, topic: &str, dropped: u64, queue_max: usize, cut: bool) {
+    fn log(&self, topic: &str, dropped: u64, queue_max: usize, what: &str) {
         let client = self.client_id();
-        if cut {
-            tracing::warn!(
-                topic,
-                dropped,
-                queue_max,
-                "Queue full for subscriber {client}. Disconnecting it."
-            );
-        } else {
-            tracing::warn!(
-                topic,
-                dropped,
-                queue_max,
-                "Queue full for subscriber {client}. Dropping oldest message."
-            );
-        }
+        tracing::warn!(topic, dropped, queue_max, "Queue full for subscriber {client}. {what}");
     }
 
     /// Nothing comes any more.

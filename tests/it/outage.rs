@@ -112,7 +112,7 @@ fn assert_episode(bridge: &Bridge, health: &Json) {
         ("NATS subscriber paused", 1),
         ("NATS subscriber resumed", 1),
         ("revoked", 0),
-        ("lost", 0),
+        ("partitions lost", 0),
     ] {
         assert_eq!(bridge.logged(part).len(), count, "{part}\n{}", bridge.log_tail());
     }

@@ -87,6 +87,8 @@ async fn who_keeps_the_past_loses_what_is_new() {
     let ask = json!({ "policy": "drop_newest", "queue_size": 50, "client_id": "s" });
     let mut slow = behind(&feed, ask, 3_000).await;
     let count = feed.get("/stats").await["topics"]["t"]["dropped"].as_u64().unwrap();
+    let line = "Queue full for subscriber s. Dropping newest message.";
+    assert!(!feed.bridge.logged(line).is_empty());
     let last = async {
         feed.until("/subscriber-stats", |stats| stats["t/s"]["queue_size"] == 0).await;
         feed.connect().await.publish_each("t", (3_000..3_001).map(large)).await;
