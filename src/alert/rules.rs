@@ -17,9 +17,6 @@ use crate::thousands::thousands;
 /// So much of the time before has to be known before anything is called normal.
 const ENOUGH_FOR_NORMAL: Duration = Duration::from_secs(30 * 60);
 
-/// Records a second: of less than that, twice as many are nothing yet.
-const LEAST_NORMAL: f64 = 1.0;
-
 /// Something is so now.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Finding {
@@ -245,14 +242,13 @@ impl Look<'_> {
         Some(float(trend.growth().unsigned_abs()) / trend.covers().as_secs_f64())
     }
 
-    /// Records a second in the hour before; None where that is too few to hold anything against.
+    /// Records a second in the hour before.
     fn normal(&self) -> Option<f64> {
         let lately = self.history.trend(Of::Input, "")?;
         let whole = self.history.trend(Of::InputBefore, "")?;
         let known = whole.covers().saturating_sub(lately.covers());
         let records = whole.growth() - lately.growth();
-        let rate = float(records.unsigned_abs()) / known.as_secs_f64();
-        (known >= ENOUGH_FOR_NORMAL && rate >= LEAST_NORMAL).then_some(rate)
+        (known >= ENOUGH_FOR_NORMAL).then(|| float(records.unsigned_abs()) / known.as_secs_f64())
     }
 
     /// While the bridge pauses nothing comes because nothing is taken.
