@@ -145,6 +145,12 @@ impl Chunk {
         u32::try_from(index).expect("a chunk has fewer partitions than records")
     }
 
+    /// The partitions that its records are of.
+    #[must_use]
+    pub fn partitions(&self) -> &[Arc<Partition>] {
+        &self.partitions
+    }
+
     /// Appends a record, copying what it borrows.
     pub fn push<'a>(
         &mut self,

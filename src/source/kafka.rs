@@ -5,8 +5,9 @@
 //! deal with what happened inside the last poll (rebalances, commit results, statistics), bring
 //! the consumer to what the pipeline wants (pause, stage), commit what is due, take records, poll
 //! for what is no record. It never stores an offset that the pipeline has not called durable, never
-//! drops a record, never takes one without a credit, and waits for the pipeline only within the
-//! deadline of a revocation.
+//! drops a record, and never takes one without a credit. It waits for the pipeline where that says
+//! at once whether it goes on: to be handed an event, and to take up an assignment; for what becomes
+//! durable only within the deadline of a revocation.
 
 mod assignment;
 mod commit;
@@ -40,7 +41,7 @@ use crate::record::Partition;
 
 use super::{SourceEvent, SourcePort, Stage};
 use assignment::Assignment;
-use commit::Commits;
+use commit::{Commits, Ends};
 use context::{Context, Happening};
 use queue::Queue;
 use trouble::Troubles;
@@ -135,7 +136,7 @@ pub fn start(
         held: Vec::new(),
         took_at: Instant::now(),
         assert_at: Instant::now(),
-        ends_at: Instant::now(),
+        ends: Ends::default(),
         last_chunk: (1, 1024),
         fatal: None,
         runtime: tokio::runtime::Builder::new_current_thread().enable_time().build()?,
@@ -186,8 +187,7 @@ struct Poller {
     /// When records were last taken.
     took_at: Instant,
     assert_at: Instant,
-    /// When to ask the brokers for the ends of the partitions, while nothing is fetched.
-    ends_at: Instant,
+    ends: Ends,
     /// Records and bytes of the last chunk: how much room to make for the next.
     last_chunk: (usize, usize),
     /// The consumer is beyond help, and why.
@@ -299,6 +299,7 @@ impl Poller {
     fn subscribe_anew(&mut self, topics: &[String]) {
         tracing::info!(?topics, "Kafka: subscribing anew");
         self.topics = topics.to_vec();
+        self.troubles.are_wanted(topics);
         if let Err(error) = subscribe(&self.consumer, topics) {
             self.fatal = Some(format!("{error:#}"));
         }
@@ -316,9 +317,11 @@ impl Poller {
         self.runtime.block_on(tokio::time::sleep(REOPEN_AFTER));
         match open(&self.client, &self.topics) {
             Ok(consumer) => {
+                self.troubles.begin_anew();
                 self.consumer.context().set_closing();
                 self.queue = Queue::new(&consumer);
-                self.consumer = consumer;
+                let old = std::mem::replace(&mut self.consumer, consumer);
+                commit::Aside::end("kafka-drop", move || drop(old));
             }
             Err(error) => self.fatal = Some(format!("{error:#}")),
         }

@@ -146,6 +146,11 @@ impl Assignment {
         self.assigned[index].taken.is_some_and(|taken| offset < taken)
     }
 
+    /// The offset after the last record taken; None while none was.
+    pub(super) fn next(&self, index: usize) -> Option<i64> {
+        self.assigned[index].taken
+    }
+
     pub(super) fn take(&mut self, index: usize, offset: i64) {
         let assigned = &mut self.assigned[index];
         assigned.first.get_or_insert(offset);

@@ -25,8 +25,9 @@ use super::{Gone, Poller};
 
 /// How long to wait for a commit: at a revocation others wait, at the end the process.
 const COMMIT_WITHIN: Duration = Duration::from_secs(5);
-/// How soon after one commit the next may begin when inserts wait for it: so one request carries
-/// what several batches have to say, and a broker that refuses is not asked in a tight loop.
+/// How soon after one commit the next may begin when inserts wait for it, so that one request
+/// carries what several batches have to say. Twice as long after each that failed, up to the
+/// interval: a broker that refuses is not asked in a tight loop.
 const URGENT_EVERY: Duration = Duration::from_millis(2);
 /// How often the ends of the partitions are asked for while nothing is fetched.
 const ENDS_EVERY: Duration = Duration::from_secs(5);
@@ -37,7 +38,20 @@ pub(super) struct Commits {
     interval: Duration,
     next: Instant,
     begun: Instant,
+    /// How many failed since one succeeded.
+    failed: u32,
     in_flight: Option<Aside<CommitResult>>,
+}
+
+/// The ends of the partitions, asked for while nothing is fetched.
+#[derive(Default)]
+pub(super) struct Ends {
+    /// When to ask next; None: at once.
+    next: Option<Instant>,
+    /// The partitions that were asked for, and what is there of them.
+    asked: Option<Aside<Vec<End>>>,
+    /// The one behind the last that was answered: with many, one look does not reach all.
+    from: usize,
 }
 
 /// What a commit came to, by position.
@@ -51,7 +65,7 @@ struct CommitResult {
 impl Commits {
     pub(super) fn new(interval: Duration) -> Self {
         let now = Instant::now();
-        Self { interval, next: now + interval, begun: now, in_flight: None }
+        Self { interval, next: now + interval, begun: now, failed: 0, in_flight: None }
     }
 
     /// The consumer is given up: what it still commits is nobody's any more.
@@ -65,7 +79,8 @@ impl Commits {
 
     /// `urgent`: an insert waits for it.
     fn is_due(&mut self, now: Instant, urgent: bool) -> bool {
-        let next = if urgent { self.next.min(self.begun + URGENT_EVERY) } else { self.next };
+        let soon = URGENT_EVERY * (1 << self.failed.min(10));
+        let next = if urgent { self.next.min(self.begun + soon) } else { self.next };
         if now < next || self.in_flight.is_some() {
             return false;
         }
@@ -116,6 +131,7 @@ impl Poller {
         if positions.is_empty() {
             return Ok(());
         }
+        self.commits.failed = error.as_ref().map_or(0, |_| self.commits.failed + 1);
         match &error {
             None => positions.iter().for_each(|position| self.assignment.committed(position)),
             Some(error) => self.troubles.commit_failed(error),
@@ -153,19 +169,30 @@ impl Poller {
     /// While nothing is fetched, librdkafka does not see the partitions grow, and the lag would
     /// stand still just when somebody looks at it: ask the brokers.
     pub(super) fn look_up_ends(&mut self, resting: bool) {
+        if let Some(asked) = self.ends.asked.take() {
+            match asked.finish(Duration::ZERO) {
+                Ok(ends) => self.note_ends(&ends),
+                Err(still) => self.ends.asked = still,
+            }
+        }
         let now = Instant::now();
         let fetching = !resting && !self.port.observed.starved.load(Ordering::Acquire);
-        if fetching || now < self.ends_at || !self.port.observed.connected.load(Ordering::Acquire) {
+        let too_soon = self.ends.asked.is_some() || self.ends.next.is_some_and(|next| now < next);
+        if fetching || too_soon || !self.port.observed.connected.load(Ordering::Acquire) {
             return;
         }
-        self.ends_at = now + ENDS_EVERY;
-        let partitions: Vec<_> = self.assignment.partitions().cloned().collect();
+        self.ends.next = Some(now + ENDS_EVERY);
+        let mut partitions: Vec<_> = self.assignment.partitions().cloned().collect();
+        let from = self.ends.from.min(partitions.len());
+        partitions.rotate_left(from);
         let consumer = Arc::clone(&self.consumer);
-        let aside = Aside::begin("kafka-ends", move || fetch_ends(&consumer, &partitions));
-        let ends = aside.and_then(|aside| aside.finish(2 * ENDS_WITHIN).ok());
-        for end in ends.unwrap_or_default() {
-            self.assignment.note_end(&end);
-        }
+        self.ends.asked = Aside::begin("kafka-ends", move || fetch_ends(&consumer, &partitions));
+    }
+
+    fn note_ends(&mut self, ends: &[End]) {
+        ends.iter().for_each(|end| self.assignment.note_end(end));
+        let count = self.assignment.partitions().len().max(1);
+        self.ends.from = (self.ends.from + ends.len().max(1)) % count;
         self.report();
     }
 }
@@ -256,9 +283,16 @@ pub(super) fn committed(
 
 /// A call that may block for as long as a session, on a thread of its own. One that is given up
 /// ends by itself; nobody listens to it.
-struct Aside<T> {
+pub(super) struct Aside<T> {
     told: mpsc::Receiver<T>,
     thread: std::thread::JoinHandle<()>,
+}
+
+impl Aside<()> {
+    /// What may block and has no result: nobody waits for it.
+    pub(super) fn end(name: &str, call: impl FnOnce() + Send + 'static) {
+        drop(Self::begin(name, call));
+    }
 }
 
 impl<T: Send + 'static> Aside<T> {

@@ -5,6 +5,9 @@
 //! so the records are led into a queue that holds nothing else, and the consumer's own queue keeps
 //! all that is no record, for rdkafka to serve.
 //!
+//! What such a batch does besides: librdkafka takes all that is in it for read. So its own position
+//! goes beyond what an error stood for, and never goes back with a log; see `take.rs`.
+//!
 //! Owns that queue. One of the two files with `unsafe`: rdkafka has no name for these calls.
 //! Measured side by side by `scripts/bench`, candles of 185 B, the program before as `--command`: the
 //! bridge spends 0.89 of the CPU a record that it spent before.
@@ -64,15 +67,15 @@ impl Queue {
     /// At most so many records. Waits until there are as many, so whoever wants what comes next
     /// asks for one.
     pub(super) fn take(&self, most: usize, wait: Duration) -> Batch {
-        let mut messages: Vec<*mut rd::rd_kafka_message_t> = vec![ptr::null_mut(); most];
+        let mut messages: Vec<*mut rd::rd_kafka_message_t> = Vec::with_capacity(most);
         let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
-        // SAFETY: the queue is alive, and there is room for as many messages as are asked for.
-        let count = unsafe {
+        // SAFETY: the queue is alive, there is room for as many messages as are asked for, and as
+        // many are there as it says. Negative would be an error, of which this call has none.
+        unsafe {
             let (queue, room) = (self.queue.as_ptr(), messages.as_mut_ptr());
-            rd::rd_kafka_consume_batch_queue(queue, wait_ms, room, most)
-        };
-        // Negative would be an error, of which this call has none.
-        messages.truncate(usize::try_from(count).unwrap_or(0));
+            let count = rd::rd_kafka_consume_batch_queue(queue, wait_ms, room, most);
+            messages.set_len(usize::try_from(count).unwrap_or(0));
+        }
         let _consumer = Arc::clone(&self.consumer);
         Batch { messages: messages.into_iter(), lent: None, _consumer }
     }
@@ -100,9 +103,9 @@ impl Batch {
         self.messages.len()
     }
 
-    /// The next record, or what the broker says in place of one, with its own words. It goes back
-    /// to librdkafka with the call after this one.
-    pub(super) fn next(&mut self) -> Option<Result<View<'_>, (KafkaError, String)>> {
+    /// The next record, or what the broker says in place of one. It goes back to librdkafka with the
+    /// call after this one.
+    pub(super) fn next(&mut self) -> Option<Result<View<'_>, Unread>> {
         let message = NonNull::new(self.messages.next()?)?;
         Some(self.lent.insert(Message(message)).view().checked())
     }
@@ -112,6 +115,15 @@ impl Drop for Batch {
     fn drop(&mut self) {
         self.messages.by_ref().filter_map(NonNull::new).map(Message).for_each(drop);
     }
+}
+
+/// What the broker says in place of a record.
+pub(super) struct Unread {
+    pub(super) error: KafkaError,
+    /// Its own words.
+    pub(super) reason: String,
+    /// Topic, partition, and the offset of what could not be read; None of the brokers as a whole.
+    pub(super) place: Option<(String, i32, i64)>,
 }
 
 /// A message that is ours to give back, once.
@@ -153,8 +165,8 @@ impl<'a> View<'a> {
         unsafe { self.raw.as_ref() }
     }
 
-    /// The record, if it is one. Else what the broker says in its place, with its own words.
-    fn checked(self) -> Result<Self, (KafkaError, String)> {
+    /// The record, if it is one.
+    fn checked(self) -> Result<Self, Unread> {
         let code = RDKafkaErrorCode::from(self.raw().err);
         let error = match code {
             RDKafkaErrorCode::NoError => return Ok(self),
@@ -163,7 +175,9 @@ impl<'a> View<'a> {
         };
         // SAFETY: there is an error, so there is a string, which lives as long as the message.
         let words = unsafe { CStr::from_ptr(rd::rd_kafka_message_errstr(self.raw.as_ptr())) };
-        Err((error, words.to_string_lossy().into_owned()))
+        let has_place = !self.raw().rkt.is_null();
+        let place = has_place.then(|| (self.topic().to_owned(), self.partition(), self.offset()));
+        Err(Unread { error, reason: words.to_string_lossy().into_owned(), place })
     }
 
     /// Tells topics apart, and means nothing else.

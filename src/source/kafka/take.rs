@@ -5,13 +5,17 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::consumer::Consumer as _;
+use rdkafka::topic_partition_list::Offset;
 
 use crate::record::{Chunk, NewRecord, UnixMs};
 use crate::source::SourceEvent;
 
 use super::assignment::Assignment;
-use super::queue::{Batch, View};
+use super::queue::{Batch, Unread, View};
 use super::{Gone, Poller};
+
+/// librdkafka answers by itself, without a broker.
+const SEEK_WITHIN: Duration = Duration::from_secs(5);
 
 /// A chunk being filled, and where the last record went: consecutive records mostly come from the
 /// same partition, and looking its topic up by name for each would cost more than copying it.
@@ -19,6 +23,9 @@ struct Filling {
     chunk: Chunk,
     bytes: usize,
     last: Option<Last>,
+    /// Partitions that librdkafka takes for further read than they are, and where they go on if
+    /// nothing was taken of them.
+    ahead: Vec<(String, i32, i64)>,
 }
 
 struct Last {
@@ -31,7 +38,8 @@ struct Last {
 
 impl Filling {
     fn new(records: usize, bytes: usize) -> Self {
-        Self { chunk: Chunk::with_capacity(now_ms(), records, bytes), bytes: 0, last: None }
+        let chunk = Chunk::with_capacity(now_ms(), records, bytes);
+        Self { chunk, bytes: 0, last: None, ahead: Vec::new() }
     }
 
     /// Where the record belongs; None if its partition is not ours.
@@ -120,10 +128,30 @@ impl Poller {
         while let Some(next) = batch.next() {
             match next {
                 Ok(record) => count += usize::from(self.put(filling, record)?),
-                Err((error, reason)) => self.apply_error(&error, Some(reason)),
+                Err(Unread { error, reason, place }) => {
+                    let topic = place.as_ref().map(|(topic, number, _)| (topic.as_str(), *number));
+                    self.apply_error(&error, Some(reason), topic);
+                    filling.ahead.extend(place);
+                }
             }
         }
+        for (topic, number, unread) in filling.ahead.drain(..) {
+            self.go_back(&topic, number, unread);
+        }
         Ok(count)
+    }
+
+    /// librdkafka calls a partition read up to where it is not: that would be committed, and a pause
+    /// would end there. It forgets when it is told where to go on.
+    fn go_back(&mut self, topic: &str, number: i32, unread: i64) {
+        let Some(index) = self.assignment.find(topic, number) else { return };
+        let next = self.assignment.next(index).unwrap_or(unread);
+        if next < 0 {
+            return; // nothing of it was asked for yet
+        }
+        if let Err(error) = self.consumer.seek(topic, number, Offset::Offset(next), SEEK_WITHIN) {
+            self.fatal = Some(format!("going back to offset {next} of {topic}/{number}: {error}"));
+        }
     }
 
     /// Copies a record into the chunk; says whether it did.
@@ -141,6 +169,7 @@ impl Poller {
         if self.assignment.is_rewound(place.0, record.offset()) {
             self.begin_anew(filling)?;
             self.renew(record.topic(), record.partition())?;
+            filling.ahead.push((record.topic().to_owned(), record.partition(), record.offset()));
             let renewed = filling.locate(&self.assignment, record);
             place = renewed.expect("the partition was added again just now");
         }
@@ -150,7 +179,8 @@ impl Poller {
     }
 
     fn begin_anew(&mut self, filling: &mut Filling) -> Result<(), Gone> {
-        let before = std::mem::replace(filling, Filling::new(1, 0));
+        let mut before = std::mem::replace(filling, Filling::new(1, 0));
+        filling.ahead.append(&mut before.ahead);
         self.hand_over(before.chunk)
     }
 
@@ -159,6 +189,7 @@ impl Poller {
             return Ok(());
         }
         self.took_at = Instant::now();
+        self.troubles.are_read(chunk.partitions());
         // The room for the next one follows what was filled, not what was reserved, or it would
         // only ever grow; an eighth more, as no two chunks are quite alike.
         let bytes = chunk.filled_bytes() + chunk.filled_bytes() / 8;
@@ -181,7 +212,7 @@ impl Poller {
             None => {}
             Some(Err(error)) => {
                 let reason = self.consumer.context().take_reason();
-                self.apply_error(&error, reason);
+                self.apply_error(&error, reason, None);
             }
             // It was taken out of order, and can't be put back: the consumer begins anew behind
             // what is committed.

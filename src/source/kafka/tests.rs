@@ -349,6 +349,33 @@ async fn a_topic_that_may_not_be_read_is_told_until_it_may() {
     bench.close().await;
 }
 
+/// librdkafka's batches count an error as the record that it came in place of.
+#[tokio::test]
+async fn a_record_that_could_not_be_read_is_not_passed_over() {
+    let cluster = cluster(&[("t", 1)]);
+    let brokers = cluster.bootstrap_servers();
+    produce(&brokers, "t", 0, &numbered(0, 10));
+    let mut bench = Bench::start(&bench::settings(&brokers), &["t"], 100);
+    bench.until_seen(10).await;
+    let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    cluster.request_errors(RDKafkaApiKey::Fetch, &[refused]);
+    bench.until("a refusal", |bench| is_told(bench, "Fetch from broker")).await;
+    let durable = bench.all_seen();
+    bench.want(|wanted| wanted.commit = durable.clone());
+    bench.until("a commit", |bench| !bench.committed.is_empty()).await;
+    // Whoever resumes goes on where the application was.
+    let paused = |bench: &Bench| bench.handle.observed.natively_paused.load(Ordering::Acquire);
+    bench.want(|wanted| wanted.native_pause = true);
+    bench.until("a native pause", paused).await;
+    produce(&brokers, "t", 0, &numbered(10, 15));
+    bench.want(|wanted| wanted.native_pause = false);
+    bench.until_seen(15).await;
+    assert_eq!(bench.payloads(), numbered(0, 15));
+    assert_eq!(bench.committed, durable, "a record that was not read is not committed");
+    bench.until("no refusal", |bench| bench.connection.last() == Some(&None)).await;
+    bench.close().await;
+}
+
 #[tokio::test]
 async fn a_broker_that_is_down_is_waited_for() {
     let cluster = cluster(&[("t", 1)]);

@@ -1,12 +1,14 @@
 //! What goes wrong on the way to Kafka: which errors say that the source does not get on, and how
 //! often the others are logged. None of them ends the source.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
+use crate::record::Partition;
 use crate::source::Observed;
 
 use super::{Poller, remedy, settings};
@@ -21,8 +23,9 @@ pub(super) struct Troubles {
     brokers: Option<String>,
     /// What was last said of a connection: that all are down says nothing by itself.
     connection: Option<String>,
-    /// What a broker refuses, by topic (or [`GROUP`]); over when partitions of it are assigned.
-    refused: BTreeMap<String, String>,
+    /// What a broker refuses, by topic (or [`GROUP`]) and partition, if it is said of one; over when
+    /// the topic is assigned, or that partition read.
+    refused: BTreeMap<(String, Option<i32>), String>,
     was_up: bool,
     /// What was last told to the pipeline, once there was anything to tell.
     told: Option<Option<String>>,
@@ -40,13 +43,30 @@ impl Troubles {
     }
 
     pub(super) fn is_assigned(&mut self, topic: &str) {
-        self.refused.remove(topic);
-        self.refused.remove(GROUP);
+        self.refused.retain(|(refused, _), _| refused != topic && refused != GROUP);
+    }
+
+    /// Records of these came.
+    pub(super) fn are_read(&mut self, partitions: &[Arc<Partition>]) {
+        self.refused.retain(|(topic, number), _| {
+            !partitions.iter().any(|p| p.topic == *topic && Some(p.number) == *number)
+        });
+    }
+
+    /// These topics are wanted, and no others.
+    pub(super) fn are_wanted(&mut self, topics: &[String]) {
+        self.refused.retain(|(topic, _), _| topic == GROUP || topics.contains(topic));
+    }
+
+    /// The client is made anew: what stays refused is said again.
+    pub(super) fn begin_anew(&mut self) {
+        self.refused.clear();
     }
 
     /// What to tell the pipeline, if it is not what it was told last.
     pub(super) fn news(&mut self) -> Option<Option<String>> {
-        let all = self.brokers.iter().chain(self.refused.values());
+        let refused: BTreeSet<_> = self.refused.values().collect();
+        let all = self.brokers.iter().chain(refused);
         let now = all.cloned().reduce(|all, one| format!("{all}; {one}"));
         if self.told.as_ref() == Some(&now) || (now.is_none() && !self.was_up) {
             return None;
@@ -75,12 +95,20 @@ impl Troubles {
 }
 
 impl Poller {
-    /// `reason` are the words that came with it.
-    pub(super) fn apply_error(&mut self, error: &KafkaError, reason: Option<String>) {
+    /// `reason` are the words that came with it; `place` is the partition that it was said of.
+    pub(super) fn apply_error(
+        &mut self,
+        error: &KafkaError,
+        reason: Option<String>,
+        place: Option<(&str, i32)>,
+    ) {
         let mut text = remedy::with_remedy(&reason.unwrap_or_else(|| error.to_string()));
         let code = error.rdkafka_error_code();
-        if code.is_some_and(is_of_a_topic) {
+        let missing = topic_in(&text).map(str::to_owned);
+        if missing.is_some() {
             text += &self.looked_for_again();
+        } else if text.starts_with(NO_COMMITTED) {
+            text += NOT_ASKED_AGAIN;
         }
         if let KafkaError::MessageConsumptionFatal(code) = error {
             self.fatal = Some(format!("{code}: {text}"));
@@ -96,21 +124,25 @@ impl Poller {
                 self.troubles.brokers =
                     Some(why.map_or_else(|| text.clone(), |why| format!("{text}: {why}")));
             }
-            Code::BrokerTransportFailure => self.troubles.connection = Some(text),
-            Code::Authentication
+            // Said of one broker: others may do.
+            Code::BrokerTransportFailure
+            | Code::Authentication
             | Code::SaslAuthenticationFailed
             | Code::SSL
-            | Code::Resolve
-            | Code::Fatal => {
+            | Code::Resolve => self.troubles.connection = Some(text),
+            Code::Fatal => {
                 self.port.observed.connected.store(false, Ordering::Release);
                 self.troubles.brokers = Some(text);
             }
             Code::GroupAuthorizationFailed => {
-                self.troubles.refused.insert(GROUP.to_owned(), text);
+                self.troubles.refused.insert((GROUP.to_owned(), None), text);
             }
             code if is_of_a_topic(code) || code == Code::AutoOffsetReset => {
-                let topic = topic_in(&text).unwrap_or(&text).to_owned();
-                self.troubles.refused.insert(topic, text);
+                let of = match (place, missing) {
+                    (Some((topic, number)), _) => (topic.to_owned(), Some(number)),
+                    (None, missing) => (missing.unwrap_or_else(|| text.clone()), None),
+                };
+                self.troubles.refused.insert(of, text);
             }
             _ => {} // one broker of several, a timeout: librdkafka sees to it
         }
@@ -124,6 +156,11 @@ impl Poller {
         every.map_or_else(String::new, |every| format!(" (looked for again every {every})"))
     }
 }
+
+/// What librdkafka says of a partition that it then leaves alone until it is assigned anew.
+const NO_COMMITTED: &str = "Failed to fetch committed offset";
+const NOT_ASKED_AGAIN: &str =
+    " (the client does not ask again by itself: allow it, then restart the bridge)";
 
 /// An error that is over when the brokers describe the topic in another way.
 fn is_of_a_topic(code: Code) -> bool {

@@ -54,6 +54,11 @@ impl Place {
         made.into_iter().for_each(|one| drop(one.unwrap()));
     }
 
+    async fn delete(&self) {
+        let gone = self.admin().delete_topics(&[self.topic], &AdminOptions::new()).await.unwrap();
+        gone.into_iter().for_each(|one| drop(one.unwrap()));
+    }
+
     fn admin(&self) -> AdminClient<DefaultClientContext> {
         self.client().create().unwrap()
     }
@@ -186,6 +191,37 @@ async fn partitions_that_come_later_are_read_from_their_beginning() {
     let mut all = numbered(0, 30);
     all.sort_unstable();
     assert_eq!(payloads, all, "all of them, and nothing came twice");
+    bench.close().await;
+}
+
+/// What librdkafka takes for the position stays as high as it was.
+#[tokio::test]
+async fn a_topic_that_is_made_anew_is_read_and_committed_from_its_beginning() {
+    if !is_apache_kafka("topics that are deleted and made again") {
+        return;
+    }
+    let mut place = Place::new(1).await;
+    place.config.client.insert("session.timeout.ms".to_owned(), "45000".to_owned());
+    place.produce(0, &numbered(0, 20));
+    let mut bench = place.start(1_000);
+    bench.until_seen(20).await;
+    let before = Arc::clone(&bench.assigned[0]);
+    place.delete().await;
+    place.create(1).await;
+    place.produce(0, &numbered(20, 25));
+    bench.until_seen(25).await;
+    println!("{:?} {:?} {:?}", bench.assigned, bench.lost, bench.offsets());
+    let durable = bench.all_seen().into_iter().filter(|p| p.partition != before).collect();
+    bench.want(|wanted| wanted.commit = durable);
+    bench.until("a commit", |bench| !bench.committed.is_empty()).await;
+    assert_eq!(place.committed(0), Some(5));
+    let paused = |bench: &Bench| bench.handle.observed.natively_paused.load(Ordering::Acquire);
+    bench.want(|wanted| wanted.native_pause = true);
+    bench.until("a native pause", paused).await;
+    place.produce(0, &numbered(25, 60));
+    bench.want(|wanted| wanted.native_pause = false);
+    bench.until_seen(60).await;
+    assert_eq!(bench.payloads(), numbered(0, 60));
     bench.close().await;
 }
 
