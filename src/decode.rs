@@ -12,6 +12,7 @@
 
 mod column;
 mod convert;
+mod dictionary;
 mod json;
 mod keys;
 mod letter;

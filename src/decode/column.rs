@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::dictionary::Dictionary;
 use super::types::Type;
 
 /// The values of one column, or of one part of a composed column.
@@ -13,6 +14,8 @@ use super::types::Type;
 pub(super) enum Data {
     /// One value after the other: of fixed width, or each with its length before it.
     Flat { bytes: Vec<u8>, mark: usize },
+    /// Each text once, and a number a row.
+    Dictionary(Box<Dictionary>),
     /// A byte per row (1 is NULL), then as many values; under a NULL lies a placeholder.
     Nullable { nulls: Vec<u8>, mark: usize, values: Box<Data> },
     /// Array (one part) and Map (keys and values): where each row ends, then all elements.
@@ -37,6 +40,7 @@ impl Data {
             Type::Tuple(elements) => {
                 Self::Tuple(elements.iter().map(|element| Self::new(&element.ty)).collect())
             }
+            Type::Dictionary { nullable } => Self::Dictionary(Box::new(Dictionary::new(*nullable))),
             _ => Self::Flat { bytes: Vec::new(), mark: 0 },
         }
     }
@@ -45,6 +49,7 @@ impl Data {
     pub(super) fn mark(&mut self) {
         match self {
             Self::Flat { bytes, mark } => *mark = bytes.len(),
+            Self::Dictionary(dictionary) => dictionary.mark(),
             Self::Nullable { nulls, mark, values } => {
                 *mark = nulls.len();
                 values.mark();
@@ -61,6 +66,7 @@ impl Data {
     pub(super) fn rollback(&mut self) {
         match self {
             Self::Flat { bytes, mark } => bytes.truncate(*mark),
+            Self::Dictionary(dictionary) => dictionary.rollback(),
             Self::Nullable { nulls, mark, values } => {
                 nulls.truncate(*mark);
                 values.rollback();
@@ -76,6 +82,7 @@ impl Data {
     fn clear(&mut self) {
         match self {
             Self::Flat { bytes, .. } => bytes.clear(),
+            Self::Dictionary(dictionary) => dictionary.clear(),
             Self::Nullable { nulls, values, .. } => {
                 nulls.clear();
                 values.clear();
@@ -92,6 +99,7 @@ impl Data {
     fn size(&self, of: fn(&Vec<u8>) -> usize) -> usize {
         match self {
             Self::Flat { bytes, .. } => of(bytes),
+            Self::Dictionary(dictionary) => dictionary.buffers().map(of).iter().sum(),
             Self::Nullable { nulls, values, .. } => of(nulls) + values.size(of),
             Self::Repeated { ends, parts, .. } => {
                 of(ends) + parts.iter().map(|part| part.size(of)).sum::<usize>()
@@ -103,6 +111,7 @@ impl Data {
     fn encode(&self, into: &mut Vec<u8>) {
         match self {
             Self::Flat { bytes, .. } => into.extend_from_slice(bytes),
+            Self::Dictionary(dictionary) => dictionary.encode(into),
             Self::Nullable { nulls, values, .. } => {
                 into.extend_from_slice(nulls);
                 values.encode(into);
@@ -124,9 +133,10 @@ impl Data {
     /// A String's value.
     #[inline]
     pub(super) fn push_text(&mut self, text: &[u8]) {
-        let bytes = self.flat();
-        varint(text.len(), bytes);
-        bytes.extend_from_slice(text);
+        match self {
+            Self::Dictionary(dictionary) => dictionary.push(text),
+            _ => put_text(text, self.flat()),
+        }
     }
 
     /// A FixedString's value, which is at most `width` bytes.
@@ -157,6 +167,13 @@ impl Data {
         }
     }
 
+    pub(super) fn dictionary(&mut self) -> &mut Dictionary {
+        match self {
+            Self::Dictionary(dictionary) => dictionary,
+            _ => unreachable!("the columns are made from the same types as the program"),
+        }
+    }
+
     /// The parts of an Array or a Map, to push elements to.
     pub(super) fn parts(&mut self) -> &mut [Self] {
         match self {
@@ -177,7 +194,8 @@ impl Data {
     /// The value that ClickHouse takes for nothing; also the placeholder under a NULL.
     pub(super) fn push_default(&mut self, ty: &Type) {
         match ty {
-            Type::String => self.push([0]),
+            Type::String | Type::Dictionary { nullable: false } => self.push_text(&[]),
+            Type::Dictionary { nullable: true } => self.dictionary().push_null(),
             Type::Nullable(ty) => self.nullable(true).push_default(ty),
             Type::Array(_) | Type::Map(..) => self.end_row(0),
             Type::Tuple(elements) => {
@@ -193,6 +211,13 @@ impl Data {
             _ => self.push_padded(&[], ty.width().unwrap_or(0)),
         }
     }
+}
+
+/// As a String lies in a column: its length, then its bytes.
+#[inline]
+pub(super) fn put_text(text: &[u8], into: &mut Vec<u8>) {
+    varint(text.len(), into);
+    into.extend_from_slice(text);
 }
 
 fn varint(mut value: usize, into: &mut Vec<u8>) {
@@ -220,10 +245,8 @@ impl Layout {
         let mut layout = Self { names: Vec::new(), headers: Vec::new(), empty: Vec::new() };
         for (name, ty) in columns {
             let mut header = Vec::new();
-            for text in [name, &ty.to_string()] {
-                varint(text.len(), &mut header);
-                header.extend_from_slice(text.as_bytes());
-            }
+            put_text(name.as_bytes(), &mut header);
+            put_text(ty.to_string().as_bytes(), &mut header);
             layout.names.push(name.to_owned());
             layout.headers.push(header);
             layout.empty.push(Data::new(ty));
@@ -255,8 +278,8 @@ impl Columns {
         self.rows == 0
     }
 
-    /// The bytes of the values: what an encoded block will take but for its header. Costs a few
-    /// nanoseconds a column.
+    /// The bytes of the values: what an encoded block will take at most, but for its header. Costs
+    /// a few nanoseconds a column.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.data.iter().map(|data| data.size(Vec::len)).sum()

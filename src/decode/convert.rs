@@ -105,6 +105,10 @@ impl Convert {
                 data.nullable(true).push_default(inner);
                 Ok(())
             }
+            (Type::Dictionary { nullable: true }, Value::Null) => {
+                data.dictionary().push_null();
+                Ok(())
+            }
             (Type::Nullable(inner), _) => self.put(inner, data.nullable(false), value, format),
             (_, Value::Null) => Err(refuse(Reason::MissingValue, ty, value)),
             (_, Value::Escaped(escaped)) => {
@@ -147,7 +151,7 @@ impl Convert {
                 data.push([u8::from(boolean(ty, value)?)]);
                 Ok(())
             }
-            Type::String => {
+            Type::String | Type::Dictionary { .. } => {
                 match value {
                     Value::Headers(record) => data.push_text(&super::letter::headers_json(record)),
                     _ => data.push_text(text(ty, value)?),

@@ -202,12 +202,12 @@ fn default_of(
 /// The type to send and what to do without a value, when the mapping has no default.
 fn without(column: &ColumnSchema, ty: Type, exclusive: bool) -> (Type, Without) {
     let computed = matches!(column.default, ColumnDefault::Default | ColumnDefault::Ephemeral);
-    if matches!(ty, Type::Nullable(_)) {
+    if ty.is_nullable() {
         return (ty, Without::Null);
     }
-    if computed && ty.can_be_nullable() {
+    if let Some(nullable) = ty.nullable().filter(|_| computed) {
         // With input_format_null_as_default, NULL in such a column means its DEFAULT.
-        return (Type::Nullable(Box::new(ty)), Without::Null);
+        return (nullable, Without::Null);
     }
     if exclusive {
         return (ty, Without::Zero);

@@ -50,7 +50,7 @@ impl Quick {
             return Self { nullable: true, ..Self::new(inner, format) };
         }
         let to = match *ty {
-            Type::String => To::Text,
+            Type::String | Type::Dictionary { .. } => To::Text,
             Type::Int { bytes: bytes @ (1 | 2 | 4 | 8), signed } => {
                 let most = u64::MAX >> (64 - 8 * u32::from(bytes) + u32::from(signed));
                 To::Whole { most, signed, bytes }

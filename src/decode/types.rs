@@ -1,7 +1,8 @@
 //! ClickHouse's type names, as far as the decoder can fill them.
 //!
-//! Owns the grammar of type names and their spelling in a Native block. `LowCardinality` and
-//! `SimpleAggregateFunction` vanish here: the inner type is sent and ClickHouse casts it.
+//! Owns the grammar of type names and their spelling in a Native block. `SimpleAggregateFunction`
+//! vanishes here, and so does `LowCardinality` but around the Strings of a whole column: the inner
+//! type is sent and ClickHouse casts it.
 
 use std::fmt;
 
@@ -20,6 +21,10 @@ pub(super) enum Type {
         scale: u8,
     },
     String,
+    /// `LowCardinality(String)`: each value is sent once a block, and a number for each row.
+    Dictionary {
+        nullable: bool,
+    },
     FixedString(usize),
     Date,
     Date32,
@@ -50,14 +55,30 @@ impl Type {
     /// Err is the part that is unknown or malformed.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let mut parser = Parser { rest: text };
-        let ty = parser.ty()?;
+        let is_dictionary = parser.rest.trim_start().starts_with("LowCardinality");
+        let ty = match (is_dictionary, parser.ty()?) {
+            (true, Self::String) => Self::Dictionary { nullable: false },
+            (true, Self::Nullable(ty)) if *ty == Self::String => {
+                Self::Dictionary { nullable: true }
+            }
+            (_, ty) => ty,
+        };
         parser.skip_space();
         if parser.rest.is_empty() { Ok(ty) } else { Err(parser.rest.to_owned()) }
     }
 
-    /// Whether ClickHouse lets it be inside `Nullable`.
-    pub(super) fn can_be_nullable(&self) -> bool {
-        !matches!(self, Self::Nullable(_) | Self::Array(_) | Self::Map(..) | Self::Tuple(_))
+    /// It takes NULL.
+    pub(super) fn is_nullable(&self) -> bool {
+        matches!(self, Self::Nullable(_) | Self::Dictionary { nullable: true })
+    }
+
+    /// The same that takes NULL; None where ClickHouse has none.
+    pub(super) fn nullable(&self) -> Option<Self> {
+        match self {
+            Self::Nullable(_) | Self::Array(_) | Self::Map(..) | Self::Tuple(_) => None,
+            Self::Dictionary { .. } => Some(Self::Nullable(Box::new(Self::String))),
+            ty => Some(Self::Nullable(Box::new(ty.clone()))),
+        }
     }
 
     /// The bytes of one value; None where they vary.
@@ -92,7 +113,7 @@ impl Type {
     /// Whether it takes any bytes as they are.
     pub(super) fn takes_bytes(&self) -> bool {
         match self {
-            Self::String | Self::FixedString(_) => true,
+            Self::String | Self::Dictionary { .. } | Self::FixedString(_) => true,
             Self::Nullable(ty) => ty.takes_bytes(),
             _ => false,
         }
@@ -112,6 +133,8 @@ impl fmt::Display for Type {
             Self::Bool => f.write_str("Bool"),
             Self::Decimal { precision, scale } => write!(f, "Decimal({precision}, {scale})"),
             Self::String => f.write_str("String"),
+            Self::Dictionary { nullable: false } => f.write_str("LowCardinality(String)"),
+            Self::Dictionary { nullable: true } => f.write_str("LowCardinality(Nullable(String))"),
             Self::FixedString(bytes) => write!(f, "FixedString({bytes})"),
             Self::Date => f.write_str("Date"),
             Self::Date32 => f.write_str("Date32"),

@@ -64,7 +64,7 @@ fn a_value_comes_from_the_first_source_that_has_one() {
     let block = columns.encode();
     let has = |text: &[u8]| memchr::memmem::find(&block, text).is_some();
     assert!(has(b"\x05UInt8\x01\x02\x03\x03\x03\x04\x05"), "{block:?}");
-    assert!(has(b"\x06String\x01x\x04none\x04none"), "{block:?}");
+    assert!(has(b"\x01x\x04none\x07\0\0\0\0\0\0\0\0\x01\x01\x01\x01\x01\x01"), "{block:?}");
 }
 
 #[test]

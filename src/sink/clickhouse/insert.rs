@@ -32,7 +32,7 @@ pub(super) const INSERT_SETTINGS: [(&str, &str); 10] = [
     ("max_insert_threads", "1"),
     // A null for a column with a DEFAULT means: compute the default.
     ("input_format_null_as_default", "1"),
-    // The client casts nothing; LowCardinality travels as its inner type.
+    // The client casts nothing; LowCardinality of anything but Strings travels as its inner type.
     ("input_format_native_allow_types_conversion", "1"),
 ];
 
