@@ -61,6 +61,8 @@ struct State {
     partition: Option<Arc<Partition>>,
     /// From the first record that is not settled on, in order.
     open: VecDeque<Entry>,
+    /// Where in it the next one to be settled lies, most likely: those of a batch follow each other.
+    next: usize,
     unsettled: usize,
     /// The same, by route.
     held: ByRoute,
@@ -92,18 +94,28 @@ impl State {
         if self.partition.is_none() {
             return;
         }
-        let found = self.open.binary_search_by_key(&offset, |entry| entry.offset);
-        let entry = &mut self.open[found.expect("a ticket is settled once")];
+        let index = self.find(offset);
+        let entry = &mut self.open[index];
         assert!(!entry.settled, "a ticket is settled once");
         entry.settled = true;
+        self.next = index + 1;
         while let Some(first) = self.open.front().filter(|entry| entry.settled) {
             self.prefix_records += 1 + first.folded;
             self.open.pop_front();
+            self.next = self.next.saturating_sub(1);
             self.committable = Some(self.open.front().map_or(self.end, |next| next.offset));
         }
         if self.open.len() - self.unsettled > self.unsettled.max(FOLD_AT) {
             self.fold();
         }
+    }
+
+    fn find(&self, offset: i64) -> usize {
+        if self.open.get(self.next).is_some_and(|entry| entry.offset == offset) {
+            return self.next;
+        }
+        let found = self.open.binary_search_by_key(&offset, |entry| entry.offset);
+        found.expect("a ticket is settled once")
     }
 
     fn fold(&mut self) {
@@ -118,19 +130,27 @@ impl State {
     }
 }
 
-/// All slots, by number; a released one stays as None.
+/// All slots that are open.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    slots: Vec<Option<State>>,
+    /// In order; what is known of each stands in the same place of `states`.
+    slots: Vec<Slot>,
+    states: Vec<State>,
+    /// How many were ever opened.
+    opened: u32,
 }
 
 impl Ledger {
     /// A new slot for an assignment, or for a source without partitions.
     pub fn open(&mut self, source: SourceId, partition: Option<Arc<Partition>>) -> Slot {
-        self.slots.push(Some(State {
+        let slot = Slot(self.opened);
+        self.opened = self.opened.checked_add(1).expect("fewer than 4 billion assignments");
+        self.slots.push(slot);
+        self.states.push(State {
             source,
             partition,
             open: VecDeque::new(),
+            next: 0,
             unsettled: 0,
             held: ByRoute::default(),
             end: 0,
@@ -139,8 +159,8 @@ impl Ledger {
             admitted_records: 0,
             asked: None,
             committed_records: 0,
-        }));
-        Slot(u32::try_from(self.slots.len() - 1).expect("fewer than 4 billion assignments"))
+        });
+        slot
     }
 
     /// Admits a record. Offsets of one slot come in ascending order, with gaps. Without a
@@ -174,15 +194,16 @@ impl Ledger {
 
     /// Forgets a slot; says how many of its records were not settled: they come again.
     pub fn release(&mut self, slot: Slot) -> ByRoute {
-        let state = self.slots.get_mut(slot.0 as usize).and_then(Option::take);
-        state.map(|state| state.held).unwrap_or_default()
+        let Some(place) = self.place(slot) else { return ByRoute::default() };
+        self.slots.remove(place);
+        self.states.remove(place).held
     }
 
     /// Gives up what a source holds, says how much that is. What is durable may be committed all
     /// the same. Nothing may be settled any more.
     pub fn give_up(&mut self, source: SourceId) -> ByRoute {
         let mut given_up = ByRoute::default();
-        for state in self.slots.iter_mut().flatten().filter(|state| state.source == source) {
+        for state in self.states.iter_mut().filter(|state| state.source == source) {
             state.unsettled = 0;
             given_up.add(&std::mem::take(&mut state.held));
         }
@@ -227,7 +248,7 @@ impl Ledger {
     /// Everything of a source that may be committed. What is returned counts as asked for.
     pub fn take_committable(&mut self, source: SourceId) -> Vec<Position> {
         let mut positions = Vec::new();
-        for state in self.slots.iter_mut().flatten().filter(|state| state.source == source) {
+        for state in self.states.iter_mut().filter(|state| state.source == source) {
             if let (Some(offset), Some(partition)) = (state.committable, &state.partition) {
                 state.asked = Some((offset, state.prefix_records));
                 positions.push(Position::new(Arc::clone(partition), offset));
@@ -240,7 +261,7 @@ impl Ledger {
     pub fn committed(&mut self, position: &Position) {
         let of_partition =
             |state: &&mut State| state.partition.as_ref() == Some(&position.partition);
-        if let Some(state) = self.slots.iter_mut().flatten().find(of_partition) {
+        if let Some(state) = self.states.iter_mut().find(of_partition) {
             // A position beyond the one asked for (behind control records) covers it as well.
             if let Some((_, records)) = state.asked.filter(|(asked, _)| *asked <= position.offset) {
                 state.committed_records = state.committed_records.max(records);
@@ -251,7 +272,7 @@ impl Ledger {
     /// Records of a source that would come again after a crash: admitted and not committed.
     #[must_use]
     pub fn uncommitted(&self, source: SourceId) -> u64 {
-        let of_source = self.slots.iter().flatten().filter(|state| state.source == source);
+        let of_source = self.states.iter().filter(|state| state.source == source);
         of_source
             .filter(|state| state.partition.is_some())
             .map(|state| state.admitted_records - state.committed_records)
@@ -261,7 +282,7 @@ impl Ledger {
     /// Records of a source that are admitted and not settled.
     #[must_use]
     pub fn held_of(&self, source: SourceId) -> usize {
-        let of_source = self.slots.iter().flatten().filter(|state| state.source == source);
+        let of_source = self.states.iter().filter(|state| state.source == source);
         of_source.map(|state| state.unsettled).sum()
     }
 
@@ -269,7 +290,7 @@ impl Ledger {
     #[must_use]
     pub fn held_by_route(&self) -> ByRoute {
         let mut held = ByRoute::default();
-        self.slots.iter().flatten().for_each(|state| held.add(&state.held));
+        self.states.iter().for_each(|state| held.add(&state.held));
         held
     }
 
@@ -277,12 +298,16 @@ impl Ledger {
         self.state_mut(slot).expect("records are admitted to open slots only")
     }
 
+    fn place(&self, slot: Slot) -> Option<usize> {
+        self.slots.binary_search(&slot).ok()
+    }
+
     fn state(&self, slot: Slot) -> Option<&State> {
-        self.slots.get(slot.0 as usize)?.as_ref()
+        self.place(slot).map(|place| &self.states[place])
     }
 
     fn state_mut(&mut self, slot: Slot) -> Option<&mut State> {
-        self.slots.get_mut(slot.0 as usize)?.as_mut()
+        self.place(slot).map(|place| &mut self.states[place])
     }
 }
 

@@ -130,7 +130,7 @@ proptest! {
     /// never goes back.
     #[test]
     fn only_the_contiguous_durable_prefix_is_committable(
-        steps in prop::collection::vec((0u8..4, any::<prop::sample::Index>()), 1..120), folds in 0u8..2
+        steps in prop::collection::vec((0u8..5, any::<prop::sample::Index>()), 1..120), folds in 0u8..2
     ) {
         let mut ledger = Ledger::default();
         let slot = ledger.open(KAFKA, Some(partition(0, 1)));
@@ -151,10 +151,14 @@ proptest! {
                     ledger.pass(slot, next);
                     reference.insert(next, true);
                 }
+                // One, or some that follow each other, as those of a batch.
                 _ if !tickets.is_empty() => {
-                    let (offset, ticket) = tickets.swap_remove(index.index(tickets.len()));
-                    prop_assert!(ledger.settle(ticket));
-                    reference.insert(offset, true);
+                    let first = index.index(tickets.len());
+                    let end = tickets.len().min(if kind == 3 { first + 1 } else { first + 5 });
+                    for (offset, ticket) in tickets.drain(first..end) {
+                        prop_assert!(ledger.settle(ticket));
+                        reference.insert(offset, true);
+                    }
                 }
                 _ => {}
             }
@@ -176,4 +180,21 @@ proptest! {
             prop_assert_eq!(ledger.held(slot), held);
         }
     }
+}
+
+#[test]
+fn what_was_released_takes_no_room() {
+    let mut ledger = Ledger::default();
+    let stays = ledger.open(KAFKA, None);
+    let mut before = stays;
+    for epoch in 1..=10_000 {
+        let slot = ledger.open(KAFKA, Some(partition(0, epoch)));
+        assert_ne!(slot, before, "a ticket of an old one is nobody's");
+        let ticket = ledger.admit(slot, 0, ROUTE);
+        ledger.release(slot);
+        assert!(!ledger.settle(ticket));
+        before = slot;
+    }
+    assert!(ledger.states.capacity() < 10, "{}", ledger.states.capacity());
+    assert_eq!(ledger.held_of(KAFKA), 0);
 }
