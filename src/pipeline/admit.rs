@@ -45,6 +45,17 @@ enum Fate {
     Keep(RouteId),
 }
 
+/// Into which batch rows of a partition go.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    /// That of all partitions.
+    Mixed,
+    /// That of their partition: exactly once is promised.
+    Own,
+    /// The ranges that were noted of their partition, and what lies between them.
+    Restoring,
+}
+
 /// What goes on from record to record of one chunk.
 struct Intake {
     source: SourceId,
@@ -303,17 +314,35 @@ impl<S: Sink> Pipeline<S> {
         rows: impl Iterator<Item = (usize, &'a Admitted)>,
     ) {
         let now = Instant::now();
-        let exactly_once = self.tables[table].exactly_once.is_some();
+        let mut last: Option<(Slot, Way)> = None;
         for (index, row) in rows {
-            if exactly_once && self.exact.contains_key(&row.ticket.slot()) {
-                self.push_exact(table, chunk, index, row.ticket, row.route, now);
-                continue;
-            }
-            let open = self.tables[table].buffer.of(None);
+            let slot = row.ticket.slot();
+            let way = match last {
+                Some((before, way)) if before == slot => way,
+                _ => last.insert((slot, self.way(table, slot))).1,
+            };
+            let own = match way {
+                Way::Mixed => None,
+                Way::Own => Some(slot),
+                Way::Restoring => {
+                    self.push_restoring(table, chunk, index, row.ticket, row.route, now);
+                    continue;
+                }
+            };
+            let open = self.tables[table].buffer.of(own);
             let full = open.push(chunk, index, row.ticket, row.route, now);
             if let Some((batch, reason)) = full {
                 self.cut(table, batch, reason);
             }
+        }
+    }
+
+    fn way(&self, table: usize, slot: Slot) -> Way {
+        let exactly_once = self.tables[table].exactly_once.is_some();
+        match self.exact.get(&slot).filter(|_| exactly_once) {
+            None => Way::Mixed,
+            Some(exact) if exact.is_restoring() => Way::Restoring,
+            Some(_) => Way::Own,
         }
     }
 }

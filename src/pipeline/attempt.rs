@@ -142,6 +142,9 @@ async fn encode(
     // Encoding a large batch takes milliseconds of pure computing: not on the async threads.
     let encoding = tokio::task::spawn_blocking(move || {
         let encoded = encode::encode(&mut cut.batch, &program, naming);
+        if let (Some(exact), Ok(encoded)) = (&mut cut.exact, &encoded) {
+            exact.sum_up(encoded.insert.as_ref());
+        }
         (cut, encoded)
     });
     let (mut cut, encoded) = match encoding.await {

@@ -14,6 +14,8 @@ pub(super) use self::ahead::AHEAD;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::Pipeline;
 use super::insert::CutBatch;
 use crate::batch::{Batch, LooseRow, Refused};
@@ -21,7 +23,7 @@ use crate::config::OnUncertain;
 use crate::intent::{Intents, Range};
 use crate::ledger::Slot;
 use crate::record::Position;
-use crate::sink::Sink;
+use crate::sink::{Insert, Sink};
 use crate::source::SourceId;
 use crate::writer::CutReason;
 
@@ -58,6 +60,8 @@ pub(super) struct ExactBatch {
     first: i64,
     last: i64,
     step: Step,
+    /// Of the body, as it was encoded last.
+    checksum: u64,
     /// As the range is announced, or was when it was tried last.
     noted: Option<Range>,
     /// Something under its token may have landed although nobody said so.
@@ -88,6 +92,7 @@ impl ExactBatch {
             first,
             last,
             step: Step::Encode,
+            checksum: xxh3_64(&[]),
             noted: None,
             doubtful: false,
             repeated: false,
@@ -109,6 +114,12 @@ impl ExactBatch {
     /// These rows were refused while it was encoded.
     pub(super) fn refuse(&mut self, rejected: Vec<(LooseRow, Refused)>) {
         self.rejected.extend(rejected);
+    }
+
+    /// It was encoded: notes what tells one body from another. Reads all of it, so the owner is not
+    /// to do that.
+    pub(super) fn sum_up(&mut self, insert: Option<&Insert>) {
+        self.checksum = xxh3_64(insert.map_or(&[], |insert| &insert.body));
     }
 
     /// An attempt ended without a definite answer.
@@ -189,7 +200,7 @@ impl<S: Sink> Pipeline<S> {
     /// may have landed.
     pub(super) fn encoded(&mut self, mut cut: CutBatch) {
         let batch = cut.exact.as_mut().expect("only such batches are encoded by themselves");
-        let now = range_of(batch, &cut.insert, &self.tables[cut.table].name);
+        let now = range_of(batch, cut.insert.as_ref(), &self.tables[cut.table].name);
         let same = |noted: &Range| {
             (&noted.table, noted.rows, noted.checksum) == (&now.table, now.rows, now.checksum)
         };
@@ -226,7 +237,7 @@ impl<S: Sink> Pipeline<S> {
     pub(super) fn announce(&mut self, mut cut: CutBatch) {
         let batch = cut.exact.as_mut().expect("only such batches are announced");
         batch.doubtful = false;
-        let mut range = range_of(batch, &cut.insert, &self.tables[cut.table].name);
+        let mut range = range_of(batch, cut.insert.as_ref(), &self.tables[cut.table].name);
         range.block = self.tables[cut.table].block;
         range.listed_at = super::wall_clock();
         batch.noted = Some(range.clone());
@@ -326,14 +337,13 @@ fn batch_slot(cut: &CutBatch) -> Slot {
 }
 
 /// The range as the batch is now.
-fn range_of(batch: &ExactBatch, insert: &Option<crate::sink::Insert>, table: &str) -> Range {
-    let body = insert.as_ref().map_or(&[][..], |insert| &insert.body);
+fn range_of(batch: &ExactBatch, insert: Option<&Insert>, table: &str) -> Range {
     Range {
         table: table.to_owned(),
         first: batch.first,
         last: batch.last,
-        rows: insert.as_ref().map_or(0, |insert| insert.rows),
-        checksum: xxhash_rust::xxh3::xxh3_64(body),
+        rows: insert.map_or(0, |insert| insert.rows),
+        checksum: batch.checksum,
         block: 0,
         listed_at: 0,
         spent: batch.spent,

@@ -78,9 +78,9 @@ impl<S: Sink> Pipeline<S> {
         self.exact.insert(slot, exact);
     }
 
-    /// A row of a partition of which exactly once is promised: into the range that it was noted
-    /// in, or else into the partition's open batch.
-    pub(in crate::pipeline) fn push_exact(
+    /// A row of a partition that is being restored: into the range that it was noted in, or else
+    /// into the partition's open batch.
+    pub(in crate::pipeline) fn push_restoring(
         &mut self,
         table: usize,
         chunk: &Arc<Chunk>,
