@@ -41,6 +41,7 @@ use crate::alert::Lookout;
 use crate::config::{Config, DeadLetters, Loaded, Route, Takes};
 use crate::credits::{Credits, Gate};
 use crate::dead_letter::{Destination, WithLetters};
+use crate::fleet::View;
 use crate::history::Recorder;
 use crate::http::{self, Access, HttpState, Known, Limits};
 use crate::live::{self, Live, Tap};
@@ -121,13 +122,14 @@ pub async fn run(
     });
 
     tasks.spawn(recorder.run_until(http_end.clone().cancelled_owned()));
+    let fleet = join_fleet(&config, &status, &http_end, &mut tasks).await?;
     tasks.spawn(memory::give_back_until(http_end.clone()));
     tasks.spawn(reloader.run(http_end.clone().cancelled_owned()));
     tasks.spawn(lookout.run(http_end.clone().cancelled_owned()));
     tasks.spawn(webhooks.run(http_end.clone()));
 
     let stopping = stop.clone();
-    let service = Service { config, config_status, notices, metrics, status, stop, hall, tap };
+    let service = Service { config, config_status, notices, fleet, metrics, status, stop, hall, tap };
     let ending = run_beside(&live, service, stopping).await;
     while let Some(ended) = feeding.join_next().await {
         ended.context("the live feed panicked")?;
@@ -169,6 +171,23 @@ async fn run_beside(
     running.await
 }
 
+/// Says to the others of the fleet how this instance is, until it has ended, and hears of them.
+async fn join_fleet(
+    config: &Config,
+    status: &watch::Sender<Arc<Snapshot>>,
+    end: &CancellationToken,
+    tasks: &mut JoinSet<()>,
+) -> anyhow::Result<Option<watch::Receiver<Arc<View>>>> {
+    let (Some(fleet), Some(nats)) = (&config.fleet, &config.nats) else { return Ok(None) };
+    let (seen, view) = watch::channel(Arc::default());
+    let (snapshots, instance) = (status.subscribe(), config.instance.clone());
+    let own = move || snapshots.borrow().said(&instance);
+    let member = nats::fleet::Member::new(nats, fleet, &config.instance, own, seen);
+    let member = member.await.context("the fleet")?;
+    tasks.spawn(member.run(end.clone().cancelled_owned()));
+    Ok(Some(view))
+}
+
 /// What only the sources know of a configuration that may take the place of another.
 fn can_go_over(from: &Config, to: &Config) -> anyhow::Result<()> {
     kafka::settings::check_topics(&to.kafka_topics())?;
@@ -184,6 +203,7 @@ struct Service {
     config: Arc<Config>,
     config_status: ConfigStatus,
     notices: mpsc::Receiver<Notice>,
+    fleet: Option<watch::Receiver<Arc<View>>>,
     metrics: Metrics,
     status: watch::Sender<Arc<Snapshot>>,
     stop: watch::Receiver<Stop>,
@@ -220,6 +240,7 @@ impl Service {
             config_status: self.config_status,
             notices: self.notices,
             tap: self.tap,
+            fleet: self.fleet,
         })?;
         let mut ending = pipeline.run().await;
         ending.closed &= sources.running.join().await;

@@ -14,6 +14,7 @@ mod check;
 mod columns;
 mod connection;
 mod env;
+mod fleet;
 mod jetstream;
 mod kafka_client;
 mod layers;
@@ -55,6 +56,7 @@ use secrecy::SecretString;
 
 pub use self::alerts::Alerts;
 pub use self::change::Change;
+pub use self::fleet::Fleet;
 pub use self::kafka_client::is_secret as is_secret_property;
 pub use self::layers::{DEFAULT_FILE, Layer, files};
 pub use self::limits::{AutoThresholds, Backpressure, Memory};
@@ -89,6 +91,7 @@ pub struct Config {
     pub webhooks: BTreeMap<String, Webhook>,
     pub kafka: Option<Kafka>,
     pub nats: Option<Nats>,
+    pub fleet: Option<Fleet>,
     pub clickhouse: ClickHouse,
     pub retry: Retry,
     pub breaker: Breaker,

@@ -26,6 +26,7 @@ pub mod rate;
 pub mod flow;
 pub mod overload;
 pub mod adaptive;
+pub mod fleet;
 pub mod retry;
 pub mod breaker;
 pub mod pipeline;

@@ -24,6 +24,7 @@ use snapshot::SnapshotCollector;
 
 mod alerts;
 mod classic;
+mod fleet;
 mod histogram;
 mod live;
 mod out;

@@ -11,6 +11,7 @@ mod admit;
 mod attempt;
 mod drain;
 mod exact;
+mod fleet;
 mod guard;
 mod insert;
 mod layout;
@@ -38,8 +39,9 @@ use crate::adaptive::Concurrency;
 use crate::backpressure::auto::Auto;
 use crate::backpressure::{Backpressure, Level, Thresholds};
 use crate::breaker::{self, Breaker};
-use crate::config::Config;
+use crate::config::{Config, RateLimit};
 use crate::credits::Credits;
+use crate::fleet::View;
 use crate::ledger::{Ledger, Slot};
 use crate::live::Tap;
 use crate::metrics::Metrics;
@@ -55,6 +57,7 @@ use attempt::Job;
 use drain::Phase;
 pub use drain::{Ending, Stop};
 use exact::Exact;
+use fleet::Together;
 use insert::{CutBatch, UnderWay};
 use layout::{Layout, numbers};
 use limits::Limits;
@@ -84,6 +87,8 @@ pub struct Parts<S> {
     pub notices: mpsc::Receiver<Notice>,
     /// Who sees what is admitted.
     pub tap: Tap,
+    /// The fleet, if it is in one.
+    pub fleet: Option<watch::Receiver<Arc<View>>>,
 }
 
 /// A source, and what is known of it here.
@@ -97,6 +102,8 @@ struct Attached {
     /// It handed over all that had been delivered (pushed sources, at stop).
     drained: bool,
     closed: bool,
+    /// While the fleet is slowed down.
+    slowed_to: Option<RateLimit>,
 }
 
 /// What can happen.
@@ -147,6 +154,7 @@ pub struct Pipeline<S> {
     breaker: Breaker,
     /// What the sink said last when it failed as a whole.
     breaker_reason: String,
+    fleet: Option<Together>,
     revocations: Vec<Revocation>,
 
     /// The partitions of which exactly once is promised.
@@ -258,6 +266,7 @@ impl<S: Sink> Pipeline<S> {
             events,
             stop,
             notices: parts.notices,
+            fleet: parts.fleet.map(Together::new),
             config_status: parts.config_status,
             tap: parts.tap,
             credits,
@@ -404,6 +413,7 @@ impl Attached {
             slot: ledger.open(SourceId(id), None),
             drained: handle.delivery.has_credits(),
             closed: false,
+            slowed_to: None,
             tally: SourceTally::new(classes),
             assigned: HashMap::new(),
             handle,

@@ -20,6 +20,7 @@ pub mod accounting;
 pub mod backpressure;
 pub mod condition;
 pub mod config;
+pub mod fleet;
 pub mod forecast;
 pub mod health;
 pub mod overload;
@@ -29,6 +30,7 @@ pub mod verdict;
 pub use backpressure::{AutoStatus, BackpressureStatus};
 pub use condition::{Condition, WEDGED_AFTER};
 pub use config::{ConfigStatus, Refusal};
+pub use fleet::FleetStatus;
 pub use forecast::Forecast;
 pub use overload::{AdaptiveStatus, OverloadStatus, TierStatus};
 pub use route::{RouteState, RouteStatus, WindowStatus};
@@ -44,6 +46,8 @@ pub struct Snapshot {
     pub config: ConfigStatus,
     pub backpressure: BackpressureStatus,
     pub overload: OverloadStatus,
+    /// None: it is in no fleet.
+    pub fleet: Option<FleetStatus>,
     pub breaker: BreakerStatus,
     /// In the order of the configuration.
     pub endpoints: Vec<EndpointStatus>,

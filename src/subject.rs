@@ -109,6 +109,21 @@ impl fmt::Display for SubjectPattern {
     }
 }
 
+/// A name as one token of a subject, or of a key: what that may not contain is written as its bytes,
+/// so that no two names have one token.
+#[must_use]
+pub fn token(name: &str) -> String {
+    let mut token = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') {
+            token.push(char::from(byte));
+        } else {
+            token.push_str(&format!("={byte:02x}"));
+        }
+    }
+    token
+}
+
 /// The patterns without those that another covers, in their order; of equal ones the first stays.
 /// Subscribing to the rest brings the same records, with fewer of them twice.
 #[must_use]

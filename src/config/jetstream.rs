@@ -30,7 +30,7 @@ pub(super) fn jetstream(raw: &raw::JetStream, problems: &mut Problems) -> JetStr
         let text = "must be at least \"1s\"; the default is \"10s\"";
         problems.text("nats.jetstream.lease", &raw.lease.to_string(), text);
     }
-    bucket(&raw.state_bucket, problems);
+    bucket("nats.jetstream.state_bucket", &raw.state_bucket, problems);
     JetStream {
         ack_wait: raw.ack_wait.0,
         max_ack_pending: raw.max_ack_pending,
@@ -136,12 +136,12 @@ fn name(key: &str, name: &str, problems: &mut Problems) {
     }
 }
 
-fn bucket(name: &str, problems: &mut Problems) {
+pub(super) fn bucket(key: &str, name: &str, problems: &mut Problems) {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     // the bucket's stream is called KV_NAME
     if name.is_empty() || name.len() > NAME_CHARS - 3 || !name.chars().all(allowed) {
         let text = "must be the name of a key-value bucket: letters, digits, `-` and `_`";
-        problems.text("nats.jetstream.state_bucket", name, text);
+        problems.text(key, name, text);
     }
 }
 

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::LogLevel;
+use super::fleet::RawFleet;
 use super::rate::RawRateLimit;
 use super::raw_alerts::Alerts;
 use super::raw_jetstream::JetStream;
@@ -40,6 +41,9 @@ pub(super) struct Raw {
     /// Leave the table out: no NATS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) nats: Option<Nats>,
+    /// Leave the table out: no fleet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) fleet: Option<RawFleet>,
     pub(super) clickhouse: ClickHouse,
     pub(super) retry: Retry,
     pub(super) breaker: Breaker,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::alerts;
 use super::connection;
+use super::fleet;
 use super::kafka_client;
 use super::letters;
 use super::limits;
@@ -56,6 +57,7 @@ pub(super) fn build(raw: &Raw, problems: &mut Problems) -> Option<Config> {
         alerts: Alerts::default(),
         webhooks: webhook::webhooks(&raw.webhooks, problems),
         kafka,
+        fleet: raw.fleet.as_ref().map(|raw| fleet::fleet(raw, nats.is_some(), problems)),
         nats: nats.flatten(),
         clickhouse: connection::clickhouse(&raw.clickhouse, problems),
         retry: retry(&raw.retry, problems),
@@ -105,10 +107,11 @@ fn sources_have_work(config: &Config, problems: &mut Problems) {
     let idle = |source: &str, key: &str| {
         format!("no route has {key}; add some to a route, or leave out [{source}]")
     };
-    // Letters that go there are work enough.
+    // Letters that go there, or a fleet, are work enough.
     let letters = &config.dead_letters;
     let kafka = config.kafka.is_some() && !matches!(letters, DeadLetters::Kafka { .. });
-    let nats = config.nats.is_some() && !matches!(letters, DeadLetters::Nats { .. });
+    let letters_there = matches!(letters, DeadLetters::Nats { .. });
+    let nats = config.nats.is_some() && !letters_there && config.fleet.is_none();
     if kafka && config.routes.iter().all(|route| route.kafka_topics.is_empty()) {
         problems.bare("kafka", idle("kafka", "kafka_topics"));
     }

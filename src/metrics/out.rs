@@ -1,4 +1,4 @@
-//! One call a metric.
+//! How metrics are written: the library's encoder, one call a metric.
 
 use std::fmt::Error;
 

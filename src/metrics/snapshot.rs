@@ -8,6 +8,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Unit;
 use tokio::time::Instant;
 
+use super::fleet::fleet;
 use super::out::{NO_LABELS, NONE, Out};
 use super::result_name;
 use crate::status::{
@@ -40,6 +41,7 @@ impl Collector for SnapshotCollector {
         backpressure(&mut out, &snapshot)?;
         overload(&mut out, &snapshot)?;
         adaptive(&mut out, &snapshot)?;
+        fleet(&mut out, &snapshot)?;
         breaker(&mut out, &snapshot)?;
         source_counters(&mut out, &snapshot)?;
         source_gauges(&mut out, &snapshot)?;

@@ -201,6 +201,7 @@ impl<S: Sink> Pipeline<S> {
             tracing::error!(records = gap.records, "{gap}");
         }
         let interval = self.config.heartbeat.interval;
+        self.follow_fleet(previous.as_deref(), &snapshot, interval);
         let line = heartbeat::line(&snapshot, previous.as_deref(), interval);
         self.rates = line.rates;
         self.forecast = previous.map_or_else(Forecast::default, |previous| {

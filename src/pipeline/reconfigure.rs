@@ -62,6 +62,7 @@ impl<S: Sink> Pipeline<S> {
         self.set_limits(&config);
         self.limits.change(&config, &ids, Instant::now());
         self.config = config;
+        self.hold_to_rates();
         self.follow_policy();
         self.limits_changed();
         self.lay_controls();
@@ -162,11 +163,6 @@ impl<S: Sink> Pipeline<S> {
         let window =
             breaker::window(&config.breaker, &config.retry, config.clickhouse.insert_timeout);
         self.breaker.set_limits(&config.breaker, window);
-        for source in &self.sources {
-            if let Some(gate) = &source.handle.gate {
-                gate.set_limit(config.rate_limit_of(source.handle.name));
-            }
-        }
         if config.heartbeat.interval != self.config.heartbeat.interval {
             self.timers.heartbeat = ticking(config.heartbeat.interval);
         }

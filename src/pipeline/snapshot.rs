@@ -49,6 +49,7 @@ impl<S: Sink> Pipeline<S> {
                 tiers: self.overload.tiers().collect(),
                 adaptive: self.adaptive_status(),
             },
+            fleet: self.fleet.as_ref().map(super::Together::status),
             breaker: self.breaker_status(),
             endpoints: self.sink.endpoints(),
             writers: self.writer_statuses(),

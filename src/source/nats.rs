@@ -16,7 +16,9 @@
 
 mod channels;
 mod fence;
+pub mod fleet;
 pub mod jetstream;
+mod kv;
 mod link;
 mod losses;
 mod missing;

@@ -8,15 +8,17 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{
-    AutoStatus, BackpressureStatus, BreakerStatus, Condition, ConfigStatus, EndpointStatus,
-    Forecast, Identity, OverloadStatus, RouteStatus, RunStage, Snapshot, SourceStatus,
+    AutoStatus, BackpressureStatus, BreakerStatus, Condition, EndpointStatus,
+    FleetStatus, Forecast, Identity, OverloadStatus, RouteStatus, RunStage, Snapshot, SourceStatus,
     WindowStatus, WriterStatus,
 };
 use crate::alert;
 use crate::record::UnixMs;
 
+mod config;
 mod firing;
 
+pub use config::{Config, Refusal};
 pub use firing::Alert;
 
 /// Counts by a name: a class, a subject, a reason.
@@ -40,25 +42,6 @@ pub struct Health {
     pub metrics: Metrics,
 }
 
-/// The configuration in force.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Config {
-    /// The same for the same settings; secrets are not part of it.
-    pub hash: String,
-    pub applied_at: String,
-    /// Changes applied, and refused, since the start.
-    pub reloads: u64,
-    pub refusals: u64,
-    /// Null before the first.
-    pub last_refusal: Option<Refusal>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Refusal {
-    pub at: String,
-    pub why: String,
-}
-
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Metrics {
     pub backpressure: Backpressure,
@@ -66,6 +49,9 @@ pub struct Metrics {
     pub forecast: Forecast,
     /// The policy for when something must give, and what it has cost.
     pub overload: OverloadStatus,
+    /// The other instances, where there is a fleet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<FleetStatus>,
     pub breaker: Breaker,
     /// The ClickHouse servers, in the order of the configuration.
     pub endpoints: Vec<Endpoint>,
@@ -220,22 +206,6 @@ pub struct Route {
     pub deduplication_window: Option<WindowStatus>,
 }
 
-impl Config {
-    fn of(status: &ConfigStatus) -> Self {
-        let refusal = |refusal: &super::Refusal| Refusal {
-            at: rfc3339(refusal.at),
-            why: refusal.why.clone(),
-        };
-        Self {
-            hash: status.hash.clone(),
-            applied_at: rfc3339(status.applied_at),
-            reloads: status.reloads,
-            refusals: status.refusals,
-            last_refusal: status.last_refusal.as_ref().map(refusal),
-        }
-    }
-}
-
 impl Snapshot {
     /// What `/health` says.
     #[must_use]
@@ -265,6 +235,7 @@ impl Snapshot {
             backpressure: self.health_backpressure(),
             forecast: self.forecast,
             overload: self.overload.clone(),
+            fleet: self.fleet.clone(),
             breaker: (&self.breaker).into(),
             endpoints: self.endpoints.iter().map(Into::into).collect(),
             writers: self.writers.iter().map(|(name, w)| (name.clone(), w.into())).collect(),

@@ -153,6 +153,7 @@ fn config() -> Config {
             rate_limit: None,
             jetstream: None,
         }),
+        fleet: None,
         clickhouse: ClickHouse {
             urls: vec!["http://localhost:8123".into()],
             endpoints: Endpoints::Independent,

@@ -19,6 +19,7 @@ mod error_classes;
 mod exactly_once;
 mod examples;
 mod faults;
+mod fleet;
 mod fuzzed;
 mod histories;
 mod jetstream;

@@ -221,6 +221,7 @@ impl Rig {
             config_status: ConfigStatus::default(),
             notices: notices_receiver,
             tap: Tap::closed(),
+            fleet: None,
         };
         let mut pipeline = JoinSet::new();
         pipeline.spawn(Pipeline::new(parts).unwrap().run());

@@ -156,6 +156,7 @@ const PURE: &[&str] = &[
     "alert/id.rs",
     "alert/rules.rs",
     "alert/trend.rs",
+    "fleet.rs",
     "webhook/message.rs",
     "webhook/told.rs",
     "heartbeat.rs",

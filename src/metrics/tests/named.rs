@@ -10,8 +10,9 @@ use serde_json::Value as Json;
 use yaml_rust2::{Yaml, YamlLoader};
 
 use super::*;
+use crate::fleet::{Said, View};
 use crate::source::PartitionObserved;
-use crate::status::{EndpointStatus, SourceStatus, TierStatus};
+use crate::status::{EndpointStatus, FleetStatus, SourceStatus, TierStatus};
 use crate::writer::CutReason;
 
 /// What Prometheus itself gives to every series.
@@ -51,6 +52,10 @@ fn everything() -> Scrape {
     snapshot.forecast.full_in_seconds = Some(200.0);
     snapshot.forecast.drained_in_seconds = Some(100.0);
     snapshot.overload.tiers.push(TierStatus { at_percent: 70, ..TierStatus::default() });
+    let peer = Said { instance: "other".to_owned(), lag: Some(7), ..Said::default() };
+    let others = [(peer.instance.clone(), peer)].into();
+    let view = Arc::new(View { others, ..View::default() });
+    snapshot.fleet = Some(FleetStatus { view, slowdowns: 1 });
     let metrics = Metrics::new();
     metrics.insert_finished("aggregate", Duration::from_millis(30), true);
     metrics.batch_cut("aggregate", CutReason::Linger, 10);

@@ -3,15 +3,16 @@
 
 use std::sync::Arc;
 
-use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind, KeyValueError};
-use async_nats::jetstream::kv::{self, Store};
-use async_nats::jetstream::stream::{Info, LastRawMessageErrorKind, StorageType};
-use async_nats::jetstream::{Context, ErrorCode};
+use async_nats::jetstream::Context;
+use async_nats::jetstream::kv::{Config, Store};
+use async_nats::jetstream::stream::{Info, StorageType};
 
 use super::bind::{Unbound, Wish};
 use super::follow::made;
 use super::lease::{Ask, Entry, Place, Value};
 use crate::config::Deliver;
+use crate::source::nats::kv;
+use crate::subject::token;
 
 /// The key of one consumer, ready to be asked for.
 #[derive(Debug, Clone)]
@@ -107,11 +108,9 @@ impl Bucket {
         context: &Context,
         stream: &str,
     ) -> Result<Option<Self>, Unbound> {
-        match context.get_key_value(&wish.settings.state.bucket).await {
-            Ok(store) => Ok(Some(Self::of(wish, stream, store))),
-            Err(error) if is_missing(&error) => Ok(None),
-            Err(error) => Err(unopened(wish, &error.to_string())),
-        }
+        let store = kv::open(context, &wish.settings.state.bucket).await;
+        let store = store.map_err(|why| unopened(wish, &why))?;
+        Ok(store.map(|store| Self::of(wish, stream, store)))
     }
 
     /// As many replicas as the stream has, unless it is configured.
@@ -124,13 +123,13 @@ impl Bucket {
         let bucket = wish.settings.state.bucket.clone();
         let num_replicas = wish.settings.state.replicas.unwrap_or(replicas);
         tracing::info!(bucket, replicas = num_replicas, "the bucket is made");
-        let config = kv::Config {
+        let config = Config {
             bucket,
             description: "data-bridge: who reads a stream exactly once, and how far".to_owned(),
             history: 1,
             storage: StorageType::File,
             num_replicas,
-            ..kv::Config::default()
+            ..Config::default()
         };
         let made = context.create_key_value(config).await;
         let store = made.map_err(|error| unopened(wish, &error.to_string()))?;
@@ -155,22 +154,11 @@ impl Bucket {
         (!config.max_age.is_zero()).then_some("forgets its keys by their age")
     }
 
-    /// The key, from the leader of the bucket: a replica may be behind.
+    /// The key as it is.
     pub(super) async fn entry(&self, wish: &Wish) -> Result<Entry, Unbound> {
-        let subject = format!("{}{}", self.store.prefix, self.key);
-        let message = match self.store.stream.get_last_raw_message_by_subject(&subject).await {
-            Ok(message) => message,
-            Err(error) => {
-                return match error.kind() {
-                    LastRawMessageErrorKind::NoMessageFound => {
-                        Ok(Entry { revision: 0, value: None })
-                    }
-                    _ => Err(unopened(wish, &error.to_string())),
-                };
-            }
-        };
-        // A key that was deleted is a message without a value.
-        if message.headers.get("KV-Operation").is_some() {
+        let last = kv::last(&self.store, &self.key).await.map_err(|why| unopened(wish, &why))?;
+        let Some(message) = last else { return Ok(Entry { revision: 0, value: None }) };
+        if kv::is_deleted(&message) {
             return Ok(Entry { revision: message.sequence, value: None });
         }
         let value: Value = serde_json::from_slice(&message.payload).map_err(|error| {
@@ -201,32 +189,9 @@ fn unopened(wish: &Wish, why: &str) -> Unbound {
     Unbound::Later(format!("route {}: the bucket {name}: {why}", wish.route))
 }
 
-fn is_missing(error: &KeyValueError) -> bool {
-    let source = std::error::Error::source(error);
-    let source = source.and_then(|source| source.downcast_ref::<GetStreamError>());
-    source.is_some_and(|error| match error.kind() {
-        GetStreamErrorKind::JetStream(error) => error.error_code() == ErrorCode::STREAM_NOT_FOUND,
-        _ => false,
-    })
-}
-
-/// `STREAM.CONSUMER`; what a key may not contain is written as its bytes, so that no two consumers
-/// have one key.
+/// `STREAM.CONSUMER`.
 fn key(stream: &str, consumer: &str) -> String {
-    let mut key = String::with_capacity(stream.len() + consumer.len() + 1);
-    for (index, name) in [stream, consumer].into_iter().enumerate() {
-        if index > 0 {
-            key.push('.');
-        }
-        for byte in name.bytes() {
-            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') {
-                key.push(char::from(byte));
-            } else {
-                key.push_str(&format!("={byte:02x}"));
-            }
-        }
-    }
-    key
+    format!("{}.{}", token(stream), token(consumer))
 }
 
 #[cfg(test)]

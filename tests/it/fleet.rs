@@ -1,0 +1,164 @@
+//! Three bridges on one ClickHouse that hear of each other through NATS: the program, real servers.
+
+use serde_json::Value as Json;
+
+use crate::bridge::Bridge;
+use crate::jetstream::{Numbers, source};
+use crate::lab::{Lab, assert_accounts, number};
+use crate::nats_source::server::Server;
+
+/// Small, so that little fills it: half of it slows the fleet down.
+const SMALL: &str = "heartbeat.interval = \"1s\"\n[backpressure]\nmax_buffer_size = 4_000\n\
+                     pause_threshold = 3_200\nresume_threshold = 1_600\n\
+                     [writers.aggregate]\nbatch_rows = 500\n";
+
+struct Fleet {
+    numbers: Numbers,
+}
+
+impl Fleet {
+    async fn new() -> Self {
+        let numbers = Numbers::without_stream(Lab::with_own_clickhouse().await).await;
+        numbers.create_stream(1).await;
+        Self { numbers }
+    }
+
+    fn bucket(&self) -> String {
+        format!("fleet_{}", self.numbers.lab.name)
+    }
+
+    /// What `[fleet]` says, at the NATS of the lab, or at another one than the records come from.
+    async fn bridge(&self, instance: &str) -> Bridge {
+        let lab = &self.numbers.lab;
+        let over = format!(
+            "instance = \"{instance}\"\n{SMALL}[fleet]\nbucket = \"{}\"\ninterval = \"1s\"\n\
+             forget_after = \"4s\"\nslow_above_percent = 50\nslow_below_percent = 30\n",
+            self.bucket()
+        );
+        let config = lab.file("config.toml", &self.numbers.config(""));
+        let over = lab.file(&format!("{instance}.toml"), &over);
+        Bridge::spawn(lab.file(&format!("{instance}.log"), ""), &[config, over]).ready().await
+    }
+
+    async fn three(&self) -> [Bridge; 3] {
+        let three = [self.bridge("a").await, self.bridge("b").await, self.bridge("c.c").await];
+        for bridge in &three {
+            bridge.wait_until("it sees the two others", |health| others(health).len() == 2).await;
+        }
+        three
+    }
+}
+
+fn fleet(health: &Json) -> &Json {
+    &health["metrics"]["fleet"]
+}
+
+fn others(health: &Json) -> Vec<String> {
+    fleet(health)["others"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| name.clone())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_see_each_other_and_forget_who_dies_and_who_leaves() {
+    let fleet_of_three = Fleet::new().await;
+    let [mut a, b, c] = fleet_of_three.three().await;
+    let seen = c.health().await;
+    assert_eq!(others(&seen), ["a", "b"]);
+    let other = &fleet(&seen)["others"]["a"];
+    assert_eq!(
+        (&other["paused"], other["fill"].is_number()),
+        (&Json::Bool(false), true),
+        "{other}"
+    );
+    // What is foreign is left out and counted.
+    let bucket =
+        fleet_of_three.numbers.jetstream.get_key_value(fleet_of_three.bucket()).await.unwrap();
+    bucket.put("somebody", "is not one of us".into()).await.unwrap();
+    b.wait_until("the foreign entry is counted", |health| fleet(health)["ignored"] == 1).await;
+    a.kill().await;
+    b.wait_until("the dead one is forgotten", |health| others(health) == ["c.c"]).await;
+    c.stop().await;
+    let alone = b.wait_until("who leaves says so", |health| others(health).is_empty()).await;
+    assert_eq!(fleet(&alone)["slowed"], false, "{alone:#}");
+    b.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_the_fleet_fills_up_all_pull_more_slowly_and_let_go_again() {
+    let fleet_of_three = Fleet::new().await;
+    let numbers = &fleet_of_three.numbers;
+    let three = fleet_of_three.three().await;
+    numbers.lab.kill_clickhouse().await;
+    let all = 30_000;
+    numbers.publish(0..all, 1_000_000).await;
+    for bridge in &three {
+        let slowed = |health: &Json| {
+            fleet(health)["slowed"] == true && source(health)["current_rate_limit"].is_number()
+        };
+        bridge.wait_until("it pulls more slowly", slowed).await;
+    }
+    numbers.lab.start_clickhouse().await;
+    for bridge in &three {
+        let free = |health: &Json| {
+            fleet(health)["slowed"] == false && source(health)["current_rate_limit"].is_null()
+        };
+        let health = bridge.wait_until("it pulls as before", free).await;
+        assert!(number(&fleet(&health)["slowdowns"]) >= 1, "{health:#}");
+    }
+    numbers.assert_each_once(0..all).await;
+    for bridge in three {
+        assert_accounts(&bridge.health().await);
+        bridge.stop().await;
+    }
+}
+
+/// The records come from Kafka; NATS carries only the fleet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_nats_dies_everybody_works_for_himself_and_finds_the_others_again() {
+    const JETSTREAM: &str = "jetstream {}\n";
+    let lab = Lab::new().await;
+    lab.numbers_places().await;
+    let mut nats = Server::start(JETSTREAM).await;
+    let topic = lab.topic("numbers");
+    let config = format!(
+        "{}[nats]\nservers = [\"{}\"]\n[fleet]\ninterval = \"1s\"\nforget_after = \"4s\"\n\
+         [[routes]]\nname = \"numbers\"\nkafka_topics = [\"{topic}\"]\nwriter = \"aggregate\"\n\
+         table = \"numbers\"\n",
+        lab.sections("kafka"),
+        nats.url()
+    );
+    let mut two = Vec::new();
+    for instance in ["a", "b"] {
+        let files = [
+            lab.file(&format!("{instance}.toml"), &config),
+            lab.file(&format!("{instance}-name.toml"), &format!("instance = \"{instance}\"\n")),
+        ];
+        two.push(Bridge::spawn(lab.file(&format!("{instance}.log"), ""), &files).ready().await);
+    }
+    let together = |health: &Json| others(health).len() == 1 && fleet(health)["error"].is_null();
+    for bridge in &two {
+        bridge.wait_until("it sees the other", together).await;
+    }
+    nats.kill().await;
+    lab.numbers_to_kafka(0..5_000, 1_000_000).await;
+    for bridge in &two {
+        let alone = |health: &Json| others(health).is_empty() && fleet(health)["error"].is_string();
+        let health = bridge.wait_until("it forgets the other", alone).await;
+        assert_eq!(
+            (&health["status"], &fleet(&health)["slowed"]),
+            (&"healthy".into(), &false.into())
+        );
+    }
+    lab.clickhouse.until("SELECT count() FROM numbers", 5_000).await;
+    nats.restart(JETSTREAM).await;
+    for bridge in &two {
+        bridge.wait_until("it sees the other again", together).await;
+    }
+    for bridge in two {
+        bridge.stop().await;
+    }
+}
