@@ -144,7 +144,7 @@ mod tests {
     }
 
     fn retry(code: u32) -> InsertError {
-        InsertError::Retry(Refusal { code: Some(code), message: String::new() })
+        InsertError::Retry(Refusal::of_code(code, String::new()))
     }
 
     #[test]
@@ -153,6 +153,14 @@ mod tests {
         assert_eq!(Went::of(&retry(252)), Went::TooManyParts);
         assert_eq!(Went::of(&retry(202)), Went::Overloaded);
         assert_eq!(Went::of(&retry(999)), Went::Otherwise, "away, not busy");
+    }
+
+    #[test]
+    fn an_insert_that_ran_out_of_our_time_was_too_large() {
+        let unheard = Refusal::without_code("no answer within 30s".to_owned());
+        assert_eq!(Went::of(&InsertError::Retry(unheard.clone())), Went::Otherwise, "away");
+        let timed_out = InsertError::Retry(Refusal { timed_out: true, ..unheard });
+        assert_eq!(Went::of(&timed_out), Went::TooLarge);
     }
 
     #[test]

@@ -60,9 +60,21 @@ pub struct Refusal {
     pub code: Option<u32>,
     /// One line, without secrets. Of a rejected insert it may quote a value.
     pub message: String,
+    /// It was taken, and there was no answer within the time that an insert may take.
+    pub timed_out: bool,
 }
 
 impl Refusal {
+    #[must_use]
+    pub fn of_code(code: u32, message: String) -> Self {
+        Self { code: Some(code), ..Self::without_code(message) }
+    }
+
+    #[must_use]
+    pub fn without_code(message: String) -> Self {
+        Self { code: None, message, timed_out: false }
+    }
+
     /// What may be said where others read, when values may be quoted in the message.
     #[must_use]
     pub fn outline(&self) -> String {
@@ -109,10 +121,11 @@ impl InsertError {
         self.is_overload(&[TOO_MANY_PARTS])
     }
 
-    /// It took more memory or time than it may: a smaller insert may do better.
+    /// It took more memory or time than it may, by ClickHouse's limits or by ours: a smaller insert
+    /// may do better.
     #[must_use]
     pub fn is_too_large(&self) -> bool {
-        self.is_overload(&TOO_LARGE)
+        self.is_overload(&TOO_LARGE) || matches!(self, Self::Retry(refusal) if refusal.timed_out)
     }
 
     /// The sink has too much to do at a time: fewer inserts beside each other.

@@ -198,7 +198,7 @@ fn with_number(path: &Path, number: u32) -> PathBuf {
 }
 
 fn retry(message: String) -> InsertError {
-    InsertError::Retry(Refusal { code: None, message })
+    InsertError::Retry(Refusal::without_code(message))
 }
 
 /// A disk or a permission does not mend itself: a person is told what to do.
@@ -216,7 +216,7 @@ fn refusal(what: &str, path: &Path, error: &std::io::Error) -> InsertError {
         _ => "",
     };
     let message = format!("{what} {}: {error}{remedy}", path.display());
-    InsertError::AwaitFix(Refusal { code: None, message })
+    InsertError::AwaitFix(Refusal::without_code(message))
 }
 
 #[cfg(test)]

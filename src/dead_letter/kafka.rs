@@ -170,7 +170,7 @@ impl Topic {
 }
 
 fn said(message: String) -> Refusal {
-    Refusal { code: None, message }
+    Refusal::without_code(message)
 }
 
 /// What of a letter the record says outside its payload.

@@ -92,7 +92,7 @@ impl Landed {
 
 fn not_begun() -> InsertError {
     let message = "some dead letters of the batch are to be published yet".to_owned();
-    InsertError::Retry(Refusal { code: None, message })
+    InsertError::Retry(Refusal::without_code(message))
 }
 
 /// The lines of a body, which share its memory.
@@ -120,7 +120,7 @@ mod tests {
             after_restart: AfterRestart::OtherToken,
             rows: 3,
         };
-        let refused = |text: &str| Refusal { code: None, message: text.to_owned() };
+        let refused = |text: &str| Refusal::without_code(text.to_owned());
         let attempt = async |mended: bool| {
             let publish = |line: Bytes| {
                 sent.lock().unwrap().push(line.clone());

@@ -154,7 +154,7 @@ impl Subject {
 }
 
 fn said(message: String) -> Refusal {
-    Refusal { code: None, message }
+    Refusal::without_code(message)
 }
 
 /// The status of JetStream's own answer, if it gave one.

@@ -160,7 +160,7 @@ async fn encode(
             (cut, encoded.rejected, Ok(()))
         }
         Err(message) => {
-            let refused = InsertError::AwaitFix(Refusal { code: None, message });
+            let refused = InsertError::AwaitFix(Refusal::without_code(message));
             (cut, Vec::new(), Err(refused))
         }
     })

@@ -240,7 +240,7 @@ impl ClickHouse {
         let columns = fetch.lines().map(column).collect::<Result<Vec<_>, _>>();
         let columns = columns.map_err(|error| {
             let message = format!("cannot read the description of `{table}`: {error}");
-            InsertError::Retry(Refusal { code: None, message })
+            InsertError::Retry(Refusal::without_code(message))
         })?;
         Ok(TableSchema { table: table.to_owned(), columns })
     }
@@ -258,7 +258,7 @@ impl ClickHouse {
     fn timed_out(&self, endpoint: usize, after: Duration) -> InsertError {
         let url = &self.urls[endpoint];
         let message = format!("no answer from ClickHouse at {url} within {after:?}");
-        InsertError::Retry(Refusal { code: None, message })
+        InsertError::Retry(Refusal { timed_out: true, ..Refusal::without_code(message) })
     }
 }
 

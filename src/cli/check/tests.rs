@@ -102,7 +102,7 @@ fn errors(report: &Report) -> Vec<&str> {
 }
 
 fn missing(code: u32) -> Table {
-    let refusal = Refusal { code: Some(code), message: "not there".to_owned() };
+    let refusal = Refusal::of_code(code, "not there".to_owned());
     let schema = Err(InsertError::AwaitFix(refusal));
     Table { schema, facts: None, may_insert: None, may_select: None, may_create: Some(true) }
 }

@@ -60,7 +60,7 @@ async fn create(server: &ClickHouse, statement: &str) -> Result<&'static str, In
 fn failure(config: &config::ClickHouse, error: &InsertError) -> Failure {
     let url = config.addresses();
     match error.refusal() {
-        Refusal { code: None, message } => Failure::unavailable(format!(
+        Refusal { code: None, message, .. } => Failure::unavailable(format!(
             "{url}: {message}; is ClickHouse running, and is clickhouse.url its HTTP interface?"
         )),
         Refusal { message, .. } => Failure::other(format!("{url}: {message}")),

@@ -81,7 +81,7 @@ impl Sink for Server {
         }
         if String::from_utf8_lossy(&insert.body).contains("poison") {
             let message = "cannot parse".to_owned();
-            return Err(InsertError::Reject(Refusal { code: Some(27), message }));
+            return Err(InsertError::Reject(Refusal::of_code(27, message)));
         }
         let alive = self.fate.step(|| {
             if self.tokens.lock().unwrap().insert(insert.token.clone()) {
@@ -94,7 +94,7 @@ impl Sink for Server {
             }
         });
         let message = "the process died".to_owned();
-        if alive { Ok(()) } else { Err(InsertError::Retry(Refusal { code: None, message })) }
+        if alive { Ok(()) } else { Err(InsertError::Retry(Refusal::without_code(message))) }
     }
 
     async fn window(&self, _: &str) -> Result<Window, InsertError> {
@@ -351,7 +351,7 @@ async fn a_row_that_clickhouse_refuses_is_found_and_its_neighbours_go_in() {
 async fn while_clickhouse_is_down_nothing_is_marked_and_the_next_replay_goes_on() {
     let (config, fate) = (config(), Arc::<Fate>::default());
     let (server, mut memo) = (Server::new(&fate), memo(&fate, &[]));
-    let down = InsertError::Retry(Refusal { code: None, message: "down".into() });
+    let down = InsertError::Retry(Refusal::without_code("down".into()));
     *server.answer.lock().unwrap() = Some(down);
     let error = replay(&config, &server, &mut memo, CAREFUL).await.unwrap_err().to_string();
     assert!(error.contains("the next replay finishes"), "{error}");

@@ -65,11 +65,11 @@ pub(super) fn classify(error: &Error, place: &Place<'_>) -> InsertError {
         // TLS that fails is as often a person's to mend as a moment's: tried again either way.
         let why = tls::advice(&causes, &tls::Keys::CLICKHOUSE).unwrap_or(causes);
         let message = format!("cannot reach ClickHouse at {}: {why}", place.url);
-        return InsertError::Retry(Refusal { code: None, message: shortened(&message) });
+        return InsertError::Retry(Refusal::without_code(shortened(&message)));
     };
     let code = code(text);
     if let Some(view) = view_at_fault(text, code) {
-        return InsertError::AwaitFix(Refusal { code: None, message: of_view(view, text) });
+        return InsertError::AwaitFix(Refusal::without_code(of_view(view, text)));
     }
     let message = match code.and_then(|code| remedy(code, place)) {
         // The target of a view may be what is missing; then the remedy names the wrong table.
@@ -78,7 +78,7 @@ pub(super) fn classify(error: &Error, place: &Place<'_>) -> InsertError {
         Some(remedy) => format!("{remedy} ({})", shortened(text)),
         None => shortened(text),
     };
-    let refusal = Refusal { code, message };
+    let refusal = Refusal { code, ..Refusal::without_code(message) };
     match code {
         Some(code) if SCHEMA.contains(&code) => InsertError::SchemaChanged(refusal),
         Some(code) if AWAIT_FIX.contains(&code) => InsertError::AwaitFix(refusal),

@@ -51,10 +51,8 @@ impl ClickHouse {
         }
         answers.columns = self.position_columns(&root).await?;
         let facts = read::facts(&root, &answers).ok_or_else(|| {
-            InsertError::AwaitFix(Refusal {
-                code: Some(classify::UNKNOWN_TABLE),
-                message: format!("{root} does not exist, or user `{}` may not see it", self.user),
-            })
+            let why = format!("{root} does not exist, or user `{}` may not see it", self.user);
+            InsertError::AwaitFix(Refusal::of_code(classify::UNKNOWN_TABLE, why))
         })?;
         let unknown = facts.reached().iter().any(|t| t.is_merge_tree() && t.window.is_none());
         match refused {
@@ -154,17 +152,14 @@ impl ClickHouse {
             return error;
         }
         let grants = SYSTEM_TABLES.map(|table| format!("SELECT ON system.{table}")).join(", ");
-        InsertError::AwaitFix(Refusal {
-            code: Some(ACCESS_DENIED),
-            message: format!(
-                "user `{user}` may not read what tables remember: GRANT {grants} TO {user}",
-                user = self.user
-            ),
-        })
+        let user = &self.user;
+        let message =
+            format!("user `{user}` may not read what tables remember: GRANT {grants} TO {user}");
+        InsertError::AwaitFix(Refusal::of_code(ACCESS_DENIED, message))
     }
 }
 
 fn unreadable(error: serde_json::Error) -> InsertError {
     let message = format!("cannot read what ClickHouse says of its tables: {error}");
-    InsertError::Retry(Refusal { code: None, message })
+    InsertError::Retry(Refusal::without_code(message))
 }

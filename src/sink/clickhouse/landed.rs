@@ -184,7 +184,7 @@ fn in_words(problem: Problem) -> String {
 
 fn unreadable(answer: &str) -> InsertError {
     let message = format!("cannot read the answer {answer:?}");
-    InsertError::Retry(Refusal { code: None, message })
+    InsertError::Retry(Refusal::without_code(message))
 }
 
 #[cfg(test)]

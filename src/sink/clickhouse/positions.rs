@@ -145,7 +145,7 @@ impl ClickHouse {
         let lines: Result<Vec<T>, _> = text.lines().map(serde_json::from_str).collect();
         lines.map_err(|error| {
             let message = format!("cannot read the answer of ClickHouse: {error}");
-            InsertError::AwaitFix(Refusal { code: None, message })
+            InsertError::AwaitFix(Refusal::without_code(message))
         })
     }
 }

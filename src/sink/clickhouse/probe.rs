@@ -52,7 +52,7 @@ impl ClickHouse {
         let answer = self.answer(inserting, "JSONCompactEachRow", QUERY_TIMEOUT).await?;
         session_of(&before, &answer).ok_or_else(|| {
             let message = "ClickHouse does not tell its settings".to_owned();
-            InsertError::AwaitFix(Refusal { code: None, message })
+            InsertError::AwaitFix(Refusal::without_code(message))
         })
     }
 

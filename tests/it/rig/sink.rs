@@ -387,12 +387,12 @@ pub(crate) fn ids_in(body: &[u8]) -> Vec<String> {
 }
 
 pub(crate) fn refusal(code: u32, message: &str) -> Refusal {
-    Refusal { code: Some(code), message: message.to_owned() }
+    Refusal::of_code(code, message.to_owned())
 }
 
 /// ClickHouse is down: nobody answers.
 pub(crate) fn retry(message: &str) -> InsertError {
-    InsertError::Retry(Refusal { code: None, message: message.to_owned() })
+    InsertError::Retry(Refusal::without_code(message.to_owned()))
 }
 
 pub(crate) fn down() -> Mode {

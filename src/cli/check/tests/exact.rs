@@ -129,7 +129,7 @@ fn a_table_that_cannot_be_looked_into_is_no_promise_and_the_grant_can_be_pasted(
     let mut found = found_with_pace(10.0);
     let message =
         "user `few` may not read what tables remember: GRANT SELECT ON system.parts TO few";
-    let refusal = Refusal { code: Some(497), message: message.to_owned() };
+    let refusal = Refusal::of_code(497, message.to_owned());
     for table in ["aggregates", "dead_letters"] {
         let refused = Err(InsertError::AwaitFix(refusal.clone()));
         tables(&mut found).get_mut(table).unwrap().facts = Some(refused);
