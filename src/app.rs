@@ -45,9 +45,9 @@ use crate::fleet::View;
 use crate::history::Recorder;
 use crate::http::{self, Access, HttpState, Known, Limits};
 use crate::live::{self, Live, Tap};
-use crate::memory;
+use crate::memory::{self, limit::Limit};
 use crate::metrics::Metrics;
-use crate::pipeline::{Ending, Parts, Pipeline, Stop};
+use crate::pipeline::{Ending, Outside, Parts, Pipeline, Stop};
 use crate::reload::{Notice, Reloader, SetLogLevel};
 use crate::retry;
 use crate::shutdown::Signals;
@@ -123,13 +123,15 @@ pub async fn run(
 
     tasks.spawn(recorder.run_until(http_end.clone().cancelled_owned()));
     let fleet = join_fleet(&config, &status, &http_end, &mut tasks).await?;
-    tasks.spawn(memory::give_back_until(http_end.clone()));
+    let memory = look_after_memory(&http_end, &mut tasks);
     tasks.spawn(reloader.run(http_end.clone().cancelled_owned()));
     tasks.spawn(lookout.run(http_end.clone().cancelled_owned()));
     tasks.spawn(webhooks.run(http_end.clone()));
 
     let stopping = stop.clone();
-    let service = Service { config, config_status, notices, fleet, metrics, status, stop, hall, tap };
+    let outside = Outside { memory, fleet };
+    let service =
+        Service { config, config_status, notices, outside, metrics, status, stop, hall, tap };
     let ending = run_beside(&live, service, stopping).await;
     while let Some(ended) = feeding.join_next().await {
         ended.context("the live feed panicked")?;
@@ -171,6 +173,17 @@ async fn run_beside(
     running.await
 }
 
+/// Gives back what is free, and follows how much there is.
+fn look_after_memory(
+    end: &CancellationToken,
+    tasks: &mut JoinSet<()>,
+) -> watch::Receiver<Option<Limit>> {
+    let (limit, known) = watch::channel(memory::limit::of_this_process());
+    tasks.spawn(memory::limit::follow_until(end.clone(), limit));
+    tasks.spawn(memory::give_back_until(end.clone()));
+    known
+}
+
 /// Says to the others of the fleet how this instance is, until it has ended, and hears of them.
 async fn join_fleet(
     config: &Config,
@@ -203,7 +216,7 @@ struct Service {
     config: Arc<Config>,
     config_status: ConfigStatus,
     notices: mpsc::Receiver<Notice>,
-    fleet: Option<watch::Receiver<Arc<View>>>,
+    outside: Outside,
     metrics: Metrics,
     status: watch::Sender<Arc<Snapshot>>,
     stop: watch::Receiver<Stop>,
@@ -240,7 +253,7 @@ impl Service {
             config_status: self.config_status,
             notices: self.notices,
             tap: self.tap,
-            fleet: self.fleet,
+            outside: self.outside,
         })?;
         let mut ending = pipeline.run().await;
         ending.closed &= sources.running.join().await;

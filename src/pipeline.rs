@@ -25,6 +25,7 @@ mod snapshot;
 mod stuck;
 mod table;
 mod tally;
+mod timers;
 mod window;
 
 use std::collections::{HashMap, VecDeque};
@@ -33,7 +34,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use crate::adaptive::Concurrency;
 use crate::backpressure::auto::Auto;
@@ -44,6 +45,7 @@ use crate::credits::Credits;
 use crate::fleet::View;
 use crate::ledger::{Ledger, Slot};
 use crate::live::Tap;
+use crate::memory::limit::Limit;
 use crate::metrics::Metrics;
 use crate::overload::Overload;
 use crate::record::{Partition, UnixMs};
@@ -65,10 +67,7 @@ use settle::Revocation;
 use shed::Waiting;
 use table::{Schemas, Table};
 use tally::{RouteTally, SourceTally, WriterTally};
-
-/// How often a changed snapshot is published: fresh enough for an eye, rare enough to cost
-/// nothing.
-const PUBLISH_EVERY: Duration = Duration::from_millis(100);
+use timers::Timers;
 
 /// What the pipeline is made from.
 #[derive(Debug)]
@@ -87,6 +86,14 @@ pub struct Parts<S> {
     pub notices: mpsc::Receiver<Notice>,
     /// Who sees what is admitted.
     pub tap: Tap,
+    pub outside: Outside,
+}
+
+/// What is looked at, at each heartbeat, and never waited for.
+#[derive(Debug)]
+pub struct Outside {
+    /// How much memory there is; None where nothing says.
+    pub memory: watch::Receiver<Option<Limit>>,
     /// The fleet, if it is in one.
     pub fleet: Option<watch::Receiver<Arc<View>>>,
 }
@@ -155,6 +162,7 @@ pub struct Pipeline<S> {
     /// What the sink said last when it failed as a whole.
     breaker_reason: String,
     fleet: Option<Together>,
+    memory: watch::Receiver<Option<Limit>>,
     revocations: Vec<Revocation>,
 
     /// The partitions of which exactly once is promised.
@@ -198,13 +206,6 @@ pub struct Pipeline<S> {
     ahead: (Duration, Duration),
     last_heartbeat: Option<Arc<Snapshot>>,
     timers: Timers,
-}
-
-#[derive(Debug)]
-struct Timers {
-    heartbeat: Interval,
-    commit: Interval,
-    publish: Interval,
 }
 
 impl<S: Sink> Pipeline<S> {
@@ -266,7 +267,8 @@ impl<S: Sink> Pipeline<S> {
             events,
             stop,
             notices: parts.notices,
-            fleet: parts.fleet.map(Together::new),
+            fleet: parts.outside.fleet.map(Together::new),
+            memory: parts.outside.memory,
             config_status: parts.config_status,
             tap: parts.tap,
             credits,
@@ -396,17 +398,6 @@ impl<S: Sink> Pipeline<S> {
     }
 }
 
-impl Timers {
-    fn new(config: &Config) -> Self {
-        let commit = config.kafka.as_ref().map(|kafka| kafka.commit_interval);
-        Self {
-            heartbeat: ticking(config.heartbeat.interval),
-            commit: ticking(commit.unwrap_or(Duration::from_secs(1))),
-            publish: ticking(PUBLISH_EVERY),
-        }
-    }
-}
-
 impl Attached {
     fn new(id: usize, handle: SourceHandle, classes: &[&str], ledger: &mut Ledger) -> Self {
         Self {
@@ -419,13 +410,6 @@ impl Attached {
             handle,
         }
     }
-}
-
-fn ticking(every: Duration) -> Interval {
-    let mut interval = interval(every);
-    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    interval.reset();
-    interval
 }
 
 fn job_result(done: Result<Job, tokio::task::JoinError>) -> Job {

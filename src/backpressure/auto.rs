@@ -95,6 +95,20 @@ impl Auto {
         self.told = wanted;
     }
 
+    /// There is another amount of memory now. The bytes follow at once, the cap step by step. Says
+    /// whether anything follows from it.
+    pub fn memory_is(&mut self, limit: usize, from: &str, limits: &mut Backpressure) -> bool {
+        let memory = &mut self.plan.memory;
+        if !memory.follows || memory.limit == limit {
+            return false;
+        }
+        (memory.limit, memory.from) = (limit, from.to_owned());
+        limits.max_buffer_bytes = self.max_bytes();
+        // Another configuration is compared with what is known now.
+        limits.auto = Some(self.plan.clone());
+        true
+    }
+
     /// Records were admitted.
     pub fn admitted(&mut self, records: usize, bytes: usize) {
         self.seen += records as u64;
@@ -153,7 +167,7 @@ impl Auto {
     /// What it chose and why, for a person.
     #[must_use]
     pub fn why(&self) -> String {
-        let Memory { limit, from, fetched } = &self.plan.memory;
+        let Memory { limit, from, fetched, .. } = &self.plan.memory;
         let mib = |bytes: usize| bytes / MIB;
         format!(
             "{} MiB ({from}), of which {PLANNED_PERCENT} % are planned for: {} MiB for the process, \
@@ -181,7 +195,12 @@ mod tests {
     use super::*;
 
     fn auto(limit_mib: usize) -> Auto {
-        let memory = Memory { limit: limit_mib * MIB, from: "a test".into(), fetched: 48 * MIB };
+        let memory = Memory {
+            limit: limit_mib * MIB,
+            from: "a test".into(),
+            follows: true,
+            fetched: 48 * MIB,
+        };
         Auto::new(AutoThresholds { memory, pull_percent: 60, least: 20_000 })
     }
 
@@ -237,6 +256,31 @@ mod tests {
         }
         let wanted = auto.max_bytes() / 10_240;
         assert!(limits.max_buffer_size.abs_diff(wanted) <= wanted / 10, "{limits:?} {wanted}");
+    }
+
+    #[test]
+    fn with_another_limit_the_bytes_follow_at_once_and_the_cap_step_by_step() {
+        let mut auto = auto(2_048);
+        let mut limits = begun(&mut auto);
+        let start = limits.max_buffer_size;
+        assert!(!auto.memory_is(2_048 * MIB, "the same", &mut limits));
+        assert!(auto.memory_is(256 * MIB, "less", &mut limits));
+        assert_eq!(limits.max_buffer_bytes / MIB, 36);
+        assert!(auto.step(&mut limits, 0) && limits.max_buffer_size >= start * 89 / 100);
+        for _ in 0..100 {
+            let _ = auto.step(&mut limits, 0);
+        }
+        assert!(limits.max_buffer_size < start / 10, "{}", limits.max_buffer_size);
+        assert!(auto.why().contains("256 MiB (less)"), "{}", auto.why());
+    }
+
+    #[test]
+    fn a_limit_that_was_given_stays() {
+        let mut auto = auto(2_048);
+        auto.plan.memory.follows = false;
+        let mut limits = begun(&mut auto);
+        assert!(!auto.memory_is(256 * MIB, "less", &mut limits));
+        assert_eq!(limits.max_buffer_bytes / MIB, 514);
     }
 
     #[test]

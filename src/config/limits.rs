@@ -44,6 +44,8 @@ pub struct Memory {
     pub limit: usize,
     /// Who says so.
     pub from: String,
+    /// It is the system's, and may change while the bridge runs; else it was given.
+    pub follows: bool,
     /// What the clients may have fetched before it is taken, and what is on its way to the owner.
     pub fetched: usize,
 }
@@ -66,9 +68,10 @@ pub(super) fn lay(raw: &Raw, pull_percent: u8, limits: &mut Backpressure, proble
     }
     nothing_is_given(given, problems);
     let Some((limit, from)) = limit(given, problems) else { return };
+    let follows = given.memory_limit.is_none();
     let batch_rows = raw.writers.values().map(|writer| writer.batch_rows.unwrap_or(BATCH_ROWS));
     let least = 2 * batch_rows.max().unwrap_or(BATCH_ROWS).max(BATCH_ROWS);
-    let memory = Memory { limit, from, fetched: fetched(raw) };
+    let memory = Memory { limit, from, follows, fetched: fetched(raw) };
     let auto = AutoThresholds { memory, pull_percent, least };
     Auto::new(auto.clone()).begin(limits);
     limits.auto = Some(auto);

@@ -137,11 +137,18 @@ impl<S: Sink> Pipeline<S> {
         self.beat();
     }
 
-    /// Limits that are chosen follow what records weigh.
+    /// Limits that are chosen follow the memory that there is, and what records weigh.
     fn move_limits(&mut self) {
         let Some(auto) = &mut self.auto else { return };
         let limits = &mut Arc::make_mut(&mut self.config).backpressure;
-        if !auto.step(limits, self.held) {
+        let memory = self.memory.borrow();
+        let another = memory.as_ref().is_some_and(|it| auto.memory_is(it.bytes, &it.from, limits));
+        drop(memory);
+        if another {
+            let max_buffer_bytes = limits.max_buffer_bytes;
+            tracing::info!(max_buffer_bytes, "thresholds = \"auto\": {}", auto.why());
+        }
+        if !auto.step(limits, self.held) && !another {
             return;
         }
         if auto.is_worth_telling(limits) {

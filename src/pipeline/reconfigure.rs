@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::drain::Phase;
 use super::layout::{Layout, is_too_much, numbers};
-use super::{Pipeline, ticking, wall_clock};
+use super::{Pipeline, wall_clock};
 use crate::backpressure::auto::Auto;
 use crate::breaker;
 use crate::config::{Backpressure, Config, Route};
@@ -164,7 +164,7 @@ impl<S: Sink> Pipeline<S> {
             breaker::window(&config.breaker, &config.retry, config.clickhouse.insert_timeout);
         self.breaker.set_limits(&config.breaker, window);
         if config.heartbeat.interval != self.config.heartbeat.interval {
-            self.timers.heartbeat = ticking(config.heartbeat.interval);
+            self.timers.beat_every(config.heartbeat.interval);
         }
     }
 

@@ -8,8 +8,8 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::{
-    AutoStatus, BackpressureStatus, BreakerStatus, Condition, EndpointStatus,
-    FleetStatus, Forecast, Identity, OverloadStatus, RouteStatus, RunStage, Snapshot, SourceStatus,
+    AutoStatus, BackpressureStatus, BreakerStatus, Condition, EndpointStatus, FleetStatus,
+    Forecast, Identity, OverloadStatus, RouteStatus, RunStage, Snapshot, SourceStatus,
     WindowStatus, WriterStatus,
 };
 use crate::alert;

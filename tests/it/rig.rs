@@ -12,9 +12,11 @@ use std::time::Duration;
 use data_bridge::alert::{Alerts, Firing, Lookout};
 use data_bridge::config::{self, Config};
 use data_bridge::credits::{Credits, Gate};
+use data_bridge::fleet::View;
 use data_bridge::live::Tap;
+use data_bridge::memory::limit::Limit;
 use data_bridge::metrics::Metrics;
-use data_bridge::pipeline::{Ending, Parts, Pipeline, Stop};
+use data_bridge::pipeline::{Ending, Outside, Parts, Pipeline, Stop};
 use data_bridge::reload::{Notice, Order};
 use data_bridge::source::live::{self, Publisher};
 use data_bridge::source::{Delivery, SourceId, connect};
@@ -140,6 +142,10 @@ pub(crate) struct Rig {
     pub(crate) credits: Arc<Credits>,
     kafka: Option<End>,
     nats: Option<End>,
+    /// How much memory there is.
+    pub(crate) memory: watch::Sender<Option<Limit>>,
+    /// How the others are, where the configuration has `[fleet]`.
+    pub(crate) fleet: watch::Sender<Arc<View>>,
     publisher: Publisher,
     live: Option<live::Running>,
     status: watch::Receiver<Arc<Snapshot>>,
@@ -209,6 +215,8 @@ impl Rig {
         minders.spawn(lookout.run(std::future::pending()));
         let (stop, stop_receiver) = watch::channel(Stop::Run);
         let (notices, notices_receiver) = mpsc::channel(EVENTS);
+        let (memory, known_memory) = watch::channel(None);
+        let (fleet, seen) = watch::channel(Arc::default());
         let parts = Parts {
             config: Arc::clone(config),
             sink: Arc::clone(&sink),
@@ -221,7 +229,7 @@ impl Rig {
             config_status: ConfigStatus::default(),
             notices: notices_receiver,
             tap: Tap::closed(),
-            fleet: None,
+            outside: Outside { memory: known_memory, fleet: config.fleet.as_ref().map(|_| seen) },
         };
         let mut pipeline = JoinSet::new();
         pipeline.spawn(Pipeline::new(parts).unwrap().run());
@@ -231,6 +239,8 @@ impl Rig {
             credits,
             kafka,
             nats,
+            memory,
+            fleet,
             publisher,
             live,
             status,
