@@ -48,7 +48,7 @@ use crate::live::{self, Live, Tap};
 use crate::memory::{self, limit::Limit};
 use crate::metrics::Metrics;
 use crate::pipeline::{Ending, Outside, Parts, Pipeline, Stop};
-use crate::reload::{Notice, Reloader, SetLogLevel};
+use crate::reload::{Notice, Outcome, Reloader, SetLogLevel};
 use crate::retry;
 use crate::shutdown::Signals;
 use crate::sink::clickhouse::{ClickHouse, CreateIfMissing, quoted};
@@ -202,9 +202,11 @@ async fn join_fleet(
 }
 
 /// What only the sources know of a configuration that may take the place of another.
-fn can_go_over(from: &Config, to: &Config) -> anyhow::Result<()> {
-    kafka::settings::check_topics(&to.kafka_topics())?;
-    nats::can_go_over(&from.takes(), &to.takes())
+fn can_go_over(from: &Config, to: &Config) -> Result<(), Outcome> {
+    let wrong = |error: anyhow::Error| Outcome::Invalid(format!("{error:#}"));
+    kafka::settings::check_topics(&to.kafka_topics()).map_err(wrong)?;
+    let unfit = |error: anyhow::Error| Outcome::NeedsRestart(vec![format!("{error:#}")]);
+    nats::can_go_over(&from.takes(), &to.takes()).map_err(unfit)
 }
 
 fn is_clean(ending: &Ending) -> bool {

@@ -140,7 +140,7 @@ impl Overload {
     pub fn decide(&mut self, arrival: Arrival<'_>) -> Option<Loss> {
         let loss = self.loss(arrival)?;
         let Arrival { route, name, pushed, .. } = arrival;
-        let of_its_own = self.policies[route.index()].one_in.filter(|_| pushed);
+        let of_its_own = self.policy(route)?.one_in.filter(|_| pushed);
         match (loss, of_its_own) {
             (Loss::Paused | Loss::Tier(_), Some(one_in)) => {
                 (!self.sampling.keeps(route, name, one_in)).then_some(loss)
@@ -151,7 +151,7 @@ impl Overload {
 
     fn loss(&mut self, arrival: Arrival<'_>) -> Option<Loss> {
         let Arrival { route, name, pushed, paused, stored } = arrival;
-        let policy = &self.policies[route.index()];
+        let policy = self.policy(route)?;
         if pushed && paused && policy.drop_while_paused {
             return Some(Loss::Paused);
         }
@@ -165,11 +165,16 @@ impl Overload {
                 if !self.sampling.keeps(route, name, one_in) {
                     return Some(Loss::Sampled(index));
                 }
-                let class = &self.policies[route.index()].class;
+                let class = &self.policies.get(route.index())?.class;
                 self.tiers[index].count(class).kept += 1;
                 None
             }
         }
+    }
+
+    /// None of a route that came before the configuration that is in force.
+    fn policy(&self, route: RouteId) -> Option<&Policy> {
+        self.policies.get(route.index())
     }
 
     /// What the highest tier in force that says something about this route says.
@@ -181,13 +186,13 @@ impl Overload {
     /// Whether everything that this route gets by core NATS would be let go now.
     #[must_use]
     pub fn shuts_out(&self, route: RouteId, paused: bool) -> bool {
-        let by_pause = paused && self.policies[route.index()].drop_while_paused;
-        by_pause || matches!(self.act(route), Some((_, Act::Drop)))
+        let by_pause = |policy: &Policy| paused && policy.drop_while_paused;
+        self.policy(route).is_some_and(by_pause) || matches!(self.act(route), Some((_, Act::Drop)))
     }
 
     /// Notes what a tier has cost; what the pause costs is no tier's.
     pub fn lost(&mut self, loss: Loss, route: RouteId) {
-        let class = &self.policies[route.index()].class;
+        let Some(Policy { class, .. }) = self.policies.get(route.index()) else { return };
         match loss {
             Loss::Paused => {}
             Loss::Sampled(tier) => self.tiers[tier].count(class).sampled += 1,

@@ -222,6 +222,8 @@ impl<S: Sink> Pipeline<S> {
         let mut schemas = Schemas::default();
         schemas.want(&tables);
         tables.iter_mut().for_each(|table| table.apart = sink.is_apart(&table.name));
+        let window =
+            breaker::window(&config.breaker, &config.retry, config.clickhouse.insert_timeout);
         let ids: Vec<RouteId> = (0..).map(RouteId).take(routes.len()).collect();
         Ok(Self {
             router: Router::new(&config.routes)?,
@@ -230,10 +232,7 @@ impl<S: Sink> Pipeline<S> {
             overload: Overload::new(&config, &ids),
             waiting_rows: Vec::new(),
             concurrency: None,
-            breaker: Breaker::new(
-                &config.breaker,
-                breaker::window(&config.breaker, &config.retry, config.clickhouse.insert_timeout),
-            ),
+            breaker: Breaker::new(&config.breaker, window),
             breaker_reason: String::new(),
             timers: Timers::new(&config),
             revocations: Vec::new(),

@@ -24,6 +24,9 @@ use crate::config::{self, Change, Config, Layer, Loaded, LogLevel};
 /// nothing.
 const OWNER_WITHIN: Duration = Duration::from_secs(5);
 
+/// A file system that hangs shall not keep the wishes after this one waiting for ever.
+const READ_WITHIN: Duration = Duration::from_secs(10);
+
 /// Wishes that wait for their turn; more are refused where they are made.
 const WISHES: usize = 4;
 
@@ -40,7 +43,9 @@ pub enum Notice {
 pub struct Order {
     pub config: Arc<Config>,
     pub hash: String,
-    /// Told why not, if not. When nobody listens any more it does not come into force.
+    /// Told before anything changes. When nobody listens any more it does not come into force.
+    pub begun: oneshot::Sender<()>,
+    /// Told why not, if not.
     pub answer: oneshot::Sender<Result<(), String>>,
 }
 
@@ -53,7 +58,7 @@ pub enum Outcome {
     Possible { hash: String, changes: Vec<Change> },
     /// It is wrong, in words that say what would be right.
     Invalid(String),
-    /// These keys need a restart.
+    /// Right by itself, and cannot take the place of what is in force: these keys need a restart.
     NeedsRestart(Vec<String>),
     /// Not now, or not in this state.
     NotNow(String),
@@ -136,8 +141,9 @@ pub(crate) fn closed_door() -> Door {
 /// Sets the level of the log; says false where something else decides it.
 pub type SetLogLevel = Box<dyn Fn(LogLevel) -> bool + Send + Sync>;
 
-/// What else there is to say against one configuration in the place of another.
-pub type Check = fn(&Config, &Config) -> anyhow::Result<()>;
+/// What else there is to say against one configuration in the place of another: that it is wrong by
+/// itself, or needs a restart.
+pub type Check = fn(&Config, &Config) -> Result<(), Outcome>;
 
 /// Takes the wishes, one at a time.
 pub struct Reloader {
@@ -206,20 +212,24 @@ impl Reloader {
                 Some(()) = self.hangups.recv() => None,
                 Some(wish) = self.wishes.recv() => Some(wish),
             };
-            match wish {
-                None => drop(self.reload("SIGHUP", None).await),
-                Some(Wish { by, over, only_tried, answer }) => {
-                    let outcome = match only_tried {
-                        true => {
-                            self.compare(over).await.map_or_else(|refused| refused, Compared::tried)
-                        }
-                        false => self.reload(by, over).await,
-                    };
-                    if answer.send(outcome).is_err() {
-                        tracing::debug!("whoever wanted the change did not wait for the answer");
-                    }
-                }
+            tokio::select! {
+                () = &mut end => return,
+                () = self.handle(wish) => {}
             }
+        }
+    }
+
+    async fn handle(&mut self, wish: Option<Wish>) {
+        let Some(Wish { by, over, only_tried, answer }) = wish else {
+            drop(self.reload("SIGHUP", None).await);
+            return;
+        };
+        let outcome = match only_tried {
+            true => self.compare(over).await.map_or_else(|refused| refused, Compared::tried),
+            false => self.reload(by, over).await,
+        };
+        if answer.send(outcome).is_err() {
+            tracing::debug!("whoever wanted the change did not wait for the answer");
         }
     }
 
@@ -270,11 +280,15 @@ impl Reloader {
         let files = self.files.clone();
         // A file system may be slow, or hang: not on the async threads.
         let read = tokio::task::spawn_blocking(move || config::load_over(&files, over.as_ref()));
-        let new = match read.await {
-            Ok(Ok(new)) => new,
-            Ok(Err(error)) => return Err(Outcome::Invalid(error.to_string())),
-            Err(error) => {
+        let new = match tokio::time::timeout(READ_WITHIN, read).await {
+            Ok(Ok(Ok(new))) => new,
+            Ok(Ok(Err(error))) => return Err(Outcome::Invalid(error.to_string())),
+            Ok(Err(error)) => {
                 return Err(Outcome::NotNow(format!("reading the configuration: {error}")));
+            }
+            Err(_) => {
+                let within = format!("the configuration cannot be read within {READ_WITHIN:?}");
+                return Err(Outcome::NotNow(within));
             }
         };
         let (hash, changes) = (new.hash(), self.current.changes(&new));
@@ -282,20 +296,27 @@ impl Reloader {
         if !needs_restart.is_empty() {
             return Err(Outcome::NeedsRestart(needs_restart));
         }
-        if let Err(error) = (self.check)(&self.current.config, &new.config) {
-            return Err(Outcome::Invalid(format!("{error:#}")));
-        }
+        (self.check)(&self.current.config, &new.config)?;
         Ok(Compared { new, hash, changes })
     }
 
     async fn tell_pipeline(&self, config: Arc<Config>, hash: &str) -> Result<(), String> {
-        let (answer, answered) = oneshot::channel();
-        let order = Notice::Apply(Order { config, hash: hash.to_owned(), answer });
-        let told = async {
-            self.pipeline.send(order).await.map_err(|_| "the bridge stops".to_owned())?;
-            answered.await.map_err(|_| "the bridge stops".to_owned())?
-        };
-        let late = "the bridge has not begun to work yet: it waits for ClickHouse";
-        tokio::time::timeout(OWNER_WITHIN, told).await.map_err(|_| late.to_owned())?
+        let ((begun, mut begins), (answer, answered)) = (oneshot::channel(), oneshot::channel());
+        let order = Notice::Apply(Order { config, hash: hash.to_owned(), begun, answer });
+        let told = async { self.pipeline.send(order).await.is_ok() && (&mut begins).await.is_ok() };
+        match tokio::time::timeout(OWNER_WITHIN, told).await {
+            Ok(true) => {}
+            Ok(false) => return Err("the bridge stops".to_owned()),
+            Err(_) => {
+                // From here on it cannot begin any more; what has begun is waited for.
+                begins.close();
+                let late = "the bridge has not begun to work yet: it waits for ClickHouse";
+                begins.try_recv().map_err(|_| late.to_owned())?;
+            }
+        }
+        answered.await.map_err(|_| "the bridge stops".to_owned())?
     }
 }
+
+#[cfg(test)]
+mod tests;

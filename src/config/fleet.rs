@@ -40,7 +40,7 @@ pub(super) struct RawFleet {
 impl Default for RawFleet {
     fn default() -> Self {
         Self {
-            bucket: "data_bridge_fleet".to_owned(),
+            bucket: "data-bridge-fleet".to_owned(),
             interval: Span::seconds(2),
             forget_after: Span::seconds(10),
             slow_above_percent: 60,
@@ -111,7 +111,7 @@ mod tests {
     fn a_fleet_is_work_enough_for_nats_and_needs_it() {
         assert_eq!(load("", "[nats]"), Ok(true));
         let error = load("", "").unwrap_err();
-        assert!(error.contains("fleet needs NATS"), "{error}");
+        assert!(error.contains("fleet: needs NATS"), "{error}");
     }
 
     #[test]

@@ -27,6 +27,10 @@ pub(super) async fn change(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
+    let only_tried = match only_tried(query.as_deref()) {
+        Ok(only_tried) => only_tried,
+        Err(why) => return refused(StatusCode::BAD_REQUEST, &[why]),
+    };
     let text = match body::text(body).await {
         Ok(text) => text,
         Err(refusal) => return refusal,
@@ -36,14 +40,22 @@ pub(super) async fn change(
         extension: extension(&headers),
         text,
     });
-    answer(match only_tried(query.as_deref()) {
+    answer(match only_tried {
         true => state.door.try_out(layer).await,
         false => state.door.ask("PUT /admin/config", layer).await,
     })
 }
 
-fn only_tried(query: Option<&str>) -> bool {
-    query.unwrap_or_default().split('&').any(|pair| pair == "dry_run=true")
+/// A slip in it must not change what was only to be tried.
+fn only_tried(query: Option<&str>) -> Result<bool, String> {
+    match query.unwrap_or_default() {
+        "" | "dry_run=false" => Ok(false),
+        "dry_run=true" => Ok(true),
+        other => Err(format!(
+            "nothing was changed: the query may be \"dry_run=true\" or \"dry_run=false\", and is \
+             {other:?}"
+        )),
+    }
 }
 
 /// TOML, unless the header says otherwise; `curl -d` says `x-www-form-urlencoded` of anything.

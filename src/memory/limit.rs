@@ -169,7 +169,8 @@ mod tests {
         let root = system(&[MEMINFO, GROUP, (file, "268435456\n")]);
         let (sender, mut known) = watch::channel(below(root.path()));
         let end = CancellationToken::new();
-        let following = tokio::spawn(follow(root.path().to_owned(), end.clone(), sender));
+        let mut following = tokio::task::JoinSet::new();
+        following.spawn(follow(root.path().to_owned(), end.clone(), sender));
         std::fs::write(root.path().join(file), "134217728\n").unwrap();
         let within = Duration::from_secs(60);
         tokio::time::timeout(within, known.changed()).await.unwrap().unwrap();
@@ -178,7 +179,7 @@ mod tests {
         tokio::time::sleep(within).await;
         assert!(!known.has_changed().unwrap(), "what nothing says any more stays");
         end.cancel();
-        following.await.unwrap();
+        following.join_next().await.unwrap().unwrap();
     }
 
     #[test]

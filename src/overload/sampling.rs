@@ -13,8 +13,29 @@ use crate::route::RouteId;
 /// Names come from whoever publishes; beyond this many, those of one route are counted together.
 const MAX_NAMES: usize = 10_000;
 
-/// The sampler of one name; another n begins anew.
-type Turns = (u32, flow::Sampler);
+/// As many n as one name is sampled by at a time: tiers, and the route's own. More come only by
+/// changes of the configuration, and the oldest is forgotten for them.
+const MAX_RATES: usize = 16;
+
+/// The samplers of one name, by their n: tiers that come and go, and sources that are sampled by
+/// different n, do not begin each other's count anew.
+#[derive(Debug, Default)]
+struct Turns(Vec<(u32, flow::Sampler)>);
+
+impl Turns {
+    fn keeps(&mut self, one_in: u32) -> bool {
+        let known = self.0.iter().position(|(n, _)| *n == one_in);
+        let index = known.unwrap_or_else(|| {
+            if self.0.len() == MAX_RATES {
+                self.0.remove(0);
+            }
+            let n = NonZeroU32::new(one_in).unwrap_or(NonZeroU32::MIN);
+            self.0.push((one_in, flow::Sampler::new(flow::Sampling::OneIn(n))));
+            self.0.len() - 1
+        });
+        self.0[index].1.keeps(None)
+    }
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Sampling {
@@ -27,21 +48,12 @@ impl Sampling {
     /// Whether this record is the one in `one_in`.
     pub(super) fn keeps(&mut self, route: RouteId, name: &str, one_in: u32) -> bool {
         if !self.by_name.contains_key(name) && self.by_name.len() < MAX_NAMES {
-            self.by_name.insert(name.to_owned(), turns(one_in));
+            self.by_name.insert(name.to_owned(), Turns::default());
         }
         let others = &mut self.others;
         let found = self.by_name.get_mut(name);
-        let found = found.unwrap_or_else(|| others.entry(route).or_insert_with(|| turns(one_in)));
-        if found.0 != one_in {
-            *found = turns(one_in);
-        }
-        found.1.keeps(None)
+        found.unwrap_or_else(|| others.entry(route).or_default()).keeps(one_in)
     }
-}
-
-fn turns(one_in: u32) -> Turns {
-    let n = NonZeroU32::new(one_in).unwrap_or(NonZeroU32::MIN);
-    (one_in, flow::Sampler::new(flow::Sampling::OneIn(n)))
 }
 
 #[cfg(test)]
@@ -57,6 +69,21 @@ mod tests {
             kept[round % 2] += usize::from(sampling.keeps(RouteId(0), name, 2));
         }
         assert_eq!(kept, [250, 250]);
+    }
+
+    #[test]
+    fn tiers_that_take_turns_sample_each_as_configured() {
+        let mut sampling = Sampling::default();
+        let mut kept = [0; 2];
+        for round in 0..1_000_usize {
+            let (tier, one_in) = [(0, 2), (1, 10)][round % 2];
+            kept[tier] += usize::from(sampling.keeps(RouteId(0), "market.EURUSD", one_in));
+        }
+        assert_eq!(kept, [250, 50]);
+        for one_in in 2..100 {
+            let _ = sampling.keeps(RouteId(0), "market.EURUSD", one_in);
+        }
+        assert_eq!(sampling.by_name["market.EURUSD"].0.len(), MAX_RATES);
     }
 
     #[test]

@@ -115,7 +115,7 @@ impl Tier {
     }
 
     pub(super) fn act(&self, route: RouteId) -> Option<Act> {
-        self.acts[route.index()]
+        self.acts.get(route.index()).copied().flatten()
     }
 
     pub(super) fn count(&mut self, class: &str) -> &mut Losses {

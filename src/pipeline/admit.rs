@@ -223,14 +223,13 @@ impl<S: Sink> Pipeline<S> {
         };
         let route = &mut self.routes[id.index()];
         route.received += 1;
-        let (system, retired) = (route.is_system(), route.retired);
+        let system = route.is_system();
         if system {
             let tally = &mut self.sources[intake.source.0].tally;
             tally.saw_system(record.topic_or_subject(), record.received_at());
         }
         let table = route.table.filter(|_| record.payload().is_some());
-        // Of a route that is gone there is no policy; what is left over of it was taken before.
-        let loss = if system || retired { None } else { self.loss(intake, record, id, table) };
+        let loss = if system { None } else { self.loss(intake, record, id, table) };
         let may_wait = intake.delivery == Delivery::Pushed && table.is_some();
         let keep = loss.is_some() && may_wait && self.keeps_latest(id);
         if let Some(loss) = loss.filter(|_| !keep) {

@@ -153,7 +153,12 @@ impl<S: Sink> Pipeline<S> {
             return;
         }
         self.jobs.abort_all();
-        tracing::error!(abandoned = self.held, "stopping: gave up waiting for what is held");
+        // As long as it is known what is noted of them: without its note a position would say that
+        // nothing is under way.
+        for revocation in std::mem::take(&mut self.revocations) {
+            self.let_partitions_go(revocation);
+        }
+        tracing::error!(abandoned = self.abandoned, "stopping: gave up waiting for what is held");
         for (index, source) in self.sources.iter_mut().enumerate() {
             let by_route = self.ledger.give_up(SourceId(index));
             let held = by_route.total() as u64;

@@ -70,23 +70,29 @@ impl Layout {
 
     fn table_of(&mut self, config: &Config, insert: &config::InsertAction) -> usize {
         let writer = self.writers.iter().position(|writer| writer.name == insert.writer);
-        let exactly_once = match insert.delivery {
-            config::Delivery::AtLeastOnce => None,
-            config::Delivery::ExactlyOnce { on_uncertain } => Some(on_uncertain),
-        };
-        let same = |table: &Table| {
-            (table.writer, table.exactly_once) == (writer, exactly_once)
-                && (&table.name, &table.format) == (&insert.table, &insert.format)
-        };
-        let index = self.tables.iter().position(same).unwrap_or_else(|| {
+        let found = self.tables.iter().position(|table| takes(table, writer, insert));
+        let index = found.unwrap_or_else(|| {
             let limits = config.writers[&insert.writer];
             let mut table = Table::new(&insert.table, writer, insert.format.clone(), limits);
-            table.exactly_once = exactly_once;
+            table.exactly_once = exactly_once(insert);
             self.tables.push(table);
             self.tables.len() - 1
         });
         (self.tables[index].retired, self.tables[index].left_over) = (false, false);
         index
+    }
+}
+
+/// Whether what a route inserts by this writer goes into this table.
+fn takes(table: &Table, writer: Option<usize>, insert: &config::InsertAction) -> bool {
+    (table.writer, table.exactly_once) == (writer, exactly_once(insert))
+        && (&table.name, &table.format) == (&insert.table, &insert.format)
+}
+
+fn exactly_once(insert: &config::InsertAction) -> Option<config::OnUncertain> {
+    match insert.delivery {
+        config::Delivery::AtLeastOnce => None,
+        config::Delivery::ExactlyOnce { on_uncertain } => Some(on_uncertain),
     }
 }
 
@@ -103,13 +109,63 @@ pub(super) fn numbers(config: &Config, known: &[RouteTally]) -> Vec<RouteId> {
     config.routes.iter().map(number).collect()
 }
 
-/// Why this configuration would be one too many in the life of this process.
-pub(super) fn is_too_much(config: &Config, tables: usize, routes: usize) -> Option<String> {
-    let most = config.routes.len();
-    let full = tables + most > MAX_TABLES || routes + most > usize::from(u16::MAX);
+/// Why this configuration would be one too many in the life of this process. What is there already,
+/// however much that is, is no reason.
+pub(super) fn is_too_much(
+    config: &Config,
+    writers: &[WriterTally],
+    tables: &[Table],
+    routes: &[RouteTally],
+) -> Option<String> {
+    let there = |insert: &config::InsertAction| {
+        let writer = writers.iter().position(|writer| writer.name == insert.writer);
+        writer.is_some() && tables.iter().any(|table| takes(table, writer, insert))
+    };
+    let mut new_tables: Vec<&config::InsertAction> = Vec::new();
+    for route in &config.routes {
+        let Action::Insert(insert) = &route.action else { continue };
+        let same = |new: &&config::InsertAction| {
+            (&new.writer, &new.table, &new.format, exactly_once(new))
+                == (&insert.writer, &insert.table, &insert.format, exactly_once(insert))
+        };
+        if !there(insert) && !new_tables.iter().any(same) {
+            new_tables.push(insert);
+        }
+    }
+    let known = |route: &&config::Route| routes.iter().any(|known| known.name == route.name);
+    let new_routes = config.routes.iter().filter(|route| !known(route)).count();
+    let full = !new_tables.is_empty() && tables.len() + new_tables.len() > MAX_TABLES
+        || routes.len() + new_routes > usize::from(u16::MAX);
     full.then(|| {
         "routes were changed so often since the start that no more can be told apart: restart the \
          bridge"
             .to_owned()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So many routes with a table each.
+    fn config(count: usize, more: &str) -> Config {
+        let dir = tempfile::TempDir::new().unwrap();
+        let file = dir.path().join("c.toml");
+        let route = |n| {
+            format!("[[routes]]\nname = 'r{n}'\nkafka_topics = ['x{n}']\ntable = 't{n}{more}'\n")
+        };
+        let routes: String = (0..count).map(route).collect();
+        std::fs::write(&file, format!("[kafka]\n{routes}")).unwrap();
+        config::load(&[file]).unwrap()
+    }
+
+    #[test]
+    fn however_many_tables_there_are_only_new_ones_are_too_much() {
+        let first = config(600, "");
+        let Layout { writers, tables, routes } = Layout::new(&first);
+        let too_much = |config: &Config| is_too_much(config, &writers, &tables, &routes).is_some();
+        assert!(!too_much(&first), "what is there already");
+        assert!(!too_much(&config(300, "b")), "901 in all");
+        assert!(too_much(&config(400, "b")), "1,001 in all");
+    }
 }

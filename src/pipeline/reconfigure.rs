@@ -30,8 +30,8 @@ impl<S: Sink> Pipeline<S> {
     }
 
     fn obey(&mut self, order: Order) {
-        let Order { config, hash, answer } = order;
-        if answer.is_closed() {
+        let Order { config, hash, begun, answer } = order;
+        if begun.send(()).is_err() {
             return; // it was given up, and said so
         }
         let done = self.reconfigure(config);
@@ -39,7 +39,7 @@ impl<S: Sink> Pipeline<S> {
             self.config_status.applied(hash, wall_clock());
         }
         if answer.send(done).is_err() {
-            tracing::warn!("the configuration changed after its time was up");
+            tracing::debug!("the bridge stops: nobody waits for what became of the change");
         }
     }
 
@@ -47,7 +47,7 @@ impl<S: Sink> Pipeline<S> {
         if !matches!(self.phase, Phase::Running) {
             return Err("the bridge stops".to_owned());
         }
-        if let Some(why) = is_too_much(&config, self.tables.len(), self.routes.len()) {
+        if let Some(why) = is_too_much(&config, &self.writers, &self.tables, &self.routes) {
             return Err(why);
         }
         let ids = numbers(&config, &self.routes);
@@ -69,7 +69,7 @@ impl<S: Sink> Pipeline<S> {
         self.lay_tap();
         self.follow_exact();
         self.cut_retired();
-        // What waits out a long backoff need not wait longer than the new rules say.
+        // Batches that wait out a long backoff need not wait longer than the new rules say.
         let latest = Instant::now() + self.config.retry.max_delay;
         self.waiting.iter_mut().for_each(|cut| cut.due = cut.due.min(latest));
         self.schemas.want(&self.tables);

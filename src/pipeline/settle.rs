@@ -169,7 +169,7 @@ impl<S: Sink> Pipeline<S> {
         }
     }
 
-    fn let_partitions_go(&mut self, revocation: Revocation) {
+    pub(super) fn let_partitions_go(&mut self, revocation: Revocation) {
         let Revocation { source, partitions, answer, .. } = revocation;
         let mut durable = Vec::with_capacity(partitions.len());
         for (_, slot) in &partitions {

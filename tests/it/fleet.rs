@@ -1,16 +1,74 @@
-//! Three bridges on one ClickHouse that hear of each other through NATS: the program, real servers.
+//! Slowing down with the fleet, in memory; and three bridges on one ClickHouse that hear of each other
+//! through NATS: the program, real servers.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use data_bridge::fleet::View;
 use serde_json::Value as Json;
+use tokio::time::Instant;
 
 use crate::bridge::Bridge;
 use crate::jetstream::{Numbers, source};
 use crate::lab::{Lab, assert_accounts, number};
 use crate::nats_source::server::Server;
+use crate::rig::Rig;
 
 /// Small, so that little fills it: half of it slows the fleet down.
 const SMALL: &str = "heartbeat.interval = \"1s\"\n[backpressure]\nmax_buffer_size = 4_000\n\
                      pause_threshold = 3_200\nresume_threshold = 1_600\n\
                      [writers.aggregate]\nbatch_rows = 500\n";
+
+const HEARTBEAT: Duration = Duration::from_secs(5);
+const SECOND: Duration = Duration::from_secs(1);
+
+fn slowed(slowed: bool) -> Arc<View> {
+    Arc::new(View { slowed, fill: 0.7, ..View::default() })
+}
+
+#[tokio::test(start_paused = true)]
+async fn slowed_down_a_pulled_source_takes_a_share_of_what_clickhouse_took_and_then_all_again() {
+    let mut rig = Rig::both("[fleet]\nslow_to_percent = 50\n");
+    let candles = rig.kafka().assign("candles", 0, 1).await;
+    for _ in 0..12 {
+        assert_eq!(rig.kafka().poll(&candles, 1_000).await, 1_000);
+        rig.after(SECOND).await;
+    }
+    rig.fleet.send_replace(slowed(true));
+    rig.after(HEARTBEAT).await;
+    let now = rig.now();
+    let limit = now.sources["kafka"].current_rate_limit.expect("it is slowed down");
+    assert_eq!(now.sources["nats"].current_rate_limit, None, "which cannot wait");
+    assert_eq!(now.fleet.as_ref().unwrap().slowdowns, 1);
+    // Nothing was polled for up to a heartbeat: at most 1,000 a second were taken in the last.
+    assert!((100.0..=500.0).contains(&limit), "{limit}");
+    let (began, mut taken) = (Instant::now(), 0_u32);
+    while began.elapsed() < 60 * SECOND {
+        taken += u32::try_from(rig.kafka().poll(&candles, 1_000).await).unwrap();
+        rig.after(SECOND / 10).await;
+    }
+    let most = limit * (began.elapsed().as_secs_f64() + 1.0);
+    assert!((most * 0.9..=most).contains(&f64::from(taken)), "{taken} of {most}");
+    let now = rig.now();
+    assert_eq!(now.sources["kafka"].current_rate_limit, Some(limit), "it is decided once");
+    rig.fleet.send_replace(slowed(false));
+    rig.after(HEARTBEAT).await;
+    assert_eq!(rig.now().sources["kafka"].current_rate_limit, None);
+    let end = rig.drained().await;
+    assert_eq!((end.dropped(), end.fleet.as_ref().unwrap().slowdowns), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_that_is_lower_stays_in_force() {
+    let limit = "[fleet]\n[kafka]\nrate_limit = { records_per_second = 50 }\n";
+    let mut rig = Rig::both(limit);
+    rig.fleet.send_replace(slowed(true));
+    rig.after(HEARTBEAT + SECOND).await;
+    assert_eq!(rig.now().sources["kafka"].current_rate_limit, Some(50.0));
+    rig.fleet.send_replace(slowed(false));
+    rig.after(HEARTBEAT + SECOND).await;
+    assert_eq!(rig.now().sources["kafka"].current_rate_limit, Some(50.0));
+}
 
 struct Fleet {
     numbers: Numbers,
@@ -27,7 +85,6 @@ impl Fleet {
         format!("fleet_{}", self.numbers.lab.name)
     }
 
-    /// What `[fleet]` says, at the NATS of the lab, or at another one than the records come from.
     async fn bridge(&self, instance: &str) -> Bridge {
         let lab = &self.numbers.lab;
         let over = format!(
@@ -96,10 +153,10 @@ async fn when_the_fleet_fills_up_all_pull_more_slowly_and_let_go_again() {
     let all = 30_000;
     numbers.publish(0..all, 1_000_000).await;
     for bridge in &three {
-        let slowed = |health: &Json| {
+        let slow = |health: &Json| {
             fleet(health)["slowed"] == true && source(health)["current_rate_limit"].is_number()
         };
-        bridge.wait_until("it pulls more slowly", slowed).await;
+        bridge.wait_until("it pulls more slowly", slow).await;
     }
     numbers.lab.start_clickhouse().await;
     for bridge in &three {

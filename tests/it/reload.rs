@@ -1,6 +1,7 @@
 //! Changing the configuration while the bridge runs: in memory, with the sources and the sink in the
 //! hands of the test; and (`real`) the program on real servers, under load.
 
+mod policy;
 mod real;
 mod streams;
 mod subjects;

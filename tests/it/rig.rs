@@ -191,9 +191,12 @@ impl Rig {
         let (sender, events) = mpsc::channel(EVENTS);
         let (mut handles, mut minders) = (Vec::new(), JoinSet::new());
         let mut end = |name, delivery| {
-            let (handle, port) = connect(SourceId(handles.len()), name, delivery, sender.clone());
+            let id = SourceId(handles.len());
+            let (mut handle, port) = connect(id, name, delivery, sender.clone());
+            let gate = Gate::from(Arc::clone(&credits));
+            handle.gate = (delivery == Delivery::Pulled).then(|| gate.clone());
             handles.push(handle);
-            let end = End::new(port, &credits);
+            let end = End::new(port, gate);
             minders.spawn(end.minder(manners));
             end
         };
@@ -256,10 +259,10 @@ impl Rig {
 
     /// Another configuration, as it comes from the reloader; whether it is in force.
     pub(crate) async fn change_to(&self, config: &Arc<Config>) -> Result<(), String> {
-        let (answer, answered) = oneshot::channel();
+        let ((begun, _begins), (answer, answered)) = (oneshot::channel(), oneshot::channel());
         let (followed, hash) = (Arc::clone(config), "other".to_owned());
         let config = Arc::clone(config);
-        self.notices.send(Notice::Apply(Order { config, hash, answer })).await.unwrap();
+        self.notices.send(Notice::Apply(Order { config, hash, begun, answer })).await.unwrap();
         let answered = timeout(Duration::from_secs(600), answered).await;
         let done = answered.expect("the pipeline answers").expect("the pipeline runs");
         if done.is_ok() {

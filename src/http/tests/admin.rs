@@ -32,7 +32,8 @@ async fn admin(token: Option<&str>, pipeline: Result<(), &'static str>) -> Admin
     tasks.spawn(reloader.run(std::future::pending()));
     tasks.spawn(async move {
         while let Some(notice) = notices.recv().await {
-            if let Notice::Apply(Order { answer, .. }) = notice {
+            if let Notice::Apply(Order { begun, answer, .. }) = notice {
+                begun.send(()).unwrap();
                 answer.send(pipeline.map_err(str::to_owned)).unwrap();
             }
         }
@@ -128,6 +129,22 @@ async fn what_is_only_tried_changes_nothing_and_is_answered_like_a_change() {
     assert_eq!(admin.try_out("[retry]\nmax_dely = '1s'\n").await.code, 422);
     assert_eq!(admin.try_out("[kafka]\ngroup_id = 'g'\n").await.code, 409);
     assert_eq!(admin.in_force().await, before);
+}
+
+#[tokio::test]
+async fn a_slip_in_the_query_changes_nothing() {
+    let admin = admin(Some("t0ken"), Ok(())).await;
+    let before = admin.in_force().await;
+    for query in ["dry_run=1", "dry_run", "dry_run=True", "dryrun=true", "dry_run=true%20", "x=1"] {
+        let path = format!("/admin/config?{query}");
+        let answer = admin.put_to(&path, "application/toml", "[retry]\nmax_delay = '10s'\n").await;
+        assert_eq!(answer.code, 400, "{query}: {answer:?}");
+        assert!(answer.body.contains("dry_run=true"), "{answer:?}");
+    }
+    assert_eq!(admin.in_force().await, before);
+    let path = "/admin/config?dry_run=false";
+    let answer = admin.put_to(path, "application/toml", "[retry]\nmax_delay = '10s'\n").await;
+    assert_eq!(answer.json()["applied"], true);
 }
 
 #[tokio::test]

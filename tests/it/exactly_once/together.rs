@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use data_bridge::pipeline::Ending;
+use data_bridge::pipeline::{Ending, Stop};
 use tokio::time::timeout;
 
 use super::{World, once};
@@ -156,6 +156,29 @@ async fn an_insert_that_outlives_its_revocation_lands_once() {
     let tokens: std::collections::BTreeSet<String> =
         world.rig.sink.attempts("once").into_iter().map(|attempt| attempt.token).collect();
     assert_eq!(tokens.len(), 1, "both owners sent it as the same");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_gives_up_hands_over_what_is_noted_too() {
+    let config = once("");
+    let mut world = World::begin(&config, 1).await;
+    world.poll(0, 50).await;
+    world.rig.after(Duration::from_millis(1_500)).await;
+    world.rig.sink.table("once", Mode::Hold);
+    world.poll(0, 20).await;
+    world.rig.after(Duration::from_millis(1_500)).await;
+    assert_eq!(world.rig.sink.attempts("once").len(), 2, "the second is under way");
+    world.group.lock().unwrap().look(&world.rig.kafka().story);
+    let noted = world.group.lock().unwrap().note(0).unwrap();
+    let going = Arc::clone(&world.assigned[&0]);
+    let answer = world.rig.kafka().revoke(&[&going], Duration::from_secs(600)).await;
+    world.rig.moment().await;
+    world.rig.tell(Stop::Abort);
+    let answer = timeout(Duration::from_secs(1), answer).await.unwrap().unwrap();
+    for position in answer {
+        assert_eq!(position.note.as_deref(), Some(noted.as_str()), "{position:?}");
+    }
+    assert_eq!(world.rig.ending().await.abandoned, 20);
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use data_bridge::status::AdaptiveStatus;
+use serde_json::Value as Json;
 
 use crate::faults::proxy::{Proxy, Wire};
-use crate::lab::{Lab, settled};
+use crate::lab::{Lab, number, settled};
 use crate::rig::Rig;
 use crate::rig::shortage::Short;
 
@@ -108,6 +109,29 @@ async fn through_a_narrow_door(adaptive: bool) -> (u64, Duration) {
     assert_eq!(lab.stored_numbers(&(0..NUMBERS)).await, (NUMBERS, NUMBERS));
     bridge.stop().await;
     (proxy.counts().refused, took)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inserts_that_run_out_of_their_time_become_smaller() {
+    const NUMBERS: u64 = 2_000;
+    let lab = Lab::new().await;
+    lab.numbers_places().await;
+    let proxy = Proxy::before(&lab.at.clickhouse).await;
+    proxy.inject(Wire::Blackhole, 4);
+    let over = format!(
+        "clickhouse = {{ url = \"{}\", adaptive = true, insert_timeout = \"1500ms\" }}\n\
+         writers.aggregate = {{ batch_rows = 1_000, batch_rows_min = 100 }}\n",
+        proxy.url()
+    );
+    lab.numbers_to_kafka(0..NUMBERS, 1_000_000).await;
+    let bridge = lab.start(&lab.numbers("kafka"), &over).await;
+    let rows = |health: &Json| health["metrics"]["overload"]["adaptive"]["batch_rows"].clone();
+    bridge
+        .wait_until("batches are smaller", |health| number(&rows(health)["numbers"]) <= 500)
+        .await;
+    bridge.wait_until("all is durable", |health| settled(health, "kafka", NUMBERS)).await;
+    assert_eq!(lab.stored_numbers(&(0..NUMBERS)).await, (NUMBERS, NUMBERS));
+    bridge.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,12 +1,14 @@
 //! Limits that are chosen from the memory that there is, and where the level is going.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use data_bridge::config;
+use data_bridge::memory::limit::Limit;
 
 use crate::rig::logs::Logs;
 use crate::rig::sink::Mode;
-use crate::rig::{NO_BREAKER, Rig};
+use crate::rig::{NO_BREAKER, Rig, Sources, config as configured};
 
 const AUTO: &str = "[backpressure]\nthresholds = \"auto\"\nmemory_limit = \"256MiB\"\n";
 const MIB: usize = 1024 * 1024;
@@ -101,6 +103,32 @@ async fn what_is_held_stays_within_a_cap_that_comes_down() {
     }
     rig.sink.all(Mode::Accept);
     rig.drained().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_changes_moves_the_bytes_at_once_and_the_cap_step_by_step() {
+    let mut rig = Rig::nats_alone("[backpressure]\nthresholds = \"auto\"\n");
+    let known = |bytes: usize| Some(Limit { bytes, from: "a test".to_owned() });
+    rig.memory.send_replace(known(2_048 * MIB));
+    rig.after(HEARTBEAT * 60).await;
+    let large = (limits(&rig)[0], rig.now().backpressure.max_buffer_bytes);
+    rig.memory.send_replace(known(256 * MIB));
+    rig.after(HEARTBEAT).await;
+    let now = rig.now().backpressure.clone();
+    assert!(now.max_buffer_bytes * 10 < large.1, "{} of {}", now.max_buffer_bytes, large.1);
+    assert!(now.max_buffer_size >= large.0 / 10 * 8, "{} of {}", now.max_buffer_size, large.0);
+    assert!(now.auto.is_some_and(|auto| auto.why.contains("256 MiB (a test)")));
+    rig.after(HEARTBEAT * 60).await;
+    assert!(limits(&rig)[0] <= now.max_buffer_bytes / 1_024 * 11 / 10, "{}", limits(&rig)[0]);
+    // Another configuration is compared with what is known now, and changes nothing of it.
+    let before = limits(&rig);
+    let same = "[backpressure]\nthresholds = \"auto\"\n[retry]\nmax_delay = \"10s\"\n";
+    let mut other = configured(Sources::Nats, same);
+    let auto = Arc::make_mut(&mut other).backpressure.auto.as_mut().unwrap();
+    (auto.memory.limit, auto.memory.from) = (256 * MIB, "a test".to_owned());
+    rig.change_to(&other).await.unwrap();
+    rig.moment().await;
+    assert_eq!(limits(&rig), before);
 }
 
 #[tokio::test(start_paused = true)]

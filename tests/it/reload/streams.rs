@@ -51,8 +51,15 @@ impl Streams {
         )
     }
 
-    /// A bridge whose second configuration file the test rewrites.
+    /// One that reads.
     async fn bridge(&self, instance: &str, routes: &str) -> Changing<'_> {
+        let changing = self.instance(instance, routes).await;
+        changing.said("JetStream consumer bound", 1).await;
+        changing
+    }
+
+    /// A bridge whose second configuration file the test rewrites.
+    async fn instance(&self, instance: &str, routes: &str) -> Changing<'_> {
         let lab = &self.numbers.lab;
         let bucket = format!("[nats.jetstream]\nstate_bucket = \"state_{}\"\n", lab.name);
         let config = lab.file("config.toml", &(lab.sections("nats") + &bucket));
@@ -61,9 +68,7 @@ impl Streams {
         std::fs::write(&over, format!("{text}{routes}")).unwrap();
         let log = lab.file(&format!("{instance}.log"), "");
         let bridge = Bridge::spawn(log, &[config, over.clone()]).ready().await;
-        let changing = Changing { numbers: &self.numbers, bridge, over, text };
-        changing.said("JetStream consumer bound", 1).await;
-        changing
+        Changing { numbers: &self.numbers, bridge, over, text }
     }
 
     async fn publish(&self, subject: &str, numbers: std::ops::Range<u64>) {
@@ -169,6 +174,26 @@ async fn a_subject_of_a_route_that_comes_and_goes_loses_and_doubles_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn once_a_subject_of_a_route_that_comes_and_goes_loses_and_doubles_nothing() {
     a_subject_comes_and_goes(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn once_an_instance_that_stands_by_takes_over_also_after_a_change() {
+    let streams = Streams::new(true).await;
+    let fewer = streams.route("numbers", &["numbers.>"]);
+    let more = streams.route("numbers", &["numbers.>", "others.>"]);
+    let mut first = streams.bridge("a", &fewer).await;
+    let second = streams.instance("b", &fewer).await;
+    second.said("standing by", 1).await;
+    streams.publish("numbers", 0..RATE).await;
+    for changing in [&first, &second] {
+        changing.change(&more, 1).await;
+    }
+    first.said("JetStream consumer bound", 2).await;
+    first.bridge.kill().await;
+    streams.publish("others", RATE..2 * RATE).await;
+    second.said("JetStream consumer bound", 1).await;
+    streams.numbers.assert_each_once(0..2 * RATE).await;
+    second.bridge.stop().await;
 }
 
 /// Instances share the consumer, and one of them has not read the new configuration yet.

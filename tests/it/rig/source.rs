@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use data_bridge::credits::Credits;
+use data_bridge::credits::Gate;
 use data_bridge::record::{Chunk, NewRecord, Partition, Position};
 use data_bridge::source::{Assigned, SourceEvent, SourcePort, Stage};
 use tokio::sync::oneshot;
@@ -61,7 +61,7 @@ pub(crate) struct Manners {
 #[derive(Debug)]
 pub(crate) struct End {
     port: SourcePort,
-    credits: Arc<Credits>,
+    gate: Gate,
     pub(crate) story: Arc<Mutex<Story>>,
     next: HashMap<Arc<Partition>, i64>,
     /// Records sent so far, for their ids.
@@ -70,10 +70,10 @@ pub(crate) struct End {
 }
 
 impl End {
-    pub(crate) fn new(port: SourcePort, credits: &Arc<Credits>) -> Self {
+    pub(crate) fn new(port: SourcePort, gate: Gate) -> Self {
         Self {
             port,
-            credits: Arc::clone(credits),
+            gate,
             story: Arc::default(),
             next: HashMap::new(),
             sent: 0,
@@ -141,9 +141,10 @@ impl End {
     }
 
     pub(crate) async fn poll_kinds(&mut self, partition: &Arc<Partition>, kinds: &[Kind]) -> usize {
-        let taken = self.credits.reserve(kinds.len());
+        let taken = self.gate.reserve(kinds.len());
         if taken == 0 {
-            self.port.observed.starved.store(true, Ordering::Release);
+            let starved = !self.gate.is_held_back();
+            self.port.observed.starved.fetch_or(starved, Ordering::AcqRel);
             return 0;
         }
         self.hand_over(partition, "", &kinds[..taken]).await;

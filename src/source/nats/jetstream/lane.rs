@@ -396,6 +396,14 @@ impl Lane {
         owned.reader()
     }
 
+    /// It has the last word in the bucket, or none to say there.
+    pub(super) fn has_left(&self) -> bool {
+        match &self.keeping {
+            Keeping::Acks(_) => true,
+            Keeping::Owned(owned) => owned.has_left(),
+        }
+    }
+
     /// The consumer that is of no use any more, of a lane that is over.
     pub(super) fn reader(&self) -> Option<(String, String)> {
         match &self.keeping {

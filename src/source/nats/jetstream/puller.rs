@@ -219,14 +219,16 @@ impl Puller {
     fn note_wanted(&mut self) {
         let wanted = self.port.wanted.borrow_and_update().clone();
         let stops = wanted.stage > Stage::Running && self.wanted.stage == Stage::Running;
-        self.wanted = wanted;
+        let known = std::mem::replace(&mut self.wanted, wanted).takes;
         if stops {
             // What still comes is given back, so it needs no credit.
             let free: usize = self.lanes.values_mut().map(Lane::give_up_pulls).sum();
             self.credits.release(free);
             self.lanes.values_mut().for_each(Lane::stand_down);
         }
-        if let Some(takes) = self.wanted.takes.take() {
+        // It stays there for as long as nothing else is wanted.
+        let is_known = |takes: &&Arc<_>| known.iter().any(|known| Arc::ptr_eq(known, takes));
+        if let Some(takes) = self.wanted.takes.as_ref().filter(|takes| !is_known(takes)) {
             self.wishes.change(&takes.streams);
         }
         for position in std::mem::take(&mut self.wanted.commit) {

@@ -204,6 +204,8 @@ impl Owned {
                 self.anew = Some(place);
                 self.begin_anew();
             }
+            // Somebody else took it meanwhile: it stands by, for what is wanted now.
+            None if stays => {}
             place => {
                 place.into_iter().for_each(|place| self.lease.want(place));
                 self.lease.resign();
@@ -221,6 +223,11 @@ impl Owned {
         self.anew.is_some()
     }
 
+    /// Somebody else reads it, or nobody knows yet.
+    pub(super) fn stands_by(&self) -> bool {
+        self.lease.landed().is_none()
+    }
+
     /// It is nobody's, or somebody else's, for good.
     pub(super) fn has_left(&self) -> bool {
         self.lease.has_left()
@@ -228,7 +235,7 @@ impl Owned {
 
     /// Does not begin what it would have to leave.
     pub(super) fn stand_down(&mut self) {
-        if self.lease.landed().is_none() {
+        if self.stands_by() {
             self.lease.resign();
         }
     }
@@ -366,6 +373,15 @@ mod tests {
         assert_eq!(owned.arrive(&delivery(4, 11)), None, "the third is missing");
         assert_eq!(owned.next, 10, "it is asked for again");
         assert_eq!(owned.arrive(&delivery(3, 9)), None, "what came already");
+    }
+
+    #[test]
+    fn whoever_lost_the_stream_while_it_was_let_go_stands_by_if_it_is_wanted() {
+        let (mut wanted, mut unwanted, now) = (owned(), owned(), Instant::now());
+        wanted.parted(&[], true);
+        assert!(!wanted.has_left() && wanted.claim(&wish(), now).is_some());
+        unwanted.parted(&[], false);
+        assert!(unwanted.has_left() && unwanted.claim(&wish(), now).is_none());
     }
 
     #[test]

@@ -43,6 +43,10 @@ impl Lane {
     /// This is wanted from here on; false if another lane must do that, when this one is gone.
     pub(in super::super) fn follow(&mut self, wish: &Wish, now: Instant) -> bool {
         let same = self.wish.is_same(wish);
+        if wish.takes.exactly_once != matches!(self.keeping, Keeping::Owned(_)) {
+            self.leave();
+            return false;
+        }
         match (&self.keeping, &mut self.parting) {
             (_, Some(Parting::Over)) => return false,
             (_, None) if same => {}
@@ -52,6 +56,8 @@ impl Lane {
                     self.filter_anew(wish, now);
                 }
             }
+            // It reads nothing that it would have to part from.
+            (Keeping::Owned(owned), None) if owned.stands_by() => self.wish = wish.clone(),
             (Keeping::Owned(_), None) => self.part(Some(wish)),
             (_, Some(Parting::Emptying(then) | Parting::LettingGo(then))) => {
                 *then = Some(Box::new(wish.clone()));
@@ -71,11 +77,7 @@ impl Lane {
 
     /// Nothing is left to be done: what it has said still has to be sent.
     pub(in super::super) fn is_over(&self) -> bool {
-        let over = matches!(self.parting, Some(Parting::Over));
-        over && match &self.keeping {
-            Keeping::Acks(_) => true,
-            Keeping::Owned(owned) => owned.has_left(),
-        }
+        matches!(self.parting, Some(Parting::Over)) && self.has_left()
     }
 
     /// Whether records on this subject are what was asked for, now or before. An instance that
@@ -163,5 +165,58 @@ impl Keeping {
     /// Another stream is about to take the place of the one that was read.
     fn begins_anew(&self) -> bool {
         matches!(self, Self::Owned(owned) if owned.begins_anew())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::bind::Unbound;
+    use super::super::super::bind::tests::wish;
+    use super::super::super::bucket::Told;
+    use super::super::Answer;
+    use super::*;
+
+    fn once() -> Wish {
+        let mut wish = wish();
+        wish.takes.exactly_once = true;
+        wish
+    }
+
+    fn renamed(mut wish: Wish) -> Wish {
+        wish.route = "another".to_owned();
+        wish
+    }
+
+    fn lane(wish: Wish) -> Lane {
+        Lane::new(wish, "i", "inbox".to_owned(), Instant::now())
+    }
+
+    fn unread() -> Answer {
+        Answer::Bucket(Box::new(Told::Unread(Unbound::Later("no answer".to_owned()))))
+    }
+
+    #[test]
+    fn an_instance_that_stands_by_does_so_for_what_is_wanted_now() {
+        let (mut lane, now) = (lane(once()), Instant::now());
+        assert!(lane.claim(now).is_some(), "it looks who reads");
+        assert!(lane.follow(&renamed(once()), now));
+        assert!(lane.let_go(now).is_none());
+        let _ = lane.answered(unread(), now);
+        let Some(Question::Bucket(wish, ..)) = lane.claim(now + FOR_EVER) else {
+            panic!("it does not look any more: {lane:?}")
+        };
+        assert_eq!(wish.route, "another");
+    }
+
+    #[test]
+    fn one_that_is_wanted_again_with_another_promise_is_over_first() {
+        for (before, after) in [(wish(), once()), (once(), wish())] {
+            let (mut lane, now) = (lane(before), Instant::now());
+            lane.leave();
+            assert!(!lane.follow(&after, now), "another lane has to do that");
+            assert!(lane.let_go(now).is_none(), "nothing came yet");
+            assert!(!lane.follow(&after, now));
+            assert!(lane.is_over());
+        }
     }
 }

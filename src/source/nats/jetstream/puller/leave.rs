@@ -4,41 +4,41 @@ use async_nats::jetstream::AckKind;
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
-use super::{Action, Out, Puller, fill};
+use super::{Action, Lane, Out, Puller, fill};
 use crate::source::nats::jetstream::follow;
 
 impl Puller {
     /// Says what is durable, and gives back the rest, so that it comes again at once: what is held
-    /// all the same, and what is on its way to us.
+    /// all the same, and what is on its way to us. Then leaves what it alone reads: that has to ask
+    /// JetStream, which may not answer when the rest of the server does.
     pub(super) async fn leave(&mut self) {
         for lane in self.lanes.values_mut() {
             for reply in lane.give_up() {
                 self.outbox.push(Out::Answer { reply, kind: AckKind::Nak(None) });
             }
         }
-        self.resign().await;
-        if !self.connected() {
-            return;
+        if self.connected() {
+            self.send_all().await;
+            self.channels.end().await;
+            self.fence.send(&self.client).await;
+            self.take_until_fence().await;
+            self.send_all().await;
+            // The server has read everything when this one comes back.
+            self.fence.send(&self.client).await;
+            self.take_until_fence().await;
         }
-        self.send_all().await;
-        self.channels.end().await;
-        self.fence.send(&self.client).await;
-        self.take_until_fence().await;
-        self.send_all().await;
-        // The server has read everything when this one comes back.
-        self.fence.send(&self.client).await;
-        self.take_until_fence().await;
+        self.resign().await;
     }
 
     /// Streams that only one instance reads are left to others at once, with the last word on them.
     async fn resign(&mut self) {
-        let left: Vec<_> = self.lanes.values_mut().filter_map(super::Lane::resign).collect();
-        loop {
-            let now = Instant::now();
-            self.claim_all(now);
+        let left: Vec<_> = self.lanes.values_mut().filter_map(Lane::resign).collect();
+        while !self.lanes.values().all(Lane::has_left) {
+            self.claim_all(Instant::now());
             let Some((lane, answer)) = self.questions.next().await else { break };
             self.apply(Action::Answered(lane, answer));
         }
+        self.hand_over_events().await;
         let forget = left.iter().map(|(stream, consumer)| {
             follow::forget(&self.context, stream, Some(consumer.as_str()))
         });
@@ -66,6 +66,10 @@ impl Puller {
             let sent = self.outbox.sent().await;
             self.apply(Action::Sent(sent));
         }
+        self.hand_over_events().await;
+    }
+
+    async fn hand_over_events(&mut self) {
         while let Some(event) = self.events.pop_front() {
             crate::source::nats::send(&self.port, event).await;
         }
