@@ -4,6 +4,7 @@
 //! no source and writes no log; it says what changed, and the pipeline acts on it.
 
 pub mod auto;
+pub mod budget;
 
 use std::time::Duration;
 

@@ -4,24 +4,14 @@
 //! reads no memory limit and no level by itself; it is told, and says what the limits are now.
 //!
 //! ```text
-//! memory limit × 80 % = what is always there + prefetched + on its way
-//!                       + buffer × 3 (what is held, its bookkeeping, the bodies made from it)
-//! cap = buffer / weight of a record, pause at 80 % of it, resume at 40 %
+//! budget = as given, or 80 % of the memory that there is
+//! held = what the budget leaves for it (`budget.rs`)
+//! cap = held / weight of a record, pause at 80 % of it, resume at 40 %
 //! ```
 
+use super::budget;
 use crate::config::{AutoThresholds, Backpressure, Memory};
-
-/// Of the limit this is planned for; the rest is for what no plan knows: fragmentation, a burst of
-/// HTTP requests, the allocator's own.
-const PLANNED_PERCENT: usize = 80;
-
-/// What the process takes when it holds nothing: 25 MiB measured, and the arenas of its threads.
-const ALWAYS: usize = 48 * MIB;
-
-/// For each byte that is held, tenths of a byte that are there: the record itself (10), its place
-/// in the batch, the ledger and a chunk's arena that is not full (5), and a body made of it that
-/// is being compressed, copied and sent (15). With 25 a stalled bridge peaked at 223 of 256 MiB.
-const TENTHS_PER_BYTE: usize = 30;
+use crate::memory::limit::Limit;
 
 /// Less than this is not worth planning: a single poll is as large.
 const LEAST_BYTES: usize = 4 * MIB;
@@ -71,10 +61,8 @@ impl Auto {
     /// The limit of bytes held, which follows from the memory alone.
     #[must_use]
     pub fn max_bytes(&self) -> usize {
-        let Memory { limit, fetched, .. } = self.plan.memory;
-        let planned = limit / 100 * PLANNED_PERCENT;
-        let left = planned.saturating_sub(ALWAYS + fetched);
-        (left / TENTHS_PER_BYTE * 10).max(LEAST_BYTES)
+        let memory = &self.plan.memory;
+        budget::held(memory.budget, memory.fetched).max(LEAST_BYTES)
     }
 
     /// Where the cap should be.
@@ -97,12 +85,14 @@ impl Auto {
 
     /// There is another amount of memory now. The bytes follow at once, the cap step by step. Says
     /// whether anything follows from it.
-    pub fn memory_is(&mut self, limit: usize, from: &str, limits: &mut Backpressure) -> bool {
-        let memory = &mut self.plan.memory;
-        if !memory.follows || memory.limit == limit {
+    pub fn memory_is(&mut self, limit: &Limit, limits: &mut Backpressure) -> bool {
+        let known = &self.plan.memory;
+        let memory = Memory::within(limit, known.fetched);
+        if !known.follows || memory.budget == known.budget {
             return false;
         }
-        (memory.limit, memory.from) = (limit, from.to_owned());
+        limits.memory_budget = Some(memory.budget);
+        self.plan.memory = memory;
         limits.max_buffer_bytes = self.max_bytes();
         // Another configuration is compared with what is known now.
         limits.auto = Some(self.plan.clone());
@@ -167,14 +157,13 @@ impl Auto {
     /// What it chose and why, for a person.
     #[must_use]
     pub fn why(&self) -> String {
-        let Memory { limit, from, fetched, .. } = &self.plan.memory;
+        let Memory { budget, from, fetched, .. } = &self.plan.memory;
         let mib = |bytes: usize| bytes / MIB;
         format!(
-            "{} MiB ({from}), of which {PLANNED_PERCENT} % are planned for: {} MiB for the process, \
-             {} MiB for what is fetched ahead, and {} MiB held with its bookkeeping and bodies; a \
-             record weighs {:.0} bytes",
-            mib(*limit),
-            mib(ALWAYS),
+            "{} MiB ({from}): {} MiB for the process, {} MiB for what is fetched ahead, and {} MiB \
+             held with its bookkeeping and bodies; a record weighs {:.0} bytes",
+            mib(*budget),
+            mib(budget::ALWAYS),
             mib(*fetched),
             mib(self.max_bytes()),
             self.record_bytes
@@ -195,13 +184,12 @@ mod tests {
     use super::*;
 
     fn auto(limit_mib: usize) -> Auto {
-        let memory = Memory {
-            limit: limit_mib * MIB,
-            from: "a test".into(),
-            follows: true,
-            fetched: 48 * MIB,
-        };
+        let memory = Memory::within(&limit(limit_mib, "a test"), 48 * MIB);
         Auto::new(AutoThresholds { memory, pull_percent: 60, least: 20_000 })
+    }
+
+    fn limit(mib: usize, from: &str) -> Limit {
+        Limit { bytes: mib * MIB, from: from.to_owned() }
     }
 
     fn begun(auto: &mut Auto) -> Backpressure {
@@ -211,6 +199,7 @@ mod tests {
             resume_threshold: 20_000,
             pull_limit: 30_000,
             max_buffer_bytes: 256 * MIB,
+            memory_budget: None,
             warn_after: Duration::ZERO,
             critical_after: Duration::ZERO,
             repeat_every: Duration::ZERO,
@@ -263,15 +252,15 @@ mod tests {
         let mut auto = auto(2_048);
         let mut limits = begun(&mut auto);
         let start = limits.max_buffer_size;
-        assert!(!auto.memory_is(2_048 * MIB, "the same", &mut limits));
-        assert!(auto.memory_is(256 * MIB, "less", &mut limits));
+        assert!(!auto.memory_is(&limit(2_048, "the same"), &mut limits));
+        assert!(auto.memory_is(&limit(256, "less"), &mut limits));
         assert_eq!(limits.max_buffer_bytes / MIB, 36);
         assert!(auto.step(&mut limits, 0) && limits.max_buffer_size >= start * 89 / 100);
         for _ in 0..100 {
             let _ = auto.step(&mut limits, 0);
         }
         assert!(limits.max_buffer_size < start / 10, "{}", limits.max_buffer_size);
-        assert!(auto.why().contains("256 MiB (less)"), "{}", auto.why());
+        assert!(auto.why().contains("204 MiB (80 % of 256 MiB: less)"), "{}", auto.why());
     }
 
     #[test]
@@ -279,7 +268,7 @@ mod tests {
         let mut auto = auto(2_048);
         auto.plan.memory.follows = false;
         let mut limits = begun(&mut auto);
-        assert!(!auto.memory_is(256 * MIB, "less", &mut limits));
+        assert!(!auto.memory_is(&limit(256, "less"), &mut limits));
         assert_eq!(limits.max_buffer_bytes / MIB, 514);
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::limits::Ahead;
 use super::jetstream;
 use super::problem::Problems;
 use super::rate;
@@ -29,7 +30,7 @@ pub(super) fn brokers(brokers: &[String], problems: &mut Problems) {
     }
 }
 
-pub(super) fn nats(raw: &raw::Nats, problems: &mut Problems) -> Option<Nats> {
+pub(super) fn nats(raw: &raw::Nats, ahead: Ahead, problems: &mut Problems) -> Option<Nats> {
     if raw.servers.is_empty() {
         let text = "must name a server, such as [\"nats://localhost:4222\"]; to run without NATS, \
                     leave the [nats] table out";
@@ -47,7 +48,7 @@ pub(super) fn nats(raw: &raw::Nats, problems: &mut Problems) -> Option<Nats> {
         auth: nats_auth(raw, problems)?,
         tls: tls("nats.tls", raw.tls.as_ref(), problems),
         rate_limit: rate::limit("nats.rate_limit", raw.rate_limit.as_ref(), problems),
-        jetstream: raw.jetstream.as_ref().map(|raw| jetstream::jetstream(raw, problems)),
+        jetstream: raw.jetstream.as_ref().map(|raw| jetstream::jetstream(raw, ahead, problems)),
     })
 }
 

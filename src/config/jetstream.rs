@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::limits::Ahead;
 use super::problem::Problems;
 use super::rate;
 use super::raw_jetstream as raw;
@@ -17,14 +18,14 @@ const LEAST_LEASE: Duration = Duration::from_secs(1);
 /// The server's limit on the name of a consumer.
 const NAME_CHARS: usize = 255;
 
-pub(super) fn jetstream(raw: &raw::JetStream, problems: &mut Problems) -> JetStream {
+pub(super) fn jetstream(raw: &raw::JetStream, ahead: Ahead, problems: &mut Problems) -> JetStream {
     if raw.ack_wait.0 < LEAST_ACK_WAIT {
         let text = "must be at least \"1s\"; minutes are better: \"2m\"";
         problems.text("nats.jetstream.ack_wait", &raw.ack_wait.to_string(), text);
     }
-    if raw.prefetch_bytes < Size::mib(1) {
+    if let Some(bytes) = raw.prefetch_bytes.filter(|bytes| *bytes < Size::mib(1)) {
         let text = "must be at least \"1MiB\"; the default is \"16MiB\"";
-        problems.text("nats.jetstream.prefetch_bytes", &raw.prefetch_bytes.to_string(), text);
+        problems.text("nats.jetstream.prefetch_bytes", &bytes.to_string(), text);
     }
     if raw.lease.0 < LEAST_LEASE {
         let text = "must be at least \"1s\"; the default is \"10s\"";
@@ -35,7 +36,7 @@ pub(super) fn jetstream(raw: &raw::JetStream, problems: &mut Problems) -> JetStr
         ack_wait: raw.ack_wait.0,
         max_ack_pending: raw.max_ack_pending,
         batch: raw.batch,
-        prefetch_bytes: raw.prefetch_bytes.0,
+        prefetch_bytes: ahead.stream,
         rate_limit: rate::limit("nats.jetstream.rate_limit", raw.rate_limit.as_ref(), problems),
         max_deliver: raw.max_deliver,
         ack: match raw.ack {

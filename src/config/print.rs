@@ -14,6 +14,15 @@ pub(super) fn effective(mut raw: Raw, config: &Config) -> String {
     let auto = limits.auto.clone().map(Auto::new);
     if auto.is_none() {
         raw.backpressure.pull_limit = Some(limits.pull_limit);
+        raw.backpressure.max_buffer_bytes = Some(Size(limits.max_buffer_bytes));
+    }
+    if let (Some(shown), Some(kafka)) = (&mut raw.kafka, &config.kafka) {
+        shown.prefetch_bytes = Some(Size(kafka.prefetch_bytes));
+    }
+    let jetstream = config.nats.as_ref().and_then(|nats| nats.jetstream.as_ref());
+    let shown = raw.nats.as_mut().and_then(|nats| nats.jetstream.as_mut());
+    if let (Some(shown), Some(jetstream)) = (shown, jetstream) {
+        shown.prefetch_bytes = Some(Size(jetstream.prefetch_bytes));
     }
     for (name, writer) in &config.writers {
         let shown = Writer {
@@ -29,7 +38,7 @@ pub(super) fn effective(mut raw: Raw, config: &Config) -> String {
     let Some(auto) = auto else { return text };
     format!(
         "# thresholds = \"auto\" begins with max_buffer_size = {}, pause_threshold = {}, \
-         resume_threshold = {},\n# pull_limit = {}, max_buffer_bytes = \"{}\", because there are \
+         resume_threshold = {},\n# pull_limit = {}, max_buffer_bytes = \"{}\", because of \
          {}.\n\n{text}",
         limits.max_buffer_size,
         limits.pause_threshold,

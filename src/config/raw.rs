@@ -92,15 +92,18 @@ pub(super) struct Backpressure {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub(super) pull_limit: Option<usize>,
-    /// The same limit in bytes: pauses above 80 % of it, resumes below 40 %.
-    pub(super) max_buffer_bytes: Size,
+    /// The same limit in bytes: pauses above 80 % of it, resumes below 40 %. Default: 256MiB, or what
+    /// `memory_budget` leaves for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) max_buffer_bytes: Option<Size>,
     /// `auto` chooses all of the above from the memory that there is and what records weigh, at
     /// 80 % and 40 % of the cap, and moves slowly; `fixed` takes them as they are.
     pub(super) thresholds: Thresholds,
-    /// With `auto`: the memory to plan with. Default: the lowest limit of the process's cgroups, or
-    /// the machine's memory.
+    /// What the process may take in memory, in all: `max_buffer_bytes` and each `prefetch_bytes`
+    /// follow from it, unless they are given. Default: none; with `auto` 80 % of the lowest limit of
+    /// the process's cgroups, or of the machine's memory.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) memory_limit: Option<Size>,
+    pub(super) memory_budget: Option<Size>,
     /// A pause this long is a WARNING in the log.
     pub(super) warn_after: Span,
     /// A pause this long is CRITICAL: in the log, and as the status.
@@ -116,9 +119,9 @@ impl Default for Backpressure {
             pause_threshold: 40_000,
             resume_threshold: 20_000,
             pull_limit: None,
-            max_buffer_bytes: Size::mib(256),
+            max_buffer_bytes: None,
             thresholds: Thresholds::Fixed,
-            memory_limit: None,
+            memory_budget: None,
             warn_after: Span::seconds(5 * 60),
             critical_after: Span::seconds(10 * 60),
             repeat_every: Span::seconds(60),
@@ -144,8 +147,10 @@ pub(super) struct Kafka {
     pub(super) auto_offset_reset: OffsetReset,
     /// How often durable offsets are committed.
     pub(super) commit_interval: Span,
-    /// Memory for records fetched but not taken yet, over all partitions.
-    pub(super) prefetch_bytes: Size,
+    /// Memory for records fetched but not taken yet, over all partitions. Default: 32MiB, or a share
+    /// of `backpressure.memory_budget` if that is less.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) prefetch_bytes: Option<Size>,
     /// Takes no more than that; what is over it waits in Kafka. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) rate_limit: Option<RawRateLimit>,
@@ -162,7 +167,7 @@ impl Default for Kafka {
             group_id: "data-bridge".to_owned(),
             auto_offset_reset: OffsetReset::Earliest,
             commit_interval: Span::seconds(1),
-            prefetch_bytes: Size::mib(32),
+            prefetch_bytes: None,
             rate_limit: None,
             client: BTreeMap::new(),
         }

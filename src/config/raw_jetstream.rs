@@ -19,8 +19,10 @@ pub(super) struct JetStream {
     /// Records asked for at a time, of one consumer; at most twice as many are on their way.
     #[schemars(range(min = 1, max = 10_000))]
     pub(super) batch: usize,
-    /// Bytes that may be on their way, of one consumer.
-    pub(super) prefetch_bytes: Size,
+    /// Bytes that may be on their way, of one consumer. Default: 16MiB, or a share of
+    /// `backpressure.memory_budget` if that is less.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) prefetch_bytes: Option<Size>,
     /// Asks for no more than that; what is over it waits in its stream. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) rate_limit: Option<RawRateLimit>,
@@ -59,7 +61,7 @@ impl Default for JetStream {
             ack_wait: Span::seconds(2 * 60),
             max_ack_pending: 100_000,
             batch: 1_000,
-            prefetch_bytes: Size::mib(16),
+            prefetch_bytes: None,
             rate_limit: None,
             max_deliver: 20,
             ack: Ack::Each,

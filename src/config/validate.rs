@@ -38,8 +38,9 @@ const INSTANCE_CHARS: usize = 128;
 
 /// The configuration, if nothing is wrong with it; else `problems` says what is.
 pub(super) fn build(raw: &Raw, problems: &mut Problems) -> Option<Config> {
-    let kafka = raw.kafka.as_ref().map(|kafka| self::kafka(kafka, problems));
-    let nats = raw.nats.as_ref().map(|nats| connection::nats(nats, problems));
+    let ahead = limits::Ahead::of(raw);
+    let kafka = raw.kafka.as_ref().map(|kafka| self::kafka(kafka, ahead, problems));
+    let nats = raw.nats.as_ref().map(|nats| connection::nats(nats, ahead, problems));
     let published = raw.routes.iter().any(|route| route.publish);
     if kafka.is_none() && nats.is_none() && !published {
         let text = "no source is configured; add a [kafka] or a [nats] table, or set \
@@ -215,9 +216,9 @@ fn backpressure(raw: &Raw, problems: &mut Problems) -> Backpressure {
         );
         problems.push("backpressure.pull_limit", pull_limit, text);
     }
-    if b.max_buffer_bytes < Size::mib(1) {
+    if let Some(bytes) = b.max_buffer_bytes.filter(|bytes| *bytes < Size::mib(1)) {
         let text = "must be at least \"1MiB\"; the default is \"256MiB\"";
-        problems.text("backpressure.max_buffer_bytes", &b.max_buffer_bytes.to_string(), text);
+        problems.text("backpressure.max_buffer_bytes", &bytes.to_string(), text);
     }
     if b.critical_after < b.warn_after {
         let text = format!("must not be less than warn_after (\"{}\")", b.warn_after);
@@ -228,7 +229,8 @@ fn backpressure(raw: &Raw, problems: &mut Problems) -> Backpressure {
         pause_threshold: pause,
         resume_threshold: resume,
         pull_limit,
-        max_buffer_bytes: b.max_buffer_bytes.0,
+        max_buffer_bytes: b.max_buffer_bytes.unwrap_or(limits::MAX_BUFFER_BYTES).0,
+        memory_budget: None,
         warn_after: positive("backpressure.warn_after", b.warn_after, problems),
         critical_after: positive("backpressure.critical_after", b.critical_after, problems),
         repeat_every: positive("backpressure.repeat_every", b.repeat_every, problems),
@@ -238,16 +240,16 @@ fn backpressure(raw: &Raw, problems: &mut Problems) -> Backpressure {
     chosen
 }
 
-fn kafka(raw: &raw::Kafka, problems: &mut Problems) -> Kafka {
+fn kafka(raw: &raw::Kafka, ahead: limits::Ahead, problems: &mut Problems) -> Kafka {
     connection::brokers(&raw.brokers, problems);
     if raw.group_id.trim().is_empty() {
         problems.text("kafka.group_id", &raw.group_id, "must be a name, such as \"data-bridge\"");
     }
     // librdkafka takes 1 KiB to 2 GiB
     let range = Size(64 * 1024)..=Size(2 * 1024 * 1024 * 1024 - 1024);
-    if !range.contains(&raw.prefetch_bytes) {
+    if let Some(bytes) = raw.prefetch_bytes.filter(|bytes| !range.contains(bytes)) {
         let text = "must be from \"64KiB\" to just under \"2GiB\"; the default is \"32MiB\"";
-        problems.text("kafka.prefetch_bytes", &raw.prefetch_bytes.to_string(), text);
+        problems.text("kafka.prefetch_bytes", &bytes.to_string(), text);
     }
     let auto_offset_reset = match raw.auto_offset_reset {
         OffsetReset::Earliest => "earliest",
@@ -259,7 +261,7 @@ fn kafka(raw: &raw::Kafka, problems: &mut Problems) -> Kafka {
         group_id: raw.group_id.clone(),
         auto_offset_reset: auto_offset_reset.to_owned(),
         commit_interval: positive("kafka.commit_interval", raw.commit_interval, problems),
-        prefetch_bytes: raw.prefetch_bytes.0,
+        prefetch_bytes: ahead.kafka,
         rate_limit: rate::limit("kafka.rate_limit", raw.rate_limit.as_ref(), problems),
         client: kafka_client::properties(&raw.client, problems),
     }

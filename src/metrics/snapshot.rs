@@ -138,9 +138,9 @@ fn chosen(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
     let help = "Until nothing is held, if all goes on as in the last heartbeat interval";
     out.gauges("drained_in", help, SECONDS, one(snapshot.forecast.drained_in_seconds))?;
     let auto = snapshot.backpressure.auto.as_ref();
-    let limit = auto.map(|auto| (NO_LABELS, auto.memory_limit_bytes));
-    let help = "The memory that the limits are planned with, where they are chosen";
-    out.gauges("memory_limit", help, BYTES, limit)?;
+    let budget = snapshot.backpressure.memory_budget_bytes.map(|bytes| (NO_LABELS, bytes));
+    let help = "What the process may take in memory, where that is planned with";
+    out.gauges("memory_budget", help, BYTES, budget)?;
     let help = "What a record weighs, where the limits are chosen";
     out.gauges("record", help, BYTES, one(auto.map(|auto| auto.record_bytes)))
 }

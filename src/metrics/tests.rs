@@ -145,7 +145,7 @@ const PROMISED: &[(&str, &str)] = &[
     ("overload_records_dropped_total", "counter"),
     ("full_in_seconds", "gauge"),
     ("drained_in_seconds", "gauge"),
-    ("memory_limit_bytes", "gauge"),
+    ("memory_budget_bytes", "gauge"),
     ("record_bytes", "gauge"),
     ("insert_limit", "gauge"),
     ("batch_limit_rows", "gauge"),

@@ -142,7 +142,7 @@ impl<S: Sink> Pipeline<S> {
         let Some(auto) = &mut self.auto else { return };
         let limits = &mut Arc::make_mut(&mut self.config).backpressure;
         let memory = self.memory.borrow();
-        let another = memory.as_ref().is_some_and(|it| auto.memory_is(it.bytes, &it.from, limits));
+        let another = memory.as_ref().is_some_and(|it| auto.memory_is(it, limits));
         drop(memory);
         if another {
             let max_buffer_bytes = limits.max_buffer_bytes;

@@ -19,8 +19,7 @@ use crate::status::{
 
 fn auto_status(auto: &Auto) -> AutoStatus {
     AutoStatus {
-        memory_limit_bytes: auto.memory().limit,
-        memory_limit_from: auto.memory().from.clone(),
+        memory_budget_from: auto.memory().from.clone(),
         record_bytes: auto.record_bytes().round(),
         why: auto.why(),
     }
@@ -84,6 +83,7 @@ impl<S: Sink> Pipeline<S> {
             pull_limit: config.pull_limit,
             current_bytes: self.bytes,
             max_buffer_bytes: config.max_buffer_bytes,
+            memory_budget_bytes: config.memory_budget,
             pause_count: self.backpressure.pause_count(),
             last_pause: self.backpressure.last_pause(),
             last_resume: self.backpressure.last_resume(),

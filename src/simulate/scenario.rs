@@ -95,6 +95,7 @@ impl Default for BridgePlan {
                 resume_threshold: 20_000,
                 pull_limit: 30_000,
                 max_buffer_bytes: 256 << 20,
+                memory_budget: None,
                 warn_after: Duration::from_secs(300),
                 critical_after: Duration::from_secs(600),
                 repeat_every: Duration::from_secs(60),

@@ -19,6 +19,8 @@ pub struct BackpressureStatus {
     pub pull_limit: usize,
     pub current_bytes: usize,
     pub max_buffer_bytes: usize,
+    /// What the process may take in memory, where that is planned with.
+    pub memory_budget_bytes: Option<usize>,
     pub pause_count: u64,
     pub last_pause: Option<UnixMs>,
     pub last_resume: Option<UnixMs>,
@@ -35,9 +37,8 @@ pub struct BackpressureStatus {
 /// Limits that are chosen.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct AutoStatus {
-    pub memory_limit_bytes: usize,
-    /// Who says so: a cgroup's file, the machine, the configuration.
-    pub memory_limit_from: String,
+    /// Who says what memory may be taken: a cgroup's file, the machine, the configuration.
+    pub memory_budget_from: String,
     /// What a record weighs, as far as is known.
     pub record_bytes: f64,
     pub why: String,

@@ -88,6 +88,9 @@ pub struct Backpressure {
     pub utilization: f64,
     pub current_bytes: usize,
     pub max_buffer_bytes: usize,
+    /// What the process may take in memory, in all; only where that is planned with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_budget_bytes: Option<usize>,
     pub peak_buffer: usize,
     pub paused_seconds: f64,
     pub paused_seconds_total: f64,
@@ -263,6 +266,7 @@ impl Snapshot {
             pull_limit,
             current_bytes,
             max_buffer_bytes,
+            memory_budget_bytes,
             pause_count,
             last_pause,
             last_resume,
@@ -288,6 +292,7 @@ impl Snapshot {
             utilization: to_digits(self.backpressure.utilization(), 1_000.0),
             current_bytes: *current_bytes,
             max_buffer_bytes: *max_buffer_bytes,
+            memory_budget_bytes: *memory_budget_bytes,
             peak_buffer: *peak_buffer,
             paused_seconds: to_digits(*paused_seconds, 1_000.0),
             paused_seconds_total: to_digits(*paused_seconds_total, 1_000.0),

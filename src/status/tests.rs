@@ -136,6 +136,7 @@ fn config() -> Config {
             resume_threshold: 20_000,
             pull_limit: 30_000,
             max_buffer_bytes: 1 << 28,
+            memory_budget: None,
             warn_after: seconds(300),
             critical_after: seconds(600),
             repeat_every: seconds(60),

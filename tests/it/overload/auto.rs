@@ -10,7 +10,7 @@ use crate::rig::logs::Logs;
 use crate::rig::sink::Mode;
 use crate::rig::{NO_BREAKER, Rig, Sources, config as configured};
 
-const AUTO: &str = "[backpressure]\nthresholds = \"auto\"\nmemory_limit = \"256MiB\"\n";
+const AUTO: &str = "[backpressure]\nthresholds = \"auto\"\nmemory_budget = \"204MiB\"\n";
 const MIB: usize = 1024 * 1024;
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
@@ -45,8 +45,9 @@ async fn the_cap_follows_what_records_weigh_a_step_at_a_time() {
     assert!(weight < 200.0, "{auto}");
     let wanted = float(bytes) / weight;
     assert!((float(limits(&rig)[0]) / wanted - 1.0).abs() < 0.06, "{} {wanted}", limits(&rig)[0]);
-    assert_eq!(auto["memory_limit_bytes"], 256 * MIB);
-    assert!(auto["why"].as_str().unwrap().contains("256 MiB (memory_limit)"), "{auto}");
+    let budget = rig.health()["metrics"]["backpressure"]["memory_budget_bytes"].clone();
+    assert_eq!(budget, 204 * MIB);
+    assert!(auto["why"].as_str().unwrap().contains("204 MiB (memory_budget)"), "{auto}");
     assert!(!logs.with("thresholds = \"auto\": the cap is").is_empty());
     assert_eq!(rig.now().backpressure.max_buffer_bytes, bytes, "which follow from the memory");
     // Ten times as heavy, and the cap comes down as far as batches allow.
@@ -166,7 +167,7 @@ fn what_is_chosen_is_not_given_too() {
         config::load(&[file]).map_err(|error| error.to_string())
     };
     let auto = load("thresholds = \"auto\"").unwrap().backpressure;
-    assert!(auto.auto.is_some_and(|auto| auto.memory.limit > 64 * MIB), "of this machine");
+    assert!(auto.auto.is_some_and(|auto| auto.memory.budget > 64 * MIB), "of this machine");
     let refused = |keys: &str, wanted: &[&str]| {
         let error = load(keys).expect_err(keys);
         assert!(wanted.iter().all(|part| error.contains(part)), "{keys}: {error}");
@@ -174,7 +175,36 @@ fn what_is_chosen_is_not_given_too() {
     for key in ["max_buffer_size = 60000", "pull_limit = 30000", "max_buffer_bytes = \"1GiB\""] {
         refused(&format!("thresholds = \"auto\"\n{key}"), &[key, "is chosen by"]);
     }
-    refused("memory_limit = \"1GiB\"", &["memory_limit = \"1GiB\"", "thresholds = \"auto\""]);
-    refused("thresholds = \"auto\"\nmemory_limit = \"1MiB\"", &["at least \"96MiB\""]);
+    refused("thresholds = \"auto\"\nmemory_budget = \"1MiB\"", &["at least \"", "48MiB for the process"]);
     refused("thresholds = \"automatic\"", &["must be \"fixed\" or \"auto\""]);
+}
+
+/// Alone it is about bytes: the records that may be held are as many as before.
+#[test]
+fn a_budget_is_shared_by_what_is_fetched_ahead_and_what_is_held() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("bridge.toml");
+    let load = |limits: &str, kafka: &str| {
+        let route = "[[routes]]\nname = \"x\"\nkafka_topics = [\"x\"]\ntable = \"t\"\n";
+        std::fs::write(&file, format!("[backpressure]\n{limits}\n[kafka]\n{kafka}\n{route}")).unwrap();
+        config::load(&[file.clone()]).map_err(|error| error.to_string())
+    };
+    let bytes = |limits: &str, kafka: &str| {
+        let config = load(limits, kafka).unwrap();
+        let (held, ahead) = (config.backpressure.max_buffer_bytes, config.kafka.unwrap().prefetch_bytes);
+        (held / MIB, ahead / MIB)
+    };
+    assert_eq!(bytes("", ""), (256, 32));
+    // 200 - 48 - 16 - 25 = 111, of which a third.
+    assert_eq!(bytes("memory_budget = \"200MiB\"", ""), (37, 25));
+    assert_eq!(bytes("memory_budget = \"2GiB\"", ""), (650, 32), "never more than the default");
+    assert_eq!(bytes("memory_budget = \"200MiB\"", "prefetch_bytes = \"100MiB\""), (12, 100));
+    let given = "memory_budget = \"200MiB\"\nmax_buffer_bytes = \"30MiB\"";
+    assert_eq!(bytes(given, ""), (30, 25), "what is given stays, if it fits");
+    let refused = |limits: &str, wanted: &str| {
+        let error = load(limits, "").expect_err(limits);
+        assert!(error.contains("backpressure.memory_budget") && error.contains(wanted), "{error}");
+    };
+    refused("memory_budget = \"200MiB\"\nmax_buffer_bytes = \"50MiB\"", "at least \"239MiB\"");
+    refused("memory_budget = \"64MiB\"", "raise it");
 }

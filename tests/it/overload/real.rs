@@ -136,8 +136,9 @@ async fn stalled_within(limit_mib: u64) {
     lab.clickhouse.query(sql).await;
     lab.create_topics(&[lab.topic("numbers")], crate::lab::PARTITIONS).await;
     let over = format!(
-        "[backpressure]\nthresholds = \"auto\"\nmemory_limit = \"{limit_mib}MiB\"\n[clickhouse]\n\
+        "[backpressure]\nthresholds = \"auto\"\nmemory_budget = \"{}MiB\"\n[clickhouse]\n\
          url = \"{}\"\ninsert_timeout = \"3s\"\n",
+        limit_mib * 4 / 5,
         proxy.url()
     );
     let bridge = lab.start(&lab.numbers("kafka nats"), &over).await;

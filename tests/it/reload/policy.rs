@@ -58,7 +58,7 @@ async fn what_waits_in_a_sliding_window_is_stored_once_and_in_order_whatever_cha
 
 #[tokio::test(start_paused = true)]
 async fn limits_that_were_chosen_go_on_from_where_they_are() {
-    let auto = "[backpressure]\nthresholds = \"auto\"\nmemory_limit = \"256MiB\"\n";
+    let auto = "[backpressure]\nthresholds = \"auto\"\nmemory_budget = \"204MiB\"\n";
     let mut rig = Rig::nats_alone(auto);
     for _ in 0..20 {
         rig.nats().push("market.x", 2_000).await;
