@@ -78,6 +78,8 @@ pub struct HttpState {
     door: Door,
     /// Where messages are published.
     publisher: Publisher,
+    /// Whoever was let in may publish to routes: with the token, or because none is wanted.
+    may_publish: bool,
     live: Arc<Live>,
 }
 
@@ -96,7 +98,18 @@ impl HttpState {
         );
         let exposition = Arc::new(exposition);
         let watchers = Arc::new(Semaphore::new(stream::WATCHERS));
-        Self { snapshots, alerts, identity, exposition, histories, watchers, door, publisher, live }
+        Self {
+            snapshots,
+            alerts,
+            identity,
+            exposition,
+            histories,
+            watchers,
+            door,
+            publisher,
+            may_publish: false,
+            live,
+        }
     }
 
     fn snapshot(&self) -> Arc<Snapshot> {
@@ -112,7 +125,8 @@ impl HttpState {
 
 /// Every path; all but the probes only with the token, if there is one.
 fn router(state: HttpState, token: Option<Present<SecretString>>) -> Router {
-    let guard = access::Guard { token, anybody_publishes: state.publisher.limits().without_token };
+    let may_publish = token.is_some() || state.publisher.limits().without_token;
+    let (state, guard) = (HttpState { may_publish, ..state }, access::Guard { token });
     Router::new()
         .route("/", get(page::page))
         .route("/health", get(health))

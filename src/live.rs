@@ -23,6 +23,7 @@ mod hub;
 mod mailbox;
 pub mod name;
 pub mod protocol;
+mod rows;
 mod session;
 mod tap;
 mod topic;
@@ -30,7 +31,7 @@ mod topic;
 pub use feed::Feed;
 pub use hub::{Created, Live, NoTopic, Refusal, TopicOptions};
 pub use mailbox::{End, Mailbox, QueueStatus};
-pub use session::Session;
+pub use session::{Offer, Session};
 pub use tap::{RouteTopic, Tap, tap};
 pub use topic::{Owner, Published, TopicStatus};
 

@@ -11,6 +11,9 @@ use crate::receipt::{Outcome, Receipt};
 /// Milliseconds since the Unix epoch, UTC.
 pub type UnixMs = i64;
 
+/// The header by which a producer gives its record an id of its own, a UUID as text.
+pub const ID_HEADER: &str = "message-id";
+
 /// One assignment of one partition to this instance.
 ///
 /// The epoch is different for each assignment of the same partition: what belongs to an earlier

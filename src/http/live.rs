@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get};
@@ -24,6 +24,7 @@ use crate::live::{Created, NoTopic, QueueStatus, Refusal, TopicOptions, TopicSta
 use crate::record::UnixMs;
 
 mod events;
+mod offers;
 mod origin;
 mod socket;
 
@@ -46,23 +47,37 @@ pub(super) fn routes(state: &HttpState) -> Router<HttpState> {
 /// Lets those through who may see the feed; who has no token where one is asked for does not get
 /// here.
 async fn admit(State(state): State<HttpState>, request: Request<Body>, next: Next) -> Response {
+    match may_see(&state, request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal,
+    }
+}
+
+/// The same, as a question.
+pub(super) fn may_see(state: &HttpState, headers: &HeaderMap) -> Result<(), Response> {
     let settings = state.live.settings();
     if !settings.enabled {
         let detail = "there is no live feed: live.enabled is false";
-        return problem(StatusCode::NOT_FOUND, detail);
+        return Err(problem(StatusCode::NOT_FOUND, detail));
     }
     if settings.access == LiveAccess::Nobody {
         let detail = "the live feed shows what the bridge carries, and others than this machine \
                       can connect: set http.token or http.token_file, or live.open = true if \
                       everybody may see it; then restart the bridge";
-        return problem(StatusCode::FORBIDDEN, detail);
+        return Err(problem(StatusCode::FORBIDDEN, detail));
     }
+    from_known_page(state, headers)
+}
+
+/// No page has sent this, or one that may.
+pub(super) fn from_known_page(state: &HttpState, headers: &HeaderMap) -> Result<(), Response> {
+    let settings = state.live.settings();
     let guarded = settings.access != LiveAccess::ThisMachine;
-    if !origin::is_allowed(request.headers(), &settings.allowed_origins, guarded) {
+    if !origin::is_allowed(headers, &settings.allowed_origins, guarded) {
         let detail = "this page's origin may not connect: add it to live.allowed_origins";
-        return problem(StatusCode::FORBIDDEN, detail);
+        return Err(problem(StatusCode::FORBIDDEN, detail));
     }
-    next.run(request).await
+    Ok(())
 }
 
 fn refused(refusal: Refusal) -> Response {
@@ -150,6 +165,7 @@ async fn stats(State(state): State<HttpState>) -> Response {
         "rate": rate,
         "dropped": sum(|topic| topic.dropped),
         "overrun": sum(|topic| topic.overrun),
+        "keyless": state.live.keyless(),
     });
     let by_name: BTreeMap<&str, Value> = topics
         .iter()

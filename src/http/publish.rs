@@ -1,5 +1,5 @@
 //! `POST /topics/{name}/messages`: records handed to the bridge itself, one as JSON or many as
-//! NDJSON. The answer is made of what became of them; a 2xx is given only if all of them are as far
+//! NDJSON; to a topic of a user, messages for those who are subscribed. The answer is made of what became of them; a 2xx is given only if all of them are as far
 //! as was asked for, so that whoever looks at nothing else is not misled.
 
 use std::time::Duration;
@@ -12,9 +12,10 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use super::{HttpState, problem};
+use super::{HttpState, live, problem};
+use crate::live::{Owner, Published};
 use crate::source::live::{Ack, Refusal, Until};
 
 pub(super) const MESSAGES: &str = "/topics/{name}/messages";
@@ -59,30 +60,90 @@ pub(super) async fn publish(
                       `application/x-ndjson` for one on each line";
         return problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail);
     };
+    if let Err(refusal) = live::from_known_page(&state, &headers) {
+        return refusal;
+    }
+    if state.live.owner(&topic) == Some(Owner::User) {
+        return match live::may_see(&state, &headers) {
+            Ok(()) => fan_out(&state, &topic, durable, shape, body).await,
+            Err(refusal) => refusal,
+        };
+    }
+    if !state.may_publish {
+        let detail = "nobody may publish to a route here: set http.token or http.token_file, and \
+                      restart the bridge";
+        return problem(StatusCode::FORBIDDEN, detail);
+    }
     let until = if durable { Until::Durable } else { Until::Admitted };
     let entry = match state.publisher.enter(&topic, until).await {
         Ok(entry) => entry,
         Err(refusal) => return refused(refusal),
     };
     let most = state.publisher.limits().max_request_bytes;
-    let body = tokio::time::timeout(BODY_WITHIN, axum::body::to_bytes(body, most)).await;
-    let body = match body {
-        Ok(Ok(body)) => body,
-        Ok(Err(_)) => {
-            let detail = "the body is larger than live.publish.max_request_bytes, or ended early";
-            return problem(StatusCode::PAYLOAD_TOO_LARGE, detail);
-        }
-        Err(_) => return problem(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"),
+    let messages = match messages(body, shape, most, "live.publish.max_request_bytes").await {
+        Ok(messages) => messages,
+        Err(refusal) => return refusal,
     };
-    let lines = lines(&body, shape);
-    if lines.is_empty() {
-        return problem(StatusCode::BAD_REQUEST, "the body holds no message");
-    }
-    let (numbers, records): (Vec<usize>, Vec<Bytes>) = lines.into_iter().unzip();
+    let (numbers, records): (Vec<usize>, Vec<Bytes>) = messages.into_iter().unzip();
     match entry.publish(records).await {
         Ok(ack) => answer(&topic, &ack, until, &numbers),
         Err(refusal) => refused(refusal),
     }
+}
+
+/// To those who are subscribed now, and nowhere else.
+async fn fan_out(
+    state: &HttpState,
+    topic: &str,
+    durable: bool,
+    shape: Shape,
+    body: Body,
+) -> Response {
+    if durable {
+        let detail = "this topic is in memory: nothing of it is ever durable";
+        return problem(StatusCode::BAD_REQUEST, detail);
+    }
+    let most = state.live.settings().max_message;
+    let payloads: Vec<Bytes> = match messages(body, shape, most, "live.max_message").await {
+        Ok(messages) => messages.into_iter().map(|(_, payload)| payload).collect(),
+        Err(refusal) => return refusal,
+    };
+    match state.live.publish_all(topic, &payloads) {
+        Ok(Published { subscribers, .. }) => Json(json!({
+            "topic": topic,
+            "accepted": payloads.len(),
+            "durable": false,
+            "subscribers": subscribers,
+        }))
+        .into_response(),
+        Err(gone) => problem(StatusCode::NOT_FOUND, &gone.message),
+    }
+}
+
+/// What the body holds, of at most so many bytes, each payload with the number of its line; else what
+/// to answer.
+async fn messages(
+    body: Body,
+    shape: Shape,
+    most: usize,
+    key: &str,
+) -> Result<Vec<(usize, Bytes)>, Response> {
+    let body = tokio::time::timeout(BODY_WITHIN, axum::body::to_bytes(body, most)).await;
+    let body = match body {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => {
+            let detail = format!("the body is larger than {key}, or ended early");
+            return Err(problem(StatusCode::PAYLOAD_TOO_LARGE, &detail));
+        }
+        Err(_) => {
+            return Err(problem(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"));
+        }
+    };
+    let lines = lines(&body, shape);
+    if lines.is_empty() {
+        return Err(problem(StatusCode::BAD_REQUEST, "the body holds no message"));
+    }
+    Ok(lines)
 }
 
 /// What the body is. A browser sends neither type to another site without asking first, so no page

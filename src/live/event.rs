@@ -16,10 +16,7 @@ use xxhash_rust::xxh3::{xxh3_128, xxh3_128_with_seed};
 use super::name;
 use super::protocol::{self, Text};
 use crate::decode::{Metadata, Source};
-use crate::record::Record;
-
-/// The header by which a producer gives its record the id that subscribers see: a UUID as text.
-const ID_HEADER: &str = "message-id";
+use crate::record::{ID_HEADER, Record};
 
 /// Writes records as events, and gives ids to those that have none.
 #[derive(Debug)]
@@ -64,6 +61,15 @@ impl Writer {
         };
         Builder::from_random_bytes(hash.to_be_bytes()).into_uuid()
     }
+}
+
+/// The event of a payload that is nobody's record.
+pub(super) fn of_payload(topic: &str, id: Uuid, payload: &[u8], ts: &str) -> Text {
+    let mut text = String::with_capacity(payload.len() + topic.len() + 128);
+    protocol::begin_event(&mut text, topic, id);
+    write_payload(&mut text, payload);
+    protocol::end_event(&mut text, ts);
+    text.into()
 }
 
 fn write_payload(text: &mut String, payload: &[u8]) {

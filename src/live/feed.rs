@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::event::{self, Writer};
 use super::hub::Live;
 use super::protocol::{self, Text};
+use super::rows::Rows;
 use super::topic::Topic;
 use crate::decode::Source;
 use crate::record::Chunk;
@@ -32,7 +33,7 @@ pub(super) struct Batch {
 pub(super) struct Part {
     pub(super) topic: Arc<Topic>,
     pub(super) key: Option<Arc<Source>>,
-    pub(super) rows: Vec<u32>,
+    pub(super) rows: Rows,
 }
 
 impl Part {
@@ -71,13 +72,15 @@ impl Feed {
         }
     }
 
-    async fn feed(&mut self, chunk: &Chunk, topic: &Topic, rows: &[u32]) {
+    async fn feed(&mut self, chunk: &Chunk, topic: &Topic, rows: &Rows) {
         let mut texts = Vec::with_capacity(AT_A_TIME.min(rows.len()));
-        for rows in rows.chunks(AT_A_TIME) {
+        let mut rows = rows.iter().peekable();
+        while rows.peek().is_some() {
             let ts = now();
-            texts.extend(rows.iter().filter_map(|&row| {
-                self.writer.event(&topic.name, &chunk.record(row as usize), &ts)
-            }));
+            let some = rows.by_ref().take(AT_A_TIME);
+            texts.extend(
+                some.filter_map(|row| self.writer.event(&topic.name, &chunk.record(row), &ts)),
+            );
             publish(topic, &texts);
             texts.clear();
             tokio::task::yield_now().await;
@@ -86,11 +89,12 @@ impl Feed {
 
     /// Written under the name of the sub-topic, for those who listen to it and for those who listen
     /// to the whole.
-    async fn feed_keyed(&mut self, chunk: &Chunk, topic: &Topic, key: &Source, rows: &[u32]) {
-        for rows in rows.chunks(AT_A_TIME) {
+    async fn feed_keyed(&mut self, chunk: &Chunk, topic: &Topic, key: &Source, rows: &Rows) {
+        let mut rows = rows.iter().peekable();
+        while rows.peek().is_some() {
             let ts = now();
-            for &row in rows {
-                let record = chunk.record(row as usize);
+            for row in rows.by_ref().take(AT_A_TIME) {
+                let record = chunk.record(row);
                 let sub = event::key(key, &record).and_then(|key| self.sub_topic(topic, &key));
                 let name = sub.as_ref().map_or(&topic.name, |sub| &sub.name);
                 let Some(text) = self.writer.event(name, &record, &ts) else { continue };
@@ -109,6 +113,9 @@ impl Feed {
             return Some(Arc::clone(known));
         }
         let found = self.live.by_key(&name)?;
+        if self.by_key.len() >= self.live.settings.max_topics {
+            self.by_key.retain(|_, known| !known.is_deleted());
+        }
         self.by_key.insert(name, Arc::clone(&found));
         Some(found)
     }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use super::topic::{Owner, Settings, Subscriber, Topic, TopicStatus};
 use crate::config;
 use crate::config::LiveQueue;
 
-mod publish;
+pub(super) mod publish;
 mod routes;
 
 /// Sockets bound themselves, to a little less; a stream of events that nobody reads does not.
@@ -37,6 +38,8 @@ pub struct Live {
     drained: Arc<Notify>,
     /// Those that serve connections.
     sessions: TaskTracker,
+    /// Records whose key got no sub-topic.
+    keyless: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -47,6 +50,8 @@ struct State {
     /// Of all connections.
     subscriptions: usize,
     writer: Writer,
+    /// When it may be looked again for a sub-topic that can go.
+    look_again: Option<Instant>,
     stage: Stage,
 }
 
@@ -107,10 +112,12 @@ impl Live {
             next: 0,
             subscriptions: 0,
             writer: Writer::new(),
+            look_again: None,
             stage: Stage::Open,
         };
         let (drained, sessions) = (Arc::new(Notify::new()), TaskTracker::new());
-        let live = Self { settings, state: Mutex::new(state), drained, sessions };
+        let (state, keyless) = (Mutex::new(state), AtomicU64::new(0));
+        let live = Self { settings, state, drained, sessions, keyless };
         if live.settings.enabled {
             live.lay_routes(&routes.iter().map(RouteTopic::of).collect::<Vec<_>>());
         }
@@ -331,6 +338,12 @@ impl Live {
             mailbox.queues(now).into_iter().map(move |queue| (Arc::clone(&client), queue))
         };
         mailboxes.iter().flat_map(of).collect()
+    }
+
+    /// Records that were not seen under their key, because there were too many topics for it.
+    #[must_use]
+    pub fn keyless(&self) -> u64 {
+        self.keyless.load(Ordering::Relaxed)
     }
 
     #[must_use]

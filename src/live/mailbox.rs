@@ -19,6 +19,9 @@ use crate::record::UnixMs;
 
 /// Answers that may wait. Whoever asks reads the answers, or is not read any more.
 const MAX_NOTES: usize = 256;
+/// Answers that may be owed at a time: requests that go on while the next ones are read. Together with
+/// those that wait already they are fewer than are ever forgotten.
+const MAX_OWED: usize = 64;
 /// Taken of one queue before it is another's turn.
 const TURN: usize = 64;
 
@@ -56,6 +59,8 @@ pub struct Mailbox {
 #[derive(Debug, Default)]
 struct State {
     notes: VecDeque<Text>,
+    /// Answers that are still to come.
+    owed: usize,
     queues: Vec<Queue>,
     next: u64,
     /// Whose turn it is.
@@ -132,6 +137,16 @@ impl Mailbox {
         }
         drop(state);
         self.mail.notify_one();
+    }
+
+    /// An answer will come: what ends this mailbox waits for it. None when too many are owed.
+    pub(super) fn owe(self: &Arc<Self>) -> Option<Owed> {
+        let mut state = self.lock();
+        if state.owed >= MAX_OWED {
+            return None;
+        }
+        state.owed += 1;
+        Some(Owed(Arc::clone(self)))
     }
 
     /// Waits until there is room for an answer: nothing more is read of a client that does not read.
@@ -308,7 +323,7 @@ impl Mailbox {
         let answers = state.notes.len().min(most.saturating_sub(before));
         into.extend(state.notes.drain(..answers));
         state.take_events(into, most, ts);
-        let end = state.end;
+        let end = state.end.filter(|_| state.owed == 0);
         drop(state);
         if answers > 0 {
             self.room.notify_waiters();
@@ -339,6 +354,23 @@ impl Mailbox {
             }
         };
         self.lock().queues.iter_mut().map(status).collect()
+    }
+}
+
+/// An answer that is still to come; dropped, it is not owed any more.
+#[derive(Debug)]
+pub(super) struct Owed(Arc<Mailbox>);
+
+impl Owed {
+    pub(super) fn pay(self, text: Text) {
+        self.0.note(text);
+    }
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        self.0.lock().owed -= 1;
+        self.0.mail.notify_one();
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -73,12 +74,20 @@ impl Code {
 pub struct Problem {
     pub code: Code,
     pub message: String,
+    /// When to ask again, where that is known.
+    pub retry_after: Option<Duration>,
 }
 
 impl Problem {
     #[must_use]
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), retry_after: None }
+    }
+
+    /// It may be asked for again after so long.
+    #[must_use]
+    pub fn again_after(self, after: Duration) -> Self {
+        Self { retry_after: Some(after), ..self }
     }
 
     pub(super) fn bad(message: impl Into<String>) -> Self {
@@ -285,6 +294,9 @@ pub fn error(request_id: RequestId<'_>, problem: &Problem, ts: &str) -> Text {
     text.push_str(problem.code.as_str());
     text.push_str(r#"","message":"#);
     quote(&mut text, &problem.message);
+    if let Some(after) = problem.retry_after {
+        write!(text, r#","retry_after_ms":{}"#, after.as_millis()).expect("a String takes it");
+    }
     text.push('}');
     end(text, ts)
 }

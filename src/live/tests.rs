@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use super::hub::publish::publish as publish_to;
 use super::samples::live_with;
 use super::*;
 use crate::record::{Chunk, NewRecord};
@@ -16,7 +17,7 @@ use crate::route::RouteId;
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 async fn ask(session: &mut Session, message: Value) {
-    session.hear(&message.to_string()).await;
+    assert!(session.hear(&message.to_string()).await.is_none());
 }
 
 async fn subscribe(live: &Arc<Live>, more: Value) -> Session {
@@ -47,7 +48,8 @@ fn seen(session: &Session) -> Vec<String> {
 
 fn publish(live: &Live, topic: &str, payloads: std::ops::Range<u64>) -> Vec<Published> {
     let raw = |n: u64| serde_json::value::RawValue::from_string(n.to_string()).unwrap();
-    payloads.map(|n| live.publish(topic, Uuid::nil(), &raw(n)).unwrap()).collect()
+    let to = live.topic_of_user(topic).unwrap();
+    payloads.map(|n| publish_to(&to, Uuid::nil(), &raw(n)).unwrap()).collect()
 }
 
 fn topic(live: &Live, name: &str) -> TopicStatus {
@@ -149,7 +151,7 @@ async fn a_queue_weighs_no_more_than_it_may() {
     let large = format!("\"{}\"", "x".repeat(20_000));
     let large = serde_json::value::RawValue::from_string(large).unwrap();
     for _ in 0..10 {
-        live.publish("t", Uuid::nil(), &large).unwrap();
+        publish_to(&live.topic_of_user("t").unwrap(), Uuid::nil(), &large).unwrap();
     }
     let queue = &slow.mailbox().queues(tokio::time::Instant::now())[0];
     assert_eq!((queue.size, queue.dropped), (3, 7));
@@ -164,7 +166,8 @@ async fn who_asks_for_it_waits_for_room_and_nobody_else_does() {
     let slow = subscribe(&live, json!({ "topic": "t" })).await;
     publish(&live, "t", 0..2);
     let raw = serde_json::value::RawValue::from_string("9".to_owned()).unwrap();
-    let waiting = live.publish_with_room("t", Uuid::nil(), &raw);
+    let to = live.topic_of_user("t").unwrap();
+    let waiting = live.publish_when_room(&to, Uuid::nil(), &raw);
     let taken = async {
         tokio::task::yield_now().await;
         seen(&slow)
@@ -173,7 +176,7 @@ async fn who_asks_for_it_waits_for_room_and_nobody_else_does() {
     assert_eq!(published, Ok(Published { subscribers: 1, dropped: 0 }));
     assert_eq!((taken.len(), seen(&slow)), (2, vec!["9".to_owned()]));
     publish(&live, "t", 0..2);
-    let refused = live.publish_with_room("t", Uuid::nil(), &raw).await.unwrap_err();
+    let refused = live.publish_when_room(&to, Uuid::nil(), &raw).await.unwrap_err();
     assert_eq!(refused.code, protocol::Code::SlowConsumer);
     assert_eq!(topic(&live, "t").dropped, 0);
 }
@@ -266,6 +269,92 @@ async fn sub_topics_are_made_by_key_and_patterns_find_those_that_come_later() {
     let mail = mail(&k0);
     assert_eq!((mail.len(), &mail[1]["topic"]), (3, &json!("candles/k0")));
     assert_eq!(live.owner("candles/k0"), Some(Owner::Key));
+}
+
+/// One record of this key.
+fn keyed(tap: &mut Tap, key: &str) {
+    let mut chunk = Chunk::with_capacity(0, 1, 100);
+    let (key, payload) = (Some(key.as_bytes()), Some(&b"1"[..]));
+    chunk.push(NewRecord { subject: "s", key, payload, ..NewRecord::default() }, []);
+    admit(tap, &Arc::new(chunk));
+}
+
+fn names(live: &Live) -> Vec<String> {
+    live.topics().iter().map(|topic| topic.name.to_string()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_key_takes_the_place_of_the_one_that_had_nothing_for_the_longest() {
+    let live = live_with("max_topics = 4");
+    let (mut tap, feed) = tapped(&live, Some("@key"));
+    let mut running = tokio::task::JoinSet::new();
+    running.spawn(feed.run());
+    let named = |key: &'static str| subscribe(&live, json!({ "topic": format!("candles/{key}") }));
+    for key in ["a", "b", "c"] {
+        keyed(&mut tap, key);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let (of_a, all) = (named("a").await, subscribe(&live, json!({ "topic": "candles/*" })).await);
+    keyed(&mut tap, "d");
+    tokio::time::sleep(Duration::from_secs(58)).await;
+    assert_eq!(names(&live), ["candles", "candles/a", "candles/b", "candles/c"], "none is idle");
+    assert_eq!(live.keyless(), 1);
+    keyed(&mut tap, "b");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    keyed(&mut tap, "d");
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(names(&live), ["candles", "candles/a", "candles/b", "candles/d"], "c had to go");
+    keyed(&mut tap, "c");
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(live.keyless(), 2, "a is subscribed to by its name, b and d had something");
+    keyed(&mut tap, "c");
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(names(&live), ["candles", "candles/a", "candles/c", "candles/d"]);
+    let events = |session: &Session| mail(session).iter().filter(|m| m["type"] == "event").count();
+    assert_eq!((events(&of_a), events(&all)), (0, 3), "b, d and c, and no word of who went");
+    drop((tap, of_a));
+    timeout(Duration::from_secs(10), running.join_next()).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_for_a_route_is_handed_on_and_the_end_waits_for_its_answer() {
+    let live = live_with("");
+    let mut one = live.connect(HERE).unwrap();
+    let publish = |n: usize| {
+        let message = json!({ "id": Uuid::nil(), "payload": n });
+        json!({ "type": "publish", "topic": "candles", "message": message, "request_id": n,
+                "durable": true })
+        .to_string()
+    };
+    let mut offers = Vec::new();
+    for n in 0..64 {
+        offers.push(one.hear(&publish(n)).await.expect("it is an offer"));
+    }
+    assert!(one.hear(&publish(64)).await.is_none());
+    let told = mail(&one);
+    assert_eq!((told.len(), &told[0]["request_id"]), (1, &json!(64)));
+    assert_eq!(told[0]["error"]["code"], "RATE_LIMITED");
+    assert_eq!(told[0]["error"]["retry_after_ms"], 1_000);
+    let last = offers.pop().unwrap();
+    assert_eq!((&*last.payload, &*last.topic, last.durable), (&b"63"[..], "candles", true));
+    offers.into_iter().for_each(|offer| offer.accept(false));
+    assert_eq!(mail(&one).len(), 63);
+    let closing = live.close();
+    let ending = async {
+        let mut texts = Vec::new();
+        let ts = || "now".to_owned();
+        assert_eq!(one.mailbox().next(&mut texts, 10, ts).await, Ok(()), "it is told of the stop");
+        texts.clear();
+        assert_eq!(one.mailbox().take(&mut texts, 10, &ts), None, "an answer is still owed");
+        last.accept(true);
+        assert_eq!(one.mailbox().next(&mut texts, 10, ts).await, Ok(()));
+        let ack: Value = serde_json::from_slice(texts[0].bytes()).unwrap();
+        assert_eq!((&ack["type"], &ack["request_id"]), (&json!("ack"), &json!(63)));
+        assert_eq!((&ack["durable"], &ack["dead_letter"]), (&json!(true), &json!(true)));
+        assert_eq!(one.mailbox().next(&mut texts, 10, ts).await, Err(End::Shutdown));
+        drop(one);
+    };
+    timeout(Duration::from_secs(10), async { tokio::join!(closing, ending) }).await.unwrap();
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::event::Writer;
 use super::mailbox::{Mailbox, QueueId};
 use super::protocol::Text;
+use super::rows::Rows;
 use crate::config::LiveQueue;
 use crate::rate::SlidingWindow;
 use crate::record::Chunk;
@@ -77,12 +78,14 @@ struct State {
     latest_bytes: usize,
     /// Behind them, what came while nobody listened: not written yet, because nobody may ever want
     /// it.
-    unwritten: VecDeque<(Arc<Chunk>, Vec<u32>)>,
+    unwritten: VecDeque<(Arc<Chunk>, Rows)>,
     subscribers: Vec<Subscriber>,
     messages: u64,
     dropped: u64,
     overrun: u64,
     rate: SlidingWindow,
+    /// When something came.
+    newest: Instant,
     deleted: bool,
 }
 
@@ -141,6 +144,7 @@ impl Topic {
             dropped: 0,
             overrun: 0,
             rate: SlidingWindow::new(RATE_OVER, now),
+            newest: now,
             deleted: false,
         };
         Self { name, owner, settings, overrun: AtomicU64::new(0), state: Mutex::new(state) }
@@ -178,9 +182,9 @@ impl Topic {
     pub(super) fn pass(
         &self,
         chunk: &Arc<Chunk>,
-        rows: Vec<u32>,
+        rows: Rows,
         now: Instant,
-    ) -> Result<(), Vec<u32>> {
+    ) -> Result<(), Rows> {
         let mut state = self.lock();
         if !state.subscribers.is_empty() {
             return Err(rows);
@@ -216,6 +220,11 @@ impl Topic {
         state.dropped += put.dropped;
         state.subscribers.push(subscriber);
         replayed.len()
+    }
+
+    /// When something came, or it was made.
+    pub(super) fn latest(&self) -> Instant {
+        self.lock().newest
     }
 
     pub(super) fn is_deleted(&self) -> bool {
@@ -278,6 +287,7 @@ impl State {
         self.messages += count + lost;
         self.overrun += lost;
         self.rate.add(count + lost, now);
+        self.newest = now;
     }
 
     fn keep(&mut self, text: Text, settings: &Settings) {
@@ -296,16 +306,15 @@ impl State {
 
     /// Keeps the references to the latest rows; what of a chunk is little is copied, so that it
     /// does not keep the memory of much.
-    fn remember(&mut self, chunk: &Arc<Chunk>, mut rows: Vec<u32>, replay: usize) {
+    fn remember(&mut self, chunk: &Arc<Chunk>, mut rows: Rows, replay: usize) {
         if replay == 0 {
             return;
         }
-        rows.drain(..rows.len().saturating_sub(replay));
-        let indices: Vec<usize> = rows.iter().map(|&row| row as usize).collect();
-        let wanted: usize = indices.iter().map(|&index| chunk.record(index).bytes()).sum();
+        rows.keep_newest(replay);
+        let wanted: usize = rows.iter().map(|row| chunk.record(row).bytes()).sum();
         self.unwritten.push_back(if wanted * SHARE_WORTH_KEEPING < chunk.bytes() {
-            let own = (0..).take(rows.len()).collect();
-            (Arc::new(chunk.extract(&indices)), own)
+            let indices: Vec<usize> = rows.iter().collect();
+            (Arc::new(chunk.extract(&indices)), Rows::first(indices.len()))
         } else {
             (Arc::clone(chunk), rows)
         });
@@ -321,9 +330,8 @@ impl State {
     /// Somebody wants to see it.
     fn write(&mut self, name: &str, settings: &Settings, writer: &mut Writer, ts: &str) {
         for (chunk, rows) in std::mem::take(&mut self.unwritten) {
-            for row in rows {
-                let record = chunk.record(row as usize);
-                if let Some(text) = writer.event(name, &record, ts) {
+            for row in rows.iter() {
+                if let Some(text) = writer.event(name, &chunk.record(row), ts) {
                     self.keep(text, settings);
                 }
             }

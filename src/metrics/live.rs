@@ -41,6 +41,8 @@ impl Collector for LiveCollector {
         out.counters("live_messages", help, NONE, of(|topic| topic.messages))?;
         let help = "Records that came faster than the live feed could take them, by topic";
         out.counters("live_overrun", help, NONE, of(|topic| topic.overrun))?;
+        let help = "Records seen under no key, because there were live.max_topics topics";
+        out.counter("live_keyless", help, NONE, live.keyless())?;
         let help = "Messages that slow subscribers lost, by topic";
         out.counters("subscriber_drops", help, NONE, of(|topic| topic.dropped))?;
         self.clients(&mut out)

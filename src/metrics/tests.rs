@@ -105,6 +105,7 @@ const PROMISED: &[(&str, &str)] = &[
     ("live_connections", "gauge"),
     ("live_subscribers", "gauge"),
     ("live_messages_total", "counter"),
+    ("live_keyless_total", "counter"),
     ("live_overrun_total", "counter"),
     ("subscriber_drops_total", "counter"),
     ("subscriber_queue_messages", "gauge"),

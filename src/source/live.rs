@@ -25,8 +25,9 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
+use uuid::Uuid;
 
-use self::intake::{Intake, Offer, Taken};
+use self::intake::{Answer, Intake, Offer};
 pub use self::receipt::Tally;
 use super::SourcePort;
 use crate::config::Publish;
@@ -52,6 +53,20 @@ pub enum Until {
     Admitted,
     /// They are in ClickHouse, or among the dead letters.
     Durable,
+}
+
+/// A record that is handed over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    pub payload: Bytes,
+    /// What its publisher calls it: the header `message-id` of the record.
+    pub id: Option<Uuid>,
+}
+
+impl From<Bytes> for Message {
+    fn from(payload: Bytes) -> Self {
+        Self { payload, id: None }
+    }
 }
 
 /// What became of the records of a request.
@@ -134,6 +149,19 @@ pub struct Entry<'a> {
     until: Until,
     door: OwnedSemaphorePermit,
     waiting: Option<OwnedSemaphorePermit>,
+}
+
+/// Records that were taken, at least some: what becomes of them is yet to be heard. Dropped, only
+/// that is not heard.
+#[derive(Debug)]
+pub struct Taken {
+    offered: usize,
+    taken: usize,
+    retry_after: Option<Duration>,
+    until: Until,
+    tally: watch::Receiver<Tally>,
+    within: Duration,
+    _waiting: Option<OwnedSemaphorePermit>,
 }
 
 /// Both ends. Until the source is started nothing is taken.
@@ -245,13 +273,24 @@ impl Entry<'_> {
     ///
     /// When nothing was taken.
     pub async fn publish(self, records: Vec<Bytes>) -> Result<Ack, Refusal> {
+        let taken = self.offer(records.into_iter().map(Message::from).collect()).await?;
+        Ok(taken.heard().await)
+    }
+
+    /// Offers these records, and waits until as many are taken as there is room for; the next that
+    /// are offered come behind them.
+    ///
+    /// # Errors
+    ///
+    /// When nothing was taken.
+    pub async fn offer(self, records: Vec<Message>) -> Result<Taken, Refusal> {
         let Self { publisher, topic, until, door, waiting } = self;
         let offered = records.len();
         let most = publisher.limits.max_request_records;
         if offered > most {
             return Err(Refusal::TooManyRecords { most });
         }
-        let (receipt, mut tally) = receipt::new();
+        let (receipt, tally) = receipt::new();
         let (answer, answered) = oneshot::channel();
         let deadline = Instant::now() + ROOM_WITHIN;
         let offer = Offer { topic: topic.to_owned(), records, receipt, deadline, answer };
@@ -259,8 +298,17 @@ impl Entry<'_> {
         // The intake answers every offer that it meets, and drops the others when it ends.
         let taken = answered.await.map_err(|_| NOT_RUNNING)??;
         drop(door);
-        let Taken { records: taken, retry_after } = taken;
-        let deadline = Instant::now() + publisher.limits.durable_timeout;
+        let Answer { records: taken, retry_after } = taken;
+        let within = publisher.limits.durable_timeout;
+        Ok(Taken { offered, taken, retry_after, until, tally, within, _waiting: waiting })
+    }
+}
+
+impl Taken {
+    /// Waits until that is known which was asked for, for `live.publish.durable_timeout` at most.
+    pub async fn heard(self) -> Ack {
+        let Self { offered, taken, retry_after, until, mut tally, within, _waiting } = self;
+        let deadline = Instant::now() + within;
         let is_known = |tally: &Tally| match until {
             Until::Admitted => tally.decided() >= taken,
             Until::Durable => tally.settled() >= taken,
@@ -268,9 +316,8 @@ impl Entry<'_> {
         let heard = timeout_at(deadline, tally.wait_for(is_known)).await;
         let ended = matches!(heard, Ok(Err(_)));
         drop(heard);
-        drop(waiting);
         let became = *tally.borrow();
-        Ok(Ack { offered, taken, became, retry_after, ended })
+        Ack { offered, taken, became, retry_after, ended }
     }
 }
 

@@ -164,6 +164,7 @@ const PURE: &[&str] = &[
     "live/event.rs",
     "live/name.rs",
     "live/protocol.rs",
+    "live/rows.rs",
     "thousands.rs",
     "causes.rs",
     "cli/audit/ranges.rs",

@@ -15,6 +15,7 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::time::{Instant, interval_at, sleep, timeout};
 
+use super::offers::Offers;
 use super::refused;
 use crate::config;
 use crate::http::server::Peer;
@@ -57,7 +58,7 @@ pub(super) async fn upgrade(
         .max_frame_size(settings.max_message)
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(WRITE_BUFFER_BYTES)
-        .on_upgrade(move |socket| converse(session, socket, settings))
+        .on_upgrade(move |socket| converse(session, socket, Offers::new(&state), settings))
 }
 
 /// Why a connection ends.
@@ -71,11 +72,16 @@ enum Why {
     Ended(End),
 }
 
-async fn converse(mut session: Session, socket: WebSocket, settings: config::Live) {
+async fn converse(
+    mut session: Session,
+    socket: WebSocket,
+    mut offers: Offers,
+    settings: config::Live,
+) {
     let (mut sink, mut stream) = socket.split();
     let mailbox = session.mailbox();
     let why = tokio::select! {
-        why = read(&mut session, &mailbox, &mut stream, settings.idle_timeout) => why,
+        why = read(&mut session, &mut offers, &mut stream, settings.idle_timeout) => why,
         why = write(&mailbox, &mut sink, settings.ping_interval) => why,
         why = linger(&mailbox) => why,
     };
@@ -86,10 +92,11 @@ async fn converse(mut session: Session, socket: WebSocket, settings: config::Liv
 /// Until the other side leaves, or says nothing for too long.
 async fn read(
     session: &mut Session,
-    mailbox: &Mailbox,
+    offers: &mut Offers,
     stream: &mut SplitStream<WebSocket>,
     idle: Duration,
 ) -> Why {
+    let mailbox = session.mailbox();
     loop {
         let next = async {
             // Of who does not read our answers nothing is read either.
@@ -100,7 +107,11 @@ async fn read(
             Err(_) => return Why::Silent,
             Ok(None | Some(Ok(Message::Close(_)))) => return Why::Left,
             Ok(Some(Err(error))) => return broken(&error),
-            Ok(Some(Ok(Message::Text(text)))) => session.hear(&text).await,
+            Ok(Some(Ok(Message::Text(text)))) => {
+                if let Some(offer) = session.hear(&text).await {
+                    offers.hand_over(offer).await;
+                }
+            }
             Ok(Some(Ok(Message::Binary(_)))) => {
                 session.refuse_frame("messages are JSON in text frames");
             }

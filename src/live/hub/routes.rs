@@ -1,11 +1,21 @@
 //! The topics that routes have, and their sub-topics.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use super::Live;
+use tokio::time::Instant;
+
+use super::{Live, State};
 use crate::live::name;
 use crate::live::tap::RouteTopic;
 use crate::live::topic::{Owner, Topic};
+
+/// A sub-topic that had nothing for so long may go for another one.
+const IDLE_FOR: Duration = Duration::from_secs(60);
+/// All topics are looked through for one, while every new key would want it.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl Live {
     /// The topics of the configuration's routes, in its order. Those of routes that are gone are
@@ -27,16 +37,49 @@ impl Live {
         names.iter().map(|name| state.add(name, Owner::Route, settings)).collect()
     }
 
-    /// The sub-topic of a route; None when there are too many topics.
+    /// The sub-topic of a route; None when there are too many topics, and none of them may go.
     pub(in crate::live) fn by_key(&self, name: &str) -> Option<Arc<Topic>> {
         let mut state = self.lock();
         if let Some(known) = state.topics.get(name) {
             return Some(Arc::clone(known));
         }
-        if state.topics.len() >= self.settings.max_topics {
+        if state.topics.len() >= self.settings.max_topics && !state.let_idle_go(Instant::now()) {
+            self.keyless.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         Some(state.add(name, Owner::Key, self.default_settings()))
+    }
+}
+
+impl State {
+    /// Makes room for a sub-topic: the one goes that has had nothing for the longest, if that is
+    /// long enough, and nobody has subscribed to it by its name. Who listens by a pattern is told
+    /// nothing: for them it is as if nothing came.
+    fn let_idle_go(&mut self, now: Instant) -> bool {
+        if self.look_again.is_some_and(|at| now < at) {
+            return false;
+        }
+        let named: HashSet<&str> = self
+            .connections
+            .values()
+            .flat_map(|each| each.subscriptions.keys().map(|name| &**name))
+            .collect();
+        let may_go = |topic: &&Arc<Topic>| {
+            topic.owner == Owner::Key && !named.contains(&*topic.name)
+        };
+        let latest = self.topics.values().filter(may_go).map(|topic| (topic.latest(), topic));
+        match latest.min_by_key(|(latest, _)| *latest) {
+            Some((latest, topic)) if now.duration_since(latest) >= IDLE_FOR => {
+                topic.delete();
+                let name = Arc::clone(&topic.name);
+                self.topics.remove(&name);
+                true
+            }
+            _ => {
+                self.look_again = Some(now + LOOK_EVERY);
+                false
+            }
+        }
     }
 }
 

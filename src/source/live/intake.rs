@@ -9,15 +9,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
+use uuid::Uuid;
 
 use super::receipt::Counting;
-use super::{COME_AGAIN, Hall, NOT_RUNNING, Refusal, Stand};
+use super::{COME_AGAIN, Hall, Message, NOT_RUNNING, Refusal, Stand};
 use crate::credits::Gate;
 use crate::receipt::Receipt;
-use crate::record::{Chunk, NewRecord, Partition, Position};
+use crate::record::{Chunk, ID_HEADER, NewRecord, Partition, Position};
 use crate::route::LIVE_TOPIC;
 use crate::source::{Assigned, SourceEvent, SourcePort, Stage};
 
@@ -31,16 +31,16 @@ const CHUNK_RECORDS: usize = 1_000;
 #[derive(Debug)]
 pub(super) struct Offer {
     pub(super) topic: String,
-    pub(super) records: Vec<Bytes>,
+    pub(super) records: Vec<Message>,
     pub(super) receipt: Arc<Counting>,
     /// Until then it may wait for room.
     pub(super) deadline: Instant,
-    pub(super) answer: oneshot::Sender<Result<Taken, Refusal>>,
+    pub(super) answer: oneshot::Sender<Result<Answer, Refusal>>,
 }
 
 /// How much of an offer was taken.
 #[derive(Debug)]
-pub(super) struct Taken {
+pub(super) struct Answer {
     pub(super) records: usize,
     /// When to come again with the rest.
     pub(super) retry_after: Option<Duration>,
@@ -245,11 +245,12 @@ impl Intake {
         let lane = self.lanes.get_mut(&offer.topic).expect("it was looked at just now");
         let records = &offer.records[which];
         let now = jiff::Timestamp::now().as_millisecond();
-        let bytes = records.iter().map(Bytes::len).sum();
+        let bytes = records.iter().map(|record| record.payload.len()).sum();
         let mut chunk = Chunk::with_capacity(now, records.len(), bytes)
             .with_receipt(Arc::clone(&offer.receipt) as Arc<dyn Receipt>);
         let index = chunk.partition(&lane.partition);
-        for payload in records {
+        let mut written = Uuid::encode_buffer();
+        for Message { payload, id } in records {
             let record = NewRecord {
                 place: Some((index, lane.next)),
                 // It is made here, as far as anybody knows.
@@ -257,7 +258,8 @@ impl Intake {
                 payload: Some(payload),
                 ..NewRecord::default()
             };
-            chunk.push(record, []);
+            let id = id.map(|id| &*id.hyphenated().encode_lower(&mut written));
+            chunk.push(record, id.map(|id| (ID_HEADER, id.as_bytes())));
             lane.next += 1;
         }
         self.send(SourceEvent::Records(chunk)).await;
@@ -290,7 +292,7 @@ fn answer(offer: Offer, taken: usize, why: Option<Refusal>) {
     });
     let result = match why {
         Some(why) if taken == 0 => Err(why),
-        _ => Ok(Taken { records: taken, retry_after }),
+        _ => Ok(Answer { records: taken, retry_after }),
     };
     if offer.answer.send(result).is_err() {
         tracing::debug!(topic = offer.topic, taken, "a publisher did not wait for its answer");
