@@ -125,6 +125,12 @@ impl Chunk {
         Self { receipt: Some(receipt), ..self }
     }
 
+    /// Of a copy whose end nobody waits for.
+    #[must_use]
+    pub fn without_receipt(self) -> Self {
+        Self { receipt: None, ..self }
+    }
+
     /// Somebody wants to hear what becomes of its records.
     #[must_use]
     pub fn has_receipt(&self) -> bool {

@@ -221,6 +221,11 @@ impl<T> Buffer<T> {
         Some(Taken { item, missed })
     }
 
+    /// What was dropped after the last item, of which nobody is told again.
+    pub fn take_missed(&mut self) -> u64 {
+        std::mem::take(&mut self.missed)
+    }
+
     /// Whether nothing more will ever come, and why.
     #[must_use]
     pub fn ended(&self) -> Option<Ended> {

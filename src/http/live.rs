@@ -185,14 +185,11 @@ async fn stats(State(state): State<HttpState>) -> Response {
     Json(json!({ "topics": by_name, "totals": totals })).into_response()
 }
 
-/// Keyed by `topic/client_id`; clients that call themselves the same have a number behind it.
+/// Keyed by `topic/client_id`.
 async fn subscriber_stats(State(state): State<HttpState>) -> Response {
     let mut all: BTreeMap<String, Value> = BTreeMap::new();
     for (client, queue) in state.live.subscribers() {
-        let key = format!("{}/{client}", queue.topic);
-        let mut names = std::iter::once(key.clone()).chain((2..).map(|n| format!("{key}#{n}")));
-        let name = names.find(|name| !all.contains_key(name)).expect("there are endless names");
-        all.insert(name, queue_shown(&queue));
+        all.insert(format!("{}/{client}", queue.topic), queue_shown(&queue));
     }
     Json(all).into_response()
 }

@@ -28,7 +28,7 @@ pub(super) const WATCHERS: usize = 16;
 
 /// After so long a stream ends between two events, and its reader comes again: before the server
 /// would cut the connection in the middle of one (`Limits::connection_age`).
-const AGE: Duration = Duration::from_secs(240);
+pub(super) const AGE: Duration = Duration::from_secs(240);
 
 /// When a reader shall come again.
 const AGAIN: Duration = Duration::from_secs(1);

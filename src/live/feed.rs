@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -17,15 +18,34 @@ use super::topic::Topic;
 use crate::decode::Source;
 use crate::record::Chunk;
 
-/// Published at a time; then those who listen get their turn, or a chunk of thousands would
-/// overflow the queues of those who are not slow at all.
-const AT_A_TIME: usize = 128;
-
 /// What was admitted of one chunk.
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) chunk: Arc<Chunk>,
     pub(super) parts: Vec<Part>,
+    pub(super) load: Load,
+}
+
+/// What is on its way to the feed, in bytes: room for as much, whatever the number of chunks.
+#[derive(Debug)]
+pub(super) struct Load {
+    of: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Load {
+    /// If there is room for it; one alone may be larger.
+    pub(super) fn onto(of: &Arc<AtomicUsize>, bytes: usize, most: usize) -> Option<Self> {
+        let fits = |there: usize| (there == 0 || there + bytes <= most).then_some(there + bytes);
+        of.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
+        Some(Self { of: Arc::clone(of), bytes })
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.of.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// Of these, what is of one route.
@@ -61,7 +81,7 @@ impl Feed {
 
     /// Runs until the owner has ended.
     pub async fn run(mut self) {
-        while let Some(Batch { chunk, parts }) = self.batches.recv().await {
+        while let Some(Batch { chunk, parts, load: _load }) = self.batches.recv().await {
             for Part { topic, key, rows } in parts {
                 if let Some(key) = key {
                     self.feed_keyed(&chunk, &topic, &key, &rows).await;
@@ -73,14 +93,19 @@ impl Feed {
     }
 
     async fn feed(&mut self, chunk: &Chunk, topic: &Topic, rows: &Rows) {
-        let mut texts = Vec::with_capacity(AT_A_TIME.min(rows.len()));
         let mut rows = rows.iter().peekable();
+        let mut texts = Vec::new();
         while rows.peek().is_some() {
-            let ts = now();
-            let some = rows.by_ref().take(AT_A_TIME);
-            texts.extend(
-                some.filter_map(|row| self.writer.event(&topic.name, &chunk.record(row), &ts)),
-            );
+            let (turn, ts) = (topic.turn(), now());
+            let mut bytes = 0;
+            while texts.len() < turn.messages
+                && bytes < turn.bytes
+                && let Some(row) = rows.next()
+            {
+                let text = self.writer.event(&topic.name, &chunk.record(row), &ts);
+                bytes += text.as_ref().map_or(0, Text::len);
+                texts.extend(text);
+            }
             publish(topic, &texts);
             texts.clear();
             tokio::task::yield_now().await;
@@ -92,12 +117,17 @@ impl Feed {
     async fn feed_keyed(&mut self, chunk: &Chunk, topic: &Topic, key: &Source, rows: &Rows) {
         let mut rows = rows.iter().peekable();
         while rows.peek().is_some() {
-            let ts = now();
-            for row in rows.by_ref().take(AT_A_TIME) {
+            let (turn, ts) = (topic.turn(), now());
+            let (mut messages, mut bytes) = (0, 0);
+            while messages < turn.messages
+                && bytes < turn.bytes
+                && let Some(row) = rows.next()
+            {
                 let record = chunk.record(row);
                 let sub = event::key(key, &record).and_then(|key| self.sub_topic(topic, &key));
                 let name = sub.as_ref().map_or(&topic.name, |sub| &sub.name);
                 let Some(text) = self.writer.event(name, &record, &ts) else { continue };
+                (messages, bytes) = (messages + 1, bytes + text.len());
                 if let Some(sub) = &sub {
                     publish(sub, std::slice::from_ref(&text));
                 }

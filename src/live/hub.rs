@@ -3,7 +3,7 @@
 //! Owns the names. A subscription by a pattern is attached to every topic that it stands for, also
 //! to those that come later.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -22,6 +22,7 @@ use super::tap::RouteTopic;
 use super::topic::{Owner, Settings, Subscriber, Topic, TopicStatus};
 use crate::config;
 use crate::config::LiveQueue;
+use crate::decode::Source;
 
 pub(super) mod publish;
 mod routes;
@@ -50,6 +51,8 @@ struct State {
     /// Of all connections.
     subscriptions: usize,
     writer: Writer,
+    /// What names the sub-topics of routes, by the routes' topics.
+    keys: BTreeMap<String, Option<Arc<Source>>>,
     /// When it may be looked again for a sub-topic that can go.
     look_again: Option<Instant>,
     stage: Stage,
@@ -112,6 +115,7 @@ impl Live {
             next: 0,
             subscriptions: 0,
             writer: Writer::new(),
+            keys: BTreeMap::new(),
             look_again: None,
             stage: Stage::Open,
         };
@@ -178,9 +182,10 @@ impl Live {
         let Some(gone) = state.connections.remove(&id) else { return };
         state.subscriptions -= gone.subscriptions.len();
         for (topic, queue) in gone.subscriptions {
-            let subscriber = Subscriber { mailbox: Arc::clone(&gone.mailbox), queue };
-            state.detach(&topic, &subscriber);
+            state.detach(&topic, &gone.mailbox, queue);
         }
+        drop(state);
+        self.drained.notify_waiters();
     }
 
     /// Subscribes a connection, and answers it.
@@ -191,6 +196,7 @@ impl Live {
         ask: &Subscribe<'_>,
     ) -> Result<(), Problem> {
         name::check_pattern(&ask.topic).map_err(Problem::bad)?;
+        ask.client_id.as_deref().map_or(Ok(()), protocol::check_client_id)?;
         let mut state = self.lock();
         let state = &mut *state;
         let connection = state.connections.get_mut(&id).ok_or_else(gone)?;
@@ -222,7 +228,8 @@ impl Live {
         let (now, wall) = (Instant::now(), jiff::Timestamp::now());
         let topic: Arc<str> = (*ask.topic).into();
         let id = connection.mailbox.open(&topic, queue, wall.as_millisecond(), now);
-        let subscriber = Subscriber { mailbox: Arc::clone(&connection.mailbox), queue: id };
+        let mailbox = Arc::clone(&connection.mailbox);
+        let subscriber = Subscriber { mailbox, queue: id, room: queue.size };
         connection.subscriptions.insert(topic, id);
         state.subscriptions += 1;
         let (ts, last_n) = (protocol::timestamp(wall), ask.last_n.min(queue.size));
@@ -256,7 +263,7 @@ impl Live {
         };
         state.subscriptions -= 1;
         mailbox.shut(queue);
-        state.detach(topic, &Subscriber { mailbox, queue });
+        state.detach(topic, &mailbox, queue);
         Ok(())
     }
 
@@ -282,6 +289,10 @@ impl Live {
         }
         if state.topics.contains_key(name) {
             return Ok(Created::Known);
+        }
+        if let Some(route) = state.route_above(name) {
+            let text = format!("{route} is a route: what is under its name is its own");
+            return Err(Refusal::Invalid(text));
         }
         if state.topics.len() >= self.settings.max_topics {
             let most = self.settings.max_topics;
@@ -325,7 +336,8 @@ impl Live {
         topics.iter().map(|topic| topic.status(now)).collect()
     }
 
-    /// All subscriptions, with what their clients call themselves.
+    /// All subscriptions, with what their clients call themselves; those that call themselves the
+    /// same have a number behind it.
     #[must_use]
     pub fn subscribers(&self) -> Vec<(Arc<str>, QueueStatus)> {
         let now = Instant::now();
@@ -333,11 +345,21 @@ impl Live {
         let mailboxes: Vec<Arc<Mailbox>> =
             connections.connections.values().map(|each| Arc::clone(&each.mailbox)).collect();
         drop(connections);
-        let of = |mailbox: &Arc<Mailbox>| {
+        let mut known: HashMap<(Arc<str>, Arc<str>), usize> = HashMap::new();
+        let mut all = Vec::new();
+        for mailbox in &mailboxes {
             let client = mailbox.client_id();
-            mailbox.queues(now).into_iter().map(move |queue| (Arc::clone(&client), queue))
-        };
-        mailboxes.iter().flat_map(of).collect()
+            for queue in mailbox.queues(now) {
+                let same = known.entry((Arc::clone(&queue.topic), Arc::clone(&client))).or_default();
+                *same += 1;
+                let name = match *same {
+                    1 => Arc::clone(&client),
+                    n => format!("{client}#{n}").into(),
+                };
+                all.push((name, queue));
+            }
+        }
+        all
     }
 
     /// Records that were not seen under their key, because there were too many topics for it.
@@ -388,8 +410,9 @@ impl State {
                 name::is_pattern(of.0) && name::matches(of.0, &topic.name)
             };
             for (_, queue) in connection.subscriptions.iter().filter(wanted) {
-                let mailbox = Arc::clone(&connection.mailbox);
-                let subscriber = Subscriber { mailbox, queue: *queue };
+                let (mailbox, queue) = (Arc::clone(&connection.mailbox), *queue);
+                let room = mailbox.capacity(queue);
+                let subscriber = Subscriber { mailbox, queue, room };
                 topic.attach(subscriber, 0, &mut self.writer, "", now);
             }
         }
@@ -413,9 +436,9 @@ impl State {
     }
 
     /// From the topic, or from all that a pattern stands for.
-    fn detach(&self, asked: &str, subscriber: &Subscriber) {
+    fn detach(&self, asked: &str, mailbox: &Arc<Mailbox>, queue: QueueId) {
         let stood_for = |topic: &&Arc<Topic>| name::matches(asked, &topic.name);
-        self.topics.values().filter(stood_for).for_each(|topic| topic.detach(subscriber));
+        self.topics.values().filter(stood_for).for_each(|topic| topic.detach(mailbox, queue));
     }
 }
 

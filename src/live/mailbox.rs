@@ -198,6 +198,7 @@ impl Mailbox {
     /// It is gone, with what waited in it.
     pub(super) fn shut(&self, id: QueueId) {
         self.lock().queues.retain(|queue| queue.id != id);
+        self.drained.notify_waiters();
     }
 
     /// It is gone as soon as what waits in it was taken, and `text` after it.
@@ -206,6 +207,7 @@ impl Mailbox {
             queue.farewell = Some(text);
         }
         self.mail.notify_one();
+        self.drained.notify_waiters();
     }
 
     /// Puts messages into a queue; before them so many were lost on their way.
@@ -235,7 +237,8 @@ impl Mailbox {
             }
         }
         put.dropped += let_go.len() as u64;
-        let told = queue.drops.note(put.dropped, self.log_every_drop, now);
+        // What was lost before it came here is not this queue's fault.
+        let told = queue.drops.note(put.dropped - lost, self.log_every_drop, now);
         let line = told.map(|count| (Arc::clone(&queue.topic), count, queue.buffer.capacity()));
         if cut {
             state.end = Some(End::SlowConsumer);
@@ -247,6 +250,7 @@ impl Mailbox {
         if cut {
             self.room.notify_waiters();
             self.over.notify_waiters();
+            self.drained.notify_waiters();
         }
         if let Some((topic, count, queue_max)) = line {
             let what = match (cut, newest) {
@@ -332,6 +336,11 @@ impl Mailbox {
         if into.len() == before { end.map(Err) } else { Some(Ok(())) }
     }
 
+    /// Messages that a queue holds; 0 of one that is gone.
+    pub(super) fn capacity(&self, id: QueueId) -> usize {
+        self.lock().queue(id).map_or(0, |queue| queue.buffer.capacity())
+    }
+
     /// Whether there is room for a message that weighs so much; also when it takes nothing any more.
     pub(super) fn has_room_for(&self, id: QueueId, weight: usize) -> bool {
         let mut state = self.lock();
@@ -387,6 +396,10 @@ impl State {
             let queue = &mut self.queues[turn];
             let before = into.len();
             queue.take(into, most.min(before + TURN), now, ts);
+            if queue.buffer.is_empty() && (queue.farewell.is_some() || self.end.is_some()) {
+                let missed = queue.buffer.take_missed();
+                queue.told(missed, into, ts);
+            }
             if queue.buffer.is_empty()
                 && let Some(farewell) = queue.farewell.take()
             {
@@ -405,11 +418,14 @@ impl Queue {
         while into.len() < most
             && let Some(taken) = self.buffer.take(now)
         {
-            if taken.missed > 0 {
-                let dropped = Info::Dropped { topic: &self.topic, count: taken.missed };
-                into.push(info(dropped, &ts()));
-            }
+            self.told(taken.missed, into, ts);
             into.push(taken.item);
+        }
+    }
+
+    fn told(&self, missed: u64, into: &mut Vec<Text>, ts: &impl Fn() -> String) {
+        if missed > 0 {
+            into.push(info(Info::Dropped { topic: &self.topic, count: missed }, &ts()));
         }
     }
 }

@@ -14,6 +14,9 @@ use uuid::Uuid;
 
 use crate::flow::Strategy;
 
+/// Of what is said of a problem, in bytes: it may have what the client sent in it, and waits until
+/// it is read.
+const MAX_SAID: usize = 400;
 /// Of a `request_id`, as it is written, and of a `client_id`, in bytes.
 const MAX_ID: usize = 128;
 
@@ -81,7 +84,12 @@ pub struct Problem {
 impl Problem {
     #[must_use]
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), retry_after: None }
+        let mut message = message.into();
+        if message.len() > MAX_SAID {
+            message.truncate(message.floor_char_boundary(MAX_SAID));
+            message.push('…');
+        }
+        Self { code, message, retry_after: None }
     }
 
     /// It may be asked for again after so long.
@@ -197,10 +205,6 @@ fn ask(raw: Raw<'_>) -> Result<Ask<'_>, Problem> {
     let topic = |topic: Option<_>| topic.ok_or_else(|| missing("topic"));
     match &*raw.kind {
         "subscribe" => {
-            if raw.client_id.as_ref().is_some_and(|id| !is_client_id(id)) {
-                let text = format!("client_id: 1 to {MAX_ID} printable characters");
-                return Err(Problem::bad(text));
-            }
             Ok(Ask::Subscribe(Subscribe {
                 topic: topic(raw.topic)?,
                 last_n: raw.last_n.unwrap_or(0),
@@ -224,8 +228,16 @@ fn ask(raw: Raw<'_>) -> Result<Ask<'_>, Problem> {
     }
 }
 
-fn is_client_id(id: &str) -> bool {
-    !id.is_empty() && id.len() <= MAX_ID && !id.chars().any(char::is_control)
+/// What a connection is called in logs and statistics.
+///
+/// # Errors
+///
+/// What it may be.
+pub(super) fn check_client_id(id: &str) -> Result<(), Problem> {
+    if !id.is_empty() && id.len() <= MAX_ID && !id.chars().any(char::is_control) {
+        return Ok(());
+    }
+    Err(Problem::bad(format!("client_id: 1 to {MAX_ID} printable characters")))
 }
 
 /// What gives, by its name.

@@ -41,7 +41,7 @@ impl Rows {
         self.count == 0
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = usize> {
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = usize> {
         self.runs.iter().cloned().flatten().map(|row| row as usize)
     }
 

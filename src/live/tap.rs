@@ -5,10 +5,12 @@
 //! its topic, which tells its subscribers.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
-use super::feed::{Batch, Feed, Part};
+use super::feed::{Batch, Feed, Load, Part};
 use super::hub::Live;
 use super::rows::Rows;
 use crate::config;
@@ -16,8 +18,10 @@ use crate::decode::Source;
 use crate::record::Chunk;
 use crate::route::RouteId;
 
-/// Batches on their way. Few: each keeps its chunk, of 4 MiB at most.
-const BATCHES: usize = 4;
+/// Batches on their way: many, as some are of one record.
+const BATCHES: usize = 256;
+/// What they may keep in memory.
+const BATCHES_BYTES: usize = 16 * 1024 * 1024;
 
 /// What the feed wants to know of a route.
 #[derive(Debug, Clone)]
@@ -45,6 +49,8 @@ pub struct Tap {
 struct Open {
     live: Arc<Live>,
     batches: mpsc::Sender<Batch>,
+    /// Bytes on their way.
+    load: Arc<AtomicUsize>,
     /// By the route's number; what is left over of a route that is gone is seen by nobody.
     routes: Vec<Option<Part>>,
 }
@@ -56,6 +62,7 @@ pub fn tap(live: &Arc<Live>) -> (Tap, Feed) {
     let open = live.settings.enabled.then(|| Open {
         live: Arc::clone(live),
         batches: sender,
+        load: Arc::default(),
         routes: Vec::new(),
     });
     (Tap { open }, Feed::new(Arc::clone(live), batches))
@@ -94,10 +101,18 @@ impl Tap {
         if parts.is_empty() {
             return;
         }
-        if let Err(refused) = open.batches.try_send(Batch { chunk: Arc::clone(chunk), parts }) {
-            let (mpsc::error::TrySendError::Full(batch) | mpsc::error::TrySendError::Closed(batch)) =
-                refused;
-            batch.parts.iter().for_each(|part| part.topic.overran(part.rows.len()));
+        let Some(load) = Load::onto(&open.load, chunk.bytes(), BATCHES_BYTES) else {
+            return overran(&parts);
+        };
+        let batch = Batch { chunk: Arc::clone(chunk), parts, load };
+        if let Err(TrySendError::Full(batch) | TrySendError::Closed(batch)) =
+            open.batches.try_send(batch)
+        {
+            overran(&batch.parts);
         }
     }
+}
+
+fn overran(parts: &[Part]) {
+    parts.iter().for_each(|part| part.topic.overran(part.rows.len()));
 }

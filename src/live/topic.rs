@@ -21,6 +21,8 @@ use crate::record::Chunk;
 
 /// A rate is a mean over so long.
 const RATE_OVER: Duration = Duration::from_secs(10);
+/// Messages that are published at a time at most.
+const MOST_A_TURN: usize = 128;
 /// A chunk is copied apart when what is wanted of it is less than this share.
 const SHARE_WORTH_KEEPING: usize = 4;
 
@@ -79,6 +81,9 @@ struct State {
     /// Behind them, what came while nobody listened: not written yet, because nobody may ever want
     /// it.
     unwritten: VecDeque<(Arc<Chunk>, Rows)>,
+    unwritten_rows: usize,
+    /// The memory that they keep.
+    unwritten_bytes: usize,
     subscribers: Vec<Subscriber>,
     messages: u64,
     dropped: u64,
@@ -93,11 +98,13 @@ struct State {
 pub(super) struct Subscriber {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) queue: QueueId,
+    /// Messages that its queue holds.
+    pub(super) room: usize,
 }
 
 impl Subscriber {
-    fn is(&self, other: &Self) -> bool {
-        self.queue == other.queue && Arc::ptr_eq(&self.mailbox, &other.mailbox)
+    fn is(&self, mailbox: &Arc<Mailbox>, queue: QueueId) -> bool {
+        self.queue == queue && Arc::ptr_eq(&self.mailbox, mailbox)
     }
 }
 
@@ -115,6 +122,14 @@ pub struct TopicStatus {
     pub dropped: u64,
     /// Records that came faster than the feed could take.
     pub overrun: u64,
+}
+
+/// What is published at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Turn {
+    pub(super) messages: usize,
+    /// The last of them may go beyond.
+    pub(super) bytes: usize,
 }
 
 /// What became of a message that is published only if there is room for it everywhere.
@@ -139,6 +154,8 @@ impl Topic {
             latest: VecDeque::new(),
             latest_bytes: 0,
             unwritten: VecDeque::new(),
+            unwritten_rows: 0,
+            unwritten_bytes: 0,
             subscribers: Vec::new(),
             messages: 0,
             dropped: 0,
@@ -191,8 +208,17 @@ impl Topic {
         }
         let lost = self.overrun.swap(0, Ordering::Relaxed);
         state.count(rows.len(), lost, now);
-        state.remember(chunk, rows, self.settings.replay);
+        state.remember(chunk, rows, &self.settings);
         Ok(())
+    }
+
+    /// How much may be published before those who listen must have their turn: a part of what the
+    /// smallest queue holds, or who takes at once would lose what comes at once.
+    pub(super) fn turn(&self) -> Turn {
+        let state = self.lock();
+        let smallest = state.subscribers.iter().map(|subscriber| subscriber.room).min();
+        let messages = smallest.map_or(MOST_A_TURN, |room| (room / 2).clamp(1, MOST_A_TURN));
+        Turn { messages, bytes: self.settings.queue.bytes / 4 }
     }
 
     /// So many records came while the feed was busy with others.
@@ -231,8 +257,8 @@ impl Topic {
         self.lock().deleted
     }
 
-    pub(super) fn detach(&self, subscriber: &Subscriber) {
-        self.lock().subscribers.retain(|other| !other.is(subscriber));
+    pub(super) fn detach(&self, mailbox: &Arc<Mailbox>, queue: QueueId) {
+        self.lock().subscribers.retain(|subscriber| !subscriber.is(mailbox, queue));
     }
 
     /// Takes nothing any more. Gives back who was subscribed.
@@ -240,19 +266,19 @@ impl Topic {
         let mut state = self.lock();
         state.deleted = true;
         (state.latest, state.unwritten) = (VecDeque::new(), VecDeque::new());
+        (state.unwritten_rows, state.unwritten_bytes) = (0, 0);
         std::mem::take(&mut state.subscribers)
     }
 
     pub(super) fn status(&self, now: Instant) -> TopicStatus {
         let mut state = self.lock();
-        let unwritten: usize = state.unwritten.iter().map(|(_, rows)| rows.len()).sum();
         TopicStatus {
             name: Arc::clone(&self.name),
             owner: self.owner,
             messages: state.messages,
             rate: state.rate.rate(now),
             subscribers: state.subscribers.len(),
-            replay_depth: (state.latest.len() + unwritten).min(self.settings.replay),
+            replay_depth: (state.latest.len() + state.unwritten_rows).min(self.settings.replay),
             dropped: state.dropped,
             overrun: state.overrun + self.overrun.load(Ordering::Relaxed),
         }
@@ -304,31 +330,47 @@ impl State {
         }
     }
 
-    /// Keeps the references to the latest rows; what of a chunk is little is copied, so that it
-    /// does not keep the memory of much.
-    fn remember(&mut self, chunk: &Arc<Chunk>, mut rows: Rows, replay: usize) {
-        if replay == 0 {
+    /// Keeps the references to the latest rows, of what a queue may weigh; what of a chunk is little
+    /// is copied, so that it does not keep the memory of much, and what of it somebody waits to hear
+    /// of, who would wait for this too.
+    fn remember(&mut self, chunk: &Arc<Chunk>, mut rows: Rows, settings: &Settings) {
+        if settings.replay == 0 {
             return;
         }
-        rows.keep_newest(replay);
-        let wanted: usize = rows.iter().map(|row| chunk.record(row).bytes()).sum();
-        self.unwritten.push_back(if wanted * SHARE_WORTH_KEEPING < chunk.bytes() {
+        rows.keep_newest(settings.replay);
+        let (mut wanted, mut fit) = (0, 0);
+        for row in rows.iter().rev() {
+            let bytes = chunk.record(row).bytes();
+            if fit > 0 && wanted + bytes > settings.queue.bytes {
+                break;
+            }
+            (wanted, fit) = (wanted + bytes, fit + 1);
+        }
+        rows.keep_newest(fit);
+        let most = settings.queue.bytes.min(wanted * SHARE_WORTH_KEEPING);
+        let (chunk, rows) = if chunk.bytes() > most || chunk.has_receipt() {
             let indices: Vec<usize> = rows.iter().collect();
-            (Arc::new(chunk.extract(&indices)), Rows::first(indices.len()))
+            let copy = chunk.extract(&indices).without_receipt();
+            (Arc::new(copy), Rows::first(indices.len()))
         } else {
             (Arc::clone(chunk), rows)
-        });
-        let mut count: usize = self.unwritten.iter().map(|(_, rows)| rows.len()).sum();
-        while let Some((_, oldest)) = self.unwritten.front()
-            && count - oldest.len() >= replay
+        };
+        self.unwritten_rows += rows.len();
+        self.unwritten_bytes += chunk.bytes();
+        self.unwritten.push_back((chunk, rows));
+        while let Some((chunk, oldest)) = self.unwritten.front()
+            && (self.unwritten_rows - oldest.len() >= settings.replay
+                || self.unwritten.len() > 1 && self.unwritten_bytes > settings.queue.bytes)
         {
-            count -= oldest.len();
+            self.unwritten_rows -= oldest.len();
+            self.unwritten_bytes -= chunk.bytes();
             self.unwritten.pop_front();
         }
     }
 
     /// Somebody wants to see it.
     fn write(&mut self, name: &str, settings: &Settings, writer: &mut Writer, ts: &str) {
+        (self.unwritten_rows, self.unwritten_bytes) = (0, 0);
         for (chunk, rows) in std::mem::take(&mut self.unwritten) {
             for row in rows.iter() {
                 if let Some(text) = writer.event(name, &chunk.record(row), ts) {

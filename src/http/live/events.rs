@@ -1,6 +1,6 @@
 //! A topic as server-sent events, for those who want plain HTTP: each event's data is what a socket
-//! would get. A stream lives as long as a connection may (`server.rs`); browsers come again by
-//! themselves.
+//! would get. A stream ends between two events before the server would cut its connection in the
+//! midst of one; browsers come again by themselves.
 
 use std::convert::Infallible;
 
@@ -11,10 +11,11 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::Deserialize;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::refused;
 use crate::http::server::Peer;
+use crate::http::stream::AGE;
 use crate::http::{HttpState, problem};
 use crate::live::Session;
 use crate::live::protocol::{Code, Subscribe, Text, timestamp};
@@ -45,12 +46,13 @@ pub(super) async fn stream(
         Err(refusal) => return refused(refusal),
     };
     let quiet = state.live.settings().ping_interval;
+    let end = Instant::now() + AGE;
     let parts = stream::unfold(Some(session), move |session| async move {
-        let session = session?;
+        let session = session.filter(|_| Instant::now() < end)?;
         let mailbox = session.mailbox();
         let mut texts = Vec::with_capacity(MESSAGES);
         let next = mailbox.next(&mut texts, MESSAGES, || timestamp(jiff::Timestamp::now()));
-        let more = match timeout(quiet, next).await {
+        let more = match timeout_at(end.min(Instant::now() + quiet), next).await {
             Err(_) => return Some((part(b": quiet\n\n"), Some(session))),
             Ok(ended) => ended.is_ok(),
         };

@@ -3,18 +3,21 @@
 
 use axum::http::{HeaderMap, HeaderName, header};
 
-/// `guarded`: who connects needs a token, or the feed is open to everybody. Without either only this machine is let in, and then a page has to name it as such: one of a stranger's name, that
-/// leads to this machine, is a stranger's.
+/// `guarded`: who connects needs a token, or the feed is open to everybody. Without either only this
+/// machine is let in, and then it has to be called by its own name, also by a page that says nothing
+/// of where it came from, as browsers do when they read from the page's own host: a stranger's name
+/// that leads to this machine is a stranger's.
 pub(super) fn is_allowed(headers: &HeaderMap, allowed: &[String], guarded: bool) -> bool {
+    let host = text(headers, &header::HOST);
+    let is_own = guarded || host.is_some_and(is_this_machine);
     let Some(origin) = text(headers, &header::ORIGIN) else {
-        return !headers.contains_key(header::ORIGIN);
+        return is_own && !headers.contains_key(header::ORIGIN);
     };
     if allowed.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin)) {
         return true;
     }
-    let Some((_, host)) = origin.split_once("://") else { return false };
-    let own = text(headers, &header::HOST).is_some_and(|own| own.eq_ignore_ascii_case(host));
-    own && (guarded || is_this_machine(host))
+    let Some((_, page)) = origin.split_once("://") else { return false };
+    is_own && host.is_some_and(|host| host.eq_ignore_ascii_case(page))
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
@@ -47,7 +50,8 @@ mod tests {
 
     #[test]
     fn who_is_no_page_is_let_in_and_so_are_the_bridges_own() {
-        assert!(is_let_in(None, "bridge:8080", &[], false));
+        assert!(is_let_in(None, "localhost:8080", &[], false));
+        assert!(is_let_in(None, "bridge:8080", &[], true));
         assert!(is_let_in(Some("http://localhost:8080"), "localhost:8080", &[], false));
         assert!(is_let_in(Some("http://[::1]:8080"), "[::1]:8080", &[], false));
         assert!(is_let_in(Some("https://bridge"), "bridge", &[], true));
@@ -57,6 +61,7 @@ mod tests {
     fn a_strangers_page_is_not_also_where_its_name_leads_here() {
         assert!(!is_let_in(Some("https://evil.example"), "localhost:8080", &[], false));
         assert!(!is_let_in(Some("null"), "localhost:8080", &[], true));
+        assert!(!is_let_in(None, "evil.example:8080", &[], false), "a GET names no origin");
         assert!(!is_let_in(Some("http://evil.example:8080"), "evil.example:8080", &[], false));
         assert!(!is_let_in(
             Some("http://localhost.evil.example"),

@@ -184,7 +184,8 @@ async fn part(
     mut stream: SplitStream<WebSocket>,
 ) {
     let (code, reason) = match why {
-        Why::Left | Why::Broken => return,
+        Why::Broken => return,
+        Why::Left => return answer_farewell(sink).await,
         Why::Silent => (close_code::POLICY, "no sign of life"),
         Why::TooLarge => (close_code::SIZE, "a message is too large (live.max_message)"),
         Why::Ended(End::SlowConsumer) => (close_code::POLICY, "SLOW_CONSUMER"),
@@ -198,5 +199,12 @@ async fn part(
     };
     if timeout(PART_WITHIN, parting).await.is_err() {
         tracing::debug!("a live connection did not say farewell");
+    }
+}
+
+/// The library has made the answer to the other side's farewell; it goes out with the next write.
+async fn answer_farewell(mut sink: SplitSink<WebSocket, Message>) {
+    if !matches!(timeout(PART_WITHIN, sink.flush()).await, Ok(Ok(()))) {
+        tracing::debug!("a live connection did not wait for the answer to its farewell");
     }
 }

@@ -71,17 +71,19 @@ impl Live {
     ) -> Result<Published, Problem> {
         let text = written(to, id, payload);
         let deadline = Instant::now() + self.settings.block_timeout;
+        let mut is_late = false;
         loop {
             let drained = self.drained.notified();
             match to.publish_if_room(&text, Instant::now()) {
                 Offered::Done(published) => return Ok(published),
                 Offered::Deleted => return Err(no_such(&to.name)),
+                Offered::Full if is_late => {
+                    let text = "a subscriber has no room; the message was not published";
+                    return Err(Problem::new(Code::SlowConsumer, text));
+                }
                 Offered::Full => {}
             }
-            if tokio::time::timeout_at(deadline, drained).await.is_err() {
-                let text = "a subscriber has no room; the message was not published";
-                return Err(Problem::new(Code::SlowConsumer, text));
-            }
+            is_late = tokio::time::timeout_at(deadline, drained).await.is_err();
         }
     }
 }

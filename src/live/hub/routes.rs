@@ -1,6 +1,6 @@
 //! The topics that routes have, and their sub-topics.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Live, State};
+use crate::decode::Source;
 use crate::live::name;
 use crate::live::tap::RouteTopic;
 use crate::live::topic::{Owner, Topic};
@@ -23,16 +24,19 @@ impl Live {
     pub(in crate::live) fn lay_routes(&self, routes: &[RouteTopic]) -> Vec<Arc<Topic>> {
         let mut state = self.lock();
         let names: Vec<String> = routes.iter().map(|route| topic_name(&route.name)).collect();
+        let keys: BTreeMap<String, Option<Arc<Source>>> =
+            names.iter().cloned().zip(routes.iter().map(|route| route.key.clone())).collect();
         let stays = |topic: &Topic| match topic.owner {
-            Owner::User => !names.iter().any(|name| **name == *topic.name),
+            Owner::User => !names.iter().any(|name| **name == *topic.name || is_under(name, topic)),
             Owner::Route => names.iter().any(|name| **name == *topic.name),
-            Owner::Key => names.iter().any(|name| {
-                topic.name.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with('/'))
+            Owner::Key => keys.iter().any(|(name, key)| {
+                key.is_some() && is_under(name, topic) && state.keys.get(name) == Some(key)
             }),
         };
         let gone: Vec<Arc<str>> =
             state.topics.values().filter(|t| !stays(t)).map(|t| Arc::clone(&t.name)).collect();
         gone.iter().for_each(|name| state.delete(name));
+        state.keys = keys;
         let settings = self.default_settings();
         names.iter().map(|name| state.add(name, Owner::Route, settings)).collect()
     }
@@ -52,6 +56,12 @@ impl Live {
 }
 
 impl State {
+    /// The route under whose name this is.
+    pub(super) fn route_above(&self, name: &str) -> Option<&str> {
+        let mut above = name.match_indices('/').map(|(end, _)| &name[..end]);
+        above.find_map(|above| self.keys.get_key_value(above)).map(|(route, _)| route.as_str())
+    }
+
     /// Makes room for a sub-topic: the one goes that has had nothing for the longest, if that is
     /// long enough, and nobody has subscribed to it by its name. Who listens by a pattern is told
     /// nothing: for them it is as if nothing came.
@@ -81,6 +91,10 @@ impl State {
             }
         }
     }
+}
+
+fn is_under(route: &str, topic: &Topic) -> bool {
+    topic.name.strip_prefix(route).is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// A route's name as a topic's.

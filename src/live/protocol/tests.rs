@@ -52,7 +52,6 @@ fn what_is_wrong_is_said_and_what_the_request_was_called() {
         ),
         (r#"{"type":"subscribe","topic":"t","last_n":-1,"request_id":5}"#, "invalid value"),
         (r#"{"type":"subscribe","topic":"t","policy":"block","request_id":5}"#, "drop_newest"),
-        (r#"{"type":"subscribe","topic":"t","client_id":"","request_id":5}"#, "client_id"),
     ] {
         let (id, ask) = parse(text);
         assert_eq!(id.map(RawValue::get), Some("5"), "{text}");
@@ -65,6 +64,22 @@ fn what_is_wrong_is_said_and_what_the_request_was_called() {
             (&json!(5), &json!("BAD_REQUEST"))
         );
         assert_eq!((&told["type"], &told["ts"]), (&json!("error"), &json!(TS)));
+    }
+}
+
+#[test]
+fn what_is_said_of_a_message_is_not_as_long_as_the_message() {
+    let text = format!(r#"{{"type":"subscribe","topic":"t","last_n":"{}"}}"#, "é".repeat(30_000));
+    let problem = parse(&text).1.unwrap_err();
+    assert!(problem.message.len() < 500, "{}", problem.message.len());
+    assert!(problem.message.ends_with('…'));
+}
+
+#[test]
+fn a_client_is_called_by_what_can_stand_in_a_line() {
+    assert_eq!(check_client_id("desk 1"), Ok(()));
+    for id in ["", "a\nb", "\u{7f}", &"x".repeat(200)] {
+        assert!(check_client_id(id).is_err(), "{id:?}");
     }
 }
 

@@ -24,6 +24,9 @@ use crate::source::{Assigned, SourceEvent, SourcePort, Stage};
 /// A route whose table is broken, or that is over its own rate, goes on after seconds.
 const HELD_FOR: Duration = Duration::from_secs(5);
 
+/// Who was refused is not sent away for longer than this.
+const AT_THE_LATEST: Duration = Duration::from_secs(60);
+
 /// Records of a chunk, as other sources have them.
 const CHUNK_RECORDS: usize = 1_000;
 
@@ -83,6 +86,9 @@ pub(super) struct Intake {
     /// What the pipeline was told to be committed.
     committed: Vec<Position>,
     stage: Stage,
+    /// The partition of all lanes, different in each process: what two bridges take is not one
+    /// record, whatever number both have given.
+    number: i32,
     /// Where lanes begin to number.
     first: i64,
 }
@@ -105,6 +111,7 @@ impl Intake {
             current: None,
             committed: Vec::new(),
             stage: Stage::Running,
+            number: rand::random_range(0..=i32::MAX),
             // Microseconds: no number is given twice, whenever the bridge is started again.
             first: jiff::Timestamp::now().as_microsecond(),
         }
@@ -179,9 +186,8 @@ impl Intake {
     async fn open_lanes(&mut self) {
         let mut new = Vec::new();
         for route in self.open.iter().filter(|route| !self.lanes.contains_key(*route)) {
-            let epoch = 1;
-            let partition =
-                Arc::new(Partition { topic: format!("{LIVE_TOPIC}{route}"), number: 0, epoch });
+            let (topic, number) = (format!("{LIVE_TOPIC}{route}"), self.number);
+            let partition = Arc::new(Partition { topic, number, epoch: 1 });
             new.push((route.clone(), Lane { partition, next: self.first }));
         }
         let assigned: Vec<Assigned> =
@@ -220,7 +226,7 @@ impl Intake {
                     let held_back = self.credits.is_held_back();
                     self.port.observed.starved.fetch_or(!held_back, Ordering::AcqRel);
                     let retry_after = match held_back {
-                        true => self.credits.until_some_pass().max(COME_AGAIN),
+                        true => self.credits.until_some_pass().clamp(COME_AGAIN, AT_THE_LATEST),
                         false => COME_AGAIN,
                     };
                     return answer(offer, taken, Some(Refusal::Busy { retry_after }));
