@@ -12,6 +12,7 @@ use data_bridge::config::{Action, Delivery, InsertAction, Route, RouteFormat, Ro
 use data_bridge::decode::Mapping;
 use data_bridge::generate::Kind;
 use data_bridge::ledger::{Ledger, Ticket};
+use data_bridge::live::{self, Live, RouteTopic};
 use data_bridge::record::{Chunk, Partition};
 use data_bridge::route::{RouteId, Router};
 use data_bridge::source::SourceId;
@@ -65,6 +66,19 @@ fn build_chunk(bencher: Bencher<'_, '_>, kind: Kind) {
     bencher.counter(BytesCount::new(chunk.filled_bytes())).bench_local(|| chunk.extract(&all));
 }
 
+/// What the owner does for the live feed while nobody listens: so many routes take the records in turn.
+#[divan::bench(args = [1, 2, 10])]
+fn tap(bencher: Bencher<'_, '_>, routes: u16) {
+    let chunk = Arc::new(shapes::chunk(Kind::Bars, 0, RECORDS));
+    let live = Arc::new(Live::new(live_by_default(), &[]));
+    // With nobody at its other end it hands over to no one: what that end does is not measured.
+    let (mut tap, _) = live::tap(&live);
+    let route = |n| (RouteId(n), RouteTopic { name: format!("r{n}"), key: None });
+    tap.lay_routes((0..routes).map(route));
+    let rows = || (0..chunk.len()).zip((0..routes).map(RouteId).cycle());
+    bencher.counter(ItemsCount::new(RECORDS)).bench_local(|| tap.admitted(&chunk, rows()));
+}
+
 /// With this many routes that take a topic each, the last of them ours.
 #[divan::bench(args = [1, 10, 100])]
 fn route(bencher: Bencher<'_, '_>, routes: usize) {
@@ -76,6 +90,16 @@ fn route(bencher: Bencher<'_, '_>, routes: usize) {
     bencher
         .counter(ItemsCount::new(RECORDS))
         .bench_local(|| chunk.records().filter_map(|record| router.route(&record)).count());
+}
+
+fn live_by_default() -> data_bridge::config::Live {
+    let file = tempfile::Builder::new().suffix(".toml").tempfile().expect("there is room");
+    std::fs::write(
+        file.path(),
+        "[kafka]\n[[routes]]\nname = 'r'\nkafka_topics = ['r']\ntable = 'r'\n",
+    )
+    .expect("there is room");
+    data_bridge::config::load(&[file.path().to_owned()]).expect("it is valid").live
 }
 
 fn route_of(topic: String) -> Route {

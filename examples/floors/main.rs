@@ -4,6 +4,9 @@
 //! floors consume BROKERS TOPIC RECORDS         librdkafka fetches, and throws away
 //! floors decode KIND RECORDS ROWS_PER_BLOCK    the bridge's own decoder and encoder, one thread
 //! floors payloads KIND RECORDS                 the records as lines, to compare tables with
+//! floors live ADDRESS TOPICS PUBLISHERS SUBSCRIBERS RATE SECONDS
+//!                                              a load on the live feed; RATE 0: all it can
+//! floors watch ADDRESS TOPIC SUBSCRIBERS       subscribers of the live feed, until it is killed
 //! ```
 //!
 //! `consume` and `decode` print one line of JSON; what they spend on making records and on getting
@@ -12,6 +15,7 @@
 mod consume;
 mod cpu;
 mod decode;
+mod live;
 #[path = "../../benches/micro/shapes.rs"]
 mod shapes;
 
@@ -19,7 +23,7 @@ use std::io::{BufWriter, Write as _};
 
 use anyhow::{Result, bail};
 use data_bridge::generate::{Kind, record};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use self::cpu::Spent;
 
@@ -30,15 +34,27 @@ fn main() -> Result<()> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
         ["consume", brokers, topic, records] => {
-            say(consume::run(brokers, topic, records.parse()?)?)
+            spent(consume::run(brokers, topic, records.parse()?)?)
         }
         ["decode", kind, records, rows] => {
-            say(decode::run(self::kind(kind)?, records.parse()?, rows.parse()?)?)
+            spent(decode::run(self::kind(kind)?, records.parse()?, rows.parse()?)?)
         }
+        ["live", address, topics, publishers, subscribers, rate, seconds] => {
+            let load = live::Load {
+                topics: topics.parse()?,
+                publishers: publishers.parse()?,
+                subscribers: subscribers.parse()?,
+                rate: rate.parse()?,
+                seconds: seconds.parse()?,
+            };
+            say(&live::run(address, load)?)
+        }
+        ["watch", address, topic, subscribers] => live::watch(address, topic, subscribers.parse()?),
         ["payloads", kind, records] => payloads(self::kind(kind)?, records.parse()?),
         _ => bail!(
             "floors consume BROKERS TOPIC RECORDS | decode KIND RECORDS ROWS_PER_BLOCK | payloads \
-             KIND RECORDS"
+             KIND RECORDS | live ADDRESS TOPICS PUBLISHERS SUBSCRIBERS RATE SECONDS | watch \
+             ADDRESS TOPIC SUBSCRIBERS"
         ),
     }
 }
@@ -47,9 +63,12 @@ fn kind(name: &str) -> Result<Kind> {
     name.parse().map_err(anyhow::Error::msg)
 }
 
-fn say(spent: Spent) -> Result<()> {
+fn spent(spent: Spent) -> Result<()> {
     let (seconds, cpu_seconds) = (spent.wall.as_secs_f64(), spent.cpu.as_secs_f64());
-    let line = json!({"seconds": seconds, "cpu_seconds": cpu_seconds, "bytes": spent.bytes});
+    say(&json!({"seconds": seconds, "cpu_seconds": cpu_seconds, "bytes": spent.bytes}))
+}
+
+fn say(line: &Value) -> Result<()> {
     writeln!(std::io::stdout(), "{line}")?;
     Ok(())
 }

@@ -49,33 +49,43 @@ pub(super) fn routes(state: &HttpState) -> Router<HttpState> {
 async fn admit(State(state): State<HttpState>, request: Request<Body>, next: Next) -> Response {
     match may_see(&state, request.headers()) {
         Ok(()) => next.run(request).await,
-        Err(refusal) => refusal,
+        Err(closed) => closed.into_response(),
+    }
+}
+
+/// Why somebody is not let in.
+#[derive(Debug)]
+pub(super) struct Closed(StatusCode, &'static str);
+
+impl IntoResponse for Closed {
+    fn into_response(self) -> Response {
+        problem(self.0, self.1)
     }
 }
 
 /// The same, as a question.
-pub(super) fn may_see(state: &HttpState, headers: &HeaderMap) -> Result<(), Response> {
+pub(super) fn may_see(state: &HttpState, headers: &HeaderMap) -> Result<(), Closed> {
     let settings = state.live.settings();
     if !settings.enabled {
         let detail = "there is no live feed: live.enabled is false";
-        return Err(problem(StatusCode::NOT_FOUND, detail));
+        return Err(Closed(StatusCode::NOT_FOUND, detail));
     }
     if settings.access == LiveAccess::Nobody {
         let detail = "the live feed shows what the bridge carries, and others than this machine \
                       can connect: set http.token or http.token_file, or live.open = true if \
                       everybody may see it; then restart the bridge";
-        return Err(problem(StatusCode::FORBIDDEN, detail));
+        return Err(Closed(StatusCode::FORBIDDEN, detail));
     }
     from_known_page(state, headers)
 }
 
 /// No page has sent this, or one that may.
-pub(super) fn from_known_page(state: &HttpState, headers: &HeaderMap) -> Result<(), Response> {
+pub(super) fn from_known_page(state: &HttpState, headers: &HeaderMap) -> Result<(), Closed> {
     let settings = state.live.settings();
     let guarded = settings.access != LiveAccess::ThisMachine;
     if !origin::is_allowed(headers, &settings.allowed_origins, guarded) {
         let detail = "this page's origin may not connect: add it to live.allowed_origins";
-        return Err(problem(StatusCode::FORBIDDEN, detail));
+        return Err(Closed(StatusCode::FORBIDDEN, detail));
     }
     Ok(())
 }

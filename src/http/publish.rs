@@ -60,13 +60,13 @@ pub(super) async fn publish(
                       `application/x-ndjson` for one on each line";
         return problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail);
     };
-    if let Err(refusal) = live::from_known_page(&state, &headers) {
-        return refusal;
+    if let Err(closed) = live::from_known_page(&state, &headers) {
+        return closed.into_response();
     }
     if state.live.owner(&topic) == Some(Owner::User) {
         return match live::may_see(&state, &headers) {
             Ok(()) => fan_out(&state, &topic, durable, shape, body).await,
-            Err(refusal) => refusal,
+            Err(closed) => closed.into_response(),
         };
     }
     if !state.may_publish {

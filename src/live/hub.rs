@@ -350,7 +350,8 @@ impl Live {
         for mailbox in &mailboxes {
             let client = mailbox.client_id();
             for queue in mailbox.queues(now) {
-                let same = known.entry((Arc::clone(&queue.topic), Arc::clone(&client))).or_default();
+                let same =
+                    known.entry((Arc::clone(&queue.topic), Arc::clone(&client))).or_default();
                 *same += 1;
                 let name = match *same {
                     1 => Arc::clone(&client),

@@ -204,15 +204,13 @@ fn ask(raw: Raw<'_>) -> Result<Ask<'_>, Problem> {
     let missing = |key: &str| Problem::bad(format!("{key} is missing"));
     let topic = |topic: Option<_>| topic.ok_or_else(|| missing("topic"));
     match &*raw.kind {
-        "subscribe" => {
-            Ok(Ask::Subscribe(Subscribe {
-                topic: topic(raw.topic)?,
-                last_n: raw.last_n.unwrap_or(0),
-                client_id: raw.client_id,
-                queue_size: raw.queue_size,
-                policy: raw.policy.as_deref().map(policy).transpose()?,
-            }))
-        }
+        "subscribe" => Ok(Ask::Subscribe(Subscribe {
+            topic: topic(raw.topic)?,
+            last_n: raw.last_n.unwrap_or(0),
+            client_id: raw.client_id,
+            queue_size: raw.queue_size,
+            policy: raw.policy.as_deref().map(policy).transpose()?,
+        })),
         "unsubscribe" => Ok(Ask::Unsubscribe { topic: topic(raw.topic)? }),
         "publish" => {
             let RawMessage { id, payload } = raw.message.ok_or_else(|| missing("message"))?;

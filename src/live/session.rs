@@ -152,15 +152,13 @@ impl Session {
         Ok(None)
     }
 
-    fn offer(
-        &self,
-        request_id: RequestId<'_>,
-        publish: &Publish<'_>,
-    ) -> Result<Offer, Problem> {
+    fn offer(&self, request_id: RequestId<'_>, publish: &Publish<'_>) -> Result<Offer, Problem> {
         let Publish { topic, id, payload, block, durable } = publish;
         if *block {
-            let text = format!("{topic} is what a route carries: nothing that goes there waits for \
-                                subscribers; leave out `block`");
+            let text = format!(
+                "{topic} is what a route carries: nothing that goes there waits for \
+                                subscribers; leave out `block`"
+            );
             return Err(Problem::bad(text));
         }
         let owed = self.mailbox.owe().ok_or_else(|| {

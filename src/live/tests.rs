@@ -321,7 +321,7 @@ async fn what_is_for_a_route_is_handed_on_and_the_end_waits_for_its_answer() {
     let live = live_with("");
     let mut one = live.connect(HERE).unwrap();
     let publish = |n: usize| {
-        let message = json!({ "id": Uuid::nil(), "payload": n });
+        let message = json!({ "id": Uuid::nil().to_string(), "payload": n });
         json!({ "type": "publish", "topic": "candles", "message": message, "request_id": n,
                 "durable": true })
         .to_string()
@@ -363,14 +363,148 @@ async fn what_the_feed_cannot_take_is_counted_and_told_and_the_owner_never_waits
     let (mut tap, feed) = tapped(&live, None);
     let one = subscribe(&live, json!({ "topic": "candles" })).await;
     // Nobody takes; this is no async function: it cannot wait.
-    for n in 0..100 {
+    for n in 0..300 {
         admit(&mut tap, &chunk(n..n + 1));
     }
-    assert_eq!(topic(&live, "candles").overrun, 96);
+    assert_eq!(topic(&live, "candles").overrun, 44);
     fed(tap, feed).await;
-    assert_eq!(seen(&one), ["\"dropped\" 96", "0", "1", "2", "3"]);
+    let seen = seen(&one);
+    assert_eq!((seen.len(), &*seen[0], &*seen[256]), (257, "\"dropped\" 44", "255"));
     let status = topic(&live, "candles");
-    assert_eq!((status.messages, status.overrun, status.dropped), (100, 96, 96));
+    assert_eq!((status.messages, status.overrun, status.dropped), (300, 44, 44));
+}
+
+/// Records of so many bytes each.
+fn heavy(count: usize, bytes: usize) -> Chunk {
+    let mut chunk = Chunk::with_capacity(0, count, count * (bytes + 1));
+    let payload = vec![b'x'; bytes];
+    for _ in 0..count {
+        let payload = Some(&*payload);
+        chunk.push(NewRecord { subject: "s", payload, ..NewRecord::default() }, []);
+    }
+    chunk
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_on_its_way_to_the_feed_has_a_weight() {
+    let live = live_with("");
+    let (mut tap, feed) = tapped(&live, None);
+    let chunks: Vec<_> = (0..5).map(|_| Arc::new(heavy(4, 1_500_000))).collect();
+    chunks.iter().for_each(|chunk| admit(&mut tap, chunk));
+    assert_eq!(topic(&live, "candles").overrun, 12, "16 MiB are two of 6 MB, and no third");
+    let mut running = tokio::task::JoinSet::new();
+    running.spawn(feed.run());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    admit(&mut tap, &chunks[0]);
+    drop(tap);
+    timeout(Duration::from_secs(10), running.join_next()).await.unwrap();
+    let status = topic(&live, "candles");
+    assert_eq!((status.messages, status.overrun), (24, 12), "what has arrived weighs nothing");
+}
+
+#[tokio::test]
+async fn what_nobody_listens_to_weighs_no_more_than_a_queue_and_keeps_nobody_waiting() {
+    #[derive(Debug)]
+    struct Deaf;
+    impl crate::receipt::Receipt for Deaf {
+        fn note(&self, _: crate::receipt::Outcome, _: usize) {}
+    }
+    let live = live_with("");
+    let (mut tap, feed) = tapped(&live, None);
+    let large = Arc::new(heavy(10, 500_000));
+    admit(&mut tap, &large);
+    let receipt = Arc::new(Deaf);
+    let waited_for = heavy(3, 100).with_receipt(Arc::clone(&receipt) as _);
+    admit(&mut tap, &Arc::new(waited_for));
+    fed(tap, feed).await;
+    assert_eq!(Arc::strong_count(&large), 1, "2 of 10 are a copy");
+    assert_eq!(topic(&live, "candles").replay_depth, 5, "of 1 MiB: 2 of 500 kB, and the 3");
+    assert_eq!(Arc::strong_count(&receipt), 1, "its publisher waits for nothing that is kept here");
+}
+
+#[tokio::test]
+async fn who_takes_at_once_loses_nothing_of_what_comes_at_once() {
+    for (more, chunk) in
+        [("queue_size = 3", chunk(0..500)), ("queue_bytes = '64KiB'", Arc::new(heavy(100, 10_000)))]
+    {
+        let live = live_with(more);
+        let (mut tap, feed) = tapped(&live, None);
+        let one = subscribe(&live, json!({ "topic": "candles" })).await;
+        admit(&mut tap, &chunk);
+        let taking = async {
+            let (mut taken, mut texts) = (0, Vec::new());
+            while taken <= chunk.len() {
+                one.mailbox().next(&mut texts, 1_000, || "now".to_owned()).await.unwrap();
+                taken += texts.len();
+                texts.clear();
+            }
+            taken
+        };
+        let all = async { tokio::join!(fed(tap, feed), taking) };
+        let ((), taken) = timeout(Duration::from_secs(10), all).await.unwrap();
+        assert_eq!(taken, chunk.len() + 1, "{more}: and the ack");
+        assert_eq!(topic(&live, "candles").dropped, 0, "{more}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_room_gets_that_of_one_who_leaves() {
+    let live = live_with("queue_size = 1\nblock_timeout = '5s'");
+    live.create("t", TopicOptions::default()).unwrap();
+    let full = subscribe(&live, json!({ "topic": "t" })).await;
+    publish(&live, "t", 0..1);
+    let (to, raw) = (live.topic_of_user("t").unwrap(), serde_json::value::RawValue::NULL);
+    let began = tokio::time::Instant::now();
+    let leaving = async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        drop(full);
+    };
+    let (published, ()) = tokio::join!(live.publish_when_room(&to, Uuid::nil(), raw), leaving);
+    assert_eq!(published, Ok(Published { subscribers: 0, dropped: 0 }));
+    assert_eq!(began.elapsed(), Duration::from_millis(10));
+}
+
+#[tokio::test]
+async fn the_last_losses_are_told_before_the_farewell() {
+    let live = live_with("queue_size = 1");
+    live.create("t", TopicOptions::default()).unwrap();
+    let newest = json!({ "topic": "t", "policy": "drop_newest" });
+    let (one, two) = (subscribe(&live, newest.clone()).await, subscribe(&live, newest).await);
+    publish(&live, "t", 0..6);
+    assert_eq!(seen(&two), ["0"]);
+    assert_eq!(live.delete("t"), Ok(()));
+    assert_eq!(seen(&one), ["0", "\"dropped\" 5", "\"topic_deleted\" null"]);
+    assert_eq!(seen(&two), ["\"dropped\" 5", "\"topic_deleted\" null"]);
+}
+
+#[tokio::test]
+async fn what_is_under_a_routes_name_is_the_routes() {
+    let live = live_with("");
+    let under = live.create("candles/EURUSD", TopicOptions::default());
+    assert!(matches!(under, Err(Refusal::Invalid(why)) if why.contains("candles is a route")));
+    live.create("bars/1m", TopicOptions::default()).unwrap();
+    let (mut tap, _feed) = tapped(&live, None);
+    let route = RouteTopic { name: "bars".to_owned(), key: None };
+    tap.lay_routes([(RouteId(1), route)].into_iter());
+    assert_eq!(names(&live), ["bars"], "a route that comes takes its names");
+}
+
+#[tokio::test]
+async fn sub_topics_go_with_the_key_that_made_them() {
+    let live = live_with("");
+    let with = |key: Option<&str>| {
+        let key = key.map(|key| Arc::new(key.parse().unwrap()));
+        [(RouteId(0), RouteTopic { name: "candles".to_owned(), key })].into_iter()
+    };
+    for (next, left) in [(Some("@key"), 3), (Some("@subject"), 1), (None, 1)] {
+        let (mut first, feed) = tapped(&live, Some("@key"));
+        admit(&mut first, &chunk(0..2));
+        fed(first, feed).await;
+        assert_eq!(names(&live).len(), 3);
+        let (mut again, _feed) = tap(&live);
+        again.lay_routes(with(next));
+        assert_eq!(names(&live).len(), left, "{next:?}");
+    }
 }
 
 #[tokio::test]

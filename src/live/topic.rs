@@ -196,12 +196,7 @@ impl Topic {
 
     /// What comes while nobody listens: the latest are remembered, and not written. Gives the rows
     /// back if somebody does.
-    pub(super) fn pass(
-        &self,
-        chunk: &Arc<Chunk>,
-        rows: Rows,
-        now: Instant,
-    ) -> Result<(), Rows> {
+    pub(super) fn pass(&self, chunk: &Arc<Chunk>, rows: Rows, now: Instant) -> Result<(), Rows> {
         let mut state = self.lock();
         if !state.subscribers.is_empty() {
             return Err(rows);

@@ -4,10 +4,14 @@
 //! Only by the crate's public face, as the pipeline uses it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr};
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Waker};
 
 use data_bridge::decode::TimeFormat;
 use data_bridge::decode::{ColumnMapping, Columns, Decoder, Mapping, Reason, Reject, Source};
+use data_bridge::live::{Live, TopicOptions};
 use data_bridge::record::{Chunk, NewRecord, Partition};
 use data_bridge::schema::{ColumnDefault, ColumnSchema, TableSchema};
 use serde_json::Value as Json;
@@ -252,6 +256,56 @@ fn has_large_number(text: &str) -> bool {
     text.split(|c: char| !c.is_ascii_digit()).any(|digits| digits.len() > 3)
 }
 
+/// A live feed with the route `candles` and two topics of users.
+fn live() -> Arc<Live> {
+    static LIVE: OnceLock<Arc<Live>> = OnceLock::new();
+    let made = LIVE.get_or_init(|| {
+        let file =
+            std::env::temp_dir().join(format!("data-bridge-fuzz-{}.toml", std::process::id()));
+        let text = "[kafka]\n[[routes]]\nname = 'candles'\nkafka_topics = ['x']\ntable = 't'\n";
+        std::fs::write(&file, text).unwrap();
+        let config = data_bridge::config::load(std::slice::from_ref(&file)).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        let live = Arc::new(Live::new(config.live, &config.routes));
+        for topic in ["t", "u/x"] {
+            live.create(topic, TopicOptions::default()).unwrap();
+        }
+        live
+    });
+    Arc::clone(made)
+}
+
+/// Says each line on a connection of the live feed, and takes what waits after each: an answer at
+/// the least, or a record for a route. Whoever says it leaves nothing behind.
+pub(crate) fn socket(input: &[u8]) {
+    let live = live();
+    let mut session = live.connect(IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap();
+    let (mailbox, mut texts) = (session.mailbox(), Vec::new());
+    for line in input.split(|byte| *byte == b'\n').filter_map(|line| str::from_utf8(line).ok()) {
+        // Nothing here waits: there is room at every subscriber.
+        let heard = pin!(session.hear(line)).poll(&mut Context::from_waker(Waker::noop()));
+        let Poll::Ready(offer) = heard else { panic!("it waits: {line}") };
+        let is_offer = offer.is_some();
+        if let Some(offer) = offer {
+            let payload = serde_json::from_slice::<Json>(&offer.payload);
+            assert!(payload.is_ok() && offer.topic == "candles", "{offer:?}");
+            offer.accept(false);
+        }
+        let taken = mailbox.take(&mut texts, usize::MAX, &|| "now".to_owned());
+        assert!(!texts.is_empty(), "no answer to {line} ({is_offer})");
+        for text in texts.drain(..) {
+            let told: Json = serde_json::from_slice(text.bytes()).expect("it is JSON");
+            assert!(told["type"].is_string() && told["ts"].is_string(), "{told}");
+        }
+        if taken.is_some_and(|taken| taken.is_err()) {
+            break;
+        }
+    }
+    drop(session);
+    assert_eq!((live.connections(), live.subscribers().len()), (0, 0));
+    assert!(live.topics().iter().all(|topic| topic.subscribers == 0));
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -306,6 +360,11 @@ mod tests {
         #[test]
         fn payloads_become_a_row_or_nothing_as_serde_json_reads_them(input in edited("decode")) {
             decode(&input);
+        }
+
+        #[test]
+        fn whatever_is_said_on_a_socket_is_answered(input in edited("socket")) {
+            socket(&input);
         }
 
         #[test]

@@ -4,6 +4,7 @@
 mod client;
 mod hostile;
 mod others;
+mod publish;
 mod route;
 mod slow;
 
@@ -15,6 +16,9 @@ use futures_util::future::join_all;
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::bridge::{self, Bridge, PATIENCE};
 use client::{Client, payloads};
@@ -257,7 +261,7 @@ async fn each_request_is_answered_under_its_name() {
     let published = client.publish("t", &json!({ "a": 1 })).await;
     assert!(client::has(&published, &json!({ "type": "ack", "durable": false, "subscribers": 0 })));
     let route = client.publish("candles", &json!(1)).await;
-    assert_eq!(route["error"]["code"], "BAD_REQUEST", "{route}");
+    assert_eq!(route["error"]["code"], "UNAUTHORIZED", "there is no token: {route}");
 }
 
 #[tokio::test]
@@ -290,6 +294,15 @@ async fn at_the_stop_sockets_are_told_and_closed_as_going_away() {
     assert_eq!(seen.last().unwrap()["event"], "shutdown");
     assert_eq!(code, Some(1001));
     assert_eq!(feed.bridge.ended(PATIENCE).await, 0);
+}
+
+#[tokio::test]
+async fn who_says_farewell_is_answered() {
+    let feed = Feed::start("").await;
+    let mut client = feed.connect().await;
+    let farewell = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+    client.send(Message::Close(Some(farewell))).await.unwrap();
+    assert_eq!(client.until_closed().await.1, Some(1000));
 }
 
 #[tokio::test]

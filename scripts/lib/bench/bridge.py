@@ -109,6 +109,8 @@ class Running:
         self.stand = stand
         self.children = children
         self.http = http
+        # What runs for as long as they do, and is none of them.
+        self.beside = None
 
     def check(self):
         for child in self.children:
@@ -134,6 +136,8 @@ class Running:
     def stop(self):
         """CPU of all of them, and the memory of the largest."""
         used = [self.stand.end(child) for child in self.children]
+        if self.beside:
+            self.stand.end(self.beside)
         return sum(one.cpu_s for one in used), max(one.peak_mib for one in used)
 
 

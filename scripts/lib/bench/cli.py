@@ -12,6 +12,7 @@ from bench import (
     bridge,
     engine,
     latency,
+    live,
     machine,
     micro,
     nats,
@@ -57,7 +58,7 @@ def _run(options):
     def say(text):
         print(f"{time.monotonic() - began:7.1f} s  {text}", file=sys.stderr, flush=True)
 
-    contenders = _contenders(options)
+    contenders = [] if options.live else _contenders(options)
     found = report.Findings(options.rows, options.rounds, contenders=contenders)
     found.titles = {shape.name: shape.title for shape in options.shapes}
     found.machine = machine.describe()
@@ -129,12 +130,27 @@ def _scaling(options, stand, floors, found):
     found.scaling += scaling.measure(stand, floors, options.shapes[0], rows, options.rounds)
 
 
+def _live(options, stand, floors, found):
+    shape = options.shapes[0]
+    for run in live.measure(stand, shape, 2 if options.quick else live.SECONDS):
+        said = run.trouble or (
+            f"{run.said['published_per_s']:,.0f} published/s, "
+            f"{run.said['delivered_per_s']:,.0f} delivered/s, p99 {run.said['p99_ms']} ms"
+        )
+        stand.say(f"{run.name}: {said}")
+        found.live.append(run)
+    for one in live.beside(stand, floors, shape, options.rows, options.rounds):
+        stand.say(f"{one.name}: {one.trouble or f'{one.rows_per_s:,.0f} rows/s'}")
+        found.beside_live.append(one)
+
+
 SECTIONS = {
     "backlog": _backlog,
     "latency": _latency,
     "overload": _overload,
     "nats": _nats,
     "scaling": _scaling,
+    "live": _live,
 }
 LATENCY_S = 20
 
@@ -153,7 +169,7 @@ def _parse(arguments):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     known = shapes.read()
-    default = [name for name in SECTIONS if name != "scaling"]
+    default = [name for name in SECTIONS if name not in ("scaling", "live")]
     sized = "; ".join(f"{shape.name}: {shape.title}" for shape in known.values())
 
     def add(name, help_text, **how):
@@ -180,12 +196,15 @@ def _parse(arguments):
     names = ",".join(default)
     add("--sections", f"default: {names}", type=_sections, default=default, metavar="NAME,…")
     add("--scaling", SCALING, action="store_true")
+    add("--live", "only: the live feed, and what it costs", action="store_true")
     add("--rows-per-insert", FLOORS, type=_count, default=200_000, metavar="N")
     add("--report", "write it there too, after each section", type=Path, metavar="FILE")
     add("--micro", "instead: the parts of the hot path by themselves", action="store_true")
     options = parser.parse_args(arguments)
     if options.quick:
         options.rows, options.rounds = QUICK_ROWS, 1
+    if options.live:
+        options.sections = ["live"]
     if options.scaling and "scaling" not in options.sections:
         options.sections = [*options.sections, "scaling"]
     return options

@@ -53,12 +53,15 @@ class Findings:
     jetstream: list = field(default_factory=list)
     pushes: list = field(default_factory=list)
     scaling: list = field(default_factory=list)
+    live: list = field(default_factory=list)
+    beside_live: list = field(default_factory=list)
     failures: list = field(default_factory=list)
 
     def troubles(self):
         scaled = [one for _, _, one in self.scaling]
         measured = [*self.results, *self.floors, *self.latencies, *self.overloads]
-        return [one for one in [*measured, *self.jetstream, *scaled] if one.trouble] + self.failures
+        measured += [*self.jetstream, *scaled, *self.live, *self.beside_live]
+        return [one for one in measured if one.trouble] + self.failures
 
 
 def text(found):
@@ -70,7 +73,8 @@ def text(found):
         parts += ["## Targets", *_targets(found)]
     for shape in dict.fromkeys(one.shape for one in found.results):
         parts += [f"## {found.titles.get(shape, shape)}", *_backlog(found, shape)]
-    parts += _flow(found) + _nats(found) + _scaling(found) + _settings(found) + _troubles(found)
+    parts += _flow(found) + _nats(found) + _scaling(found) + _live(found)
+    parts += _settings(found) + _troubles(found)
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -108,10 +112,10 @@ HEADINGS = ["", "rows/s", "bridge", "ClickHouse", "broker", "bridge + ClickHouse
 HEADINGS += ["CPU ×", "speed ×", "MiB", "rows an insert"]
 
 
-def _results(results, label=lambda one: one.name):
+def _results(results, label=lambda one: one.name, yardstick=YARDSTICK):
     """A line a contender; its CPU and speed also as shares of the yardstick's."""
     good = [one for one in results if not one.trouble]
-    first = [one for one in good if one.key == YARDSTICK]
+    first = [one for one in good if one.key == yardstick]
     yard = {what: _median(first, what) for what in ("total", "rows_per_s")}
     rows = [HEADINGS]
     for name in dict.fromkeys(label(one) for one in results):
@@ -176,6 +180,48 @@ def _scaling(found):
     labels = {id(one): label for _, label, one in found.scaling}
     results = [one for _, _, one in found.scaling]
     return ["## Scaling", _results(results, lambda one: labels[id(one)])]
+
+
+LIVE = """\
+A message is published once, and delivered to each subscriber of its topic; latency is from the
+moment when it was due to the moment when its subscriber has read it. Each message is acknowledged to
+its publisher. The load generator runs on the same cores: "CPU" is the bridge's, in cores."""
+LIVE_WANTED = """\
+Wanted of medium: 10 times 8,000-10,000 messages/s, and below saturation P50 ≤ 15 ms, P95 ≤ 45 ms,
+P99 ≤ 80 ms, all delivered."""
+
+
+def _live(found):
+    parts = []
+    if found.live:
+        rows = [LIVE_HEADINGS]
+        for one in found.live:
+            share = f"{one.share:.0%} of it" if one.share else "saturated"
+            if one.trouble:
+                rows.append([one.tier, share, *["-"] * (len(LIVE_HEADINGS) - 2)])
+                continue
+            said = one.said
+            rows.append([
+                one.tier,
+                share,
+                *(number(said[what], 0) for what in ("published_per_s", "delivered_per_s")),
+                *(number(said[what], 1) for what in ("p50_ms", "p95_ms", "p99_ms")),
+                *(_per_cent(share) for share in (one.delivered_share, one.refused_share)),
+                number(one.cpu),
+            ])
+        parts += ["## The live feed", LIVE, table(rows), LIVE_WANTED]
+    if found.beside_live:
+        parts += [f"A backlog of {found.beside_live[0].rows:,} rows into ClickHouse beside it:"]
+        parts.append(_results(found.beside_live, yardstick=found.beside_live[0].key))
+    return parts
+
+
+LIVE_HEADINGS = ["tier", "load", "published/s", "delivered/s", "P50 ms", "P95 ms", "P99 ms"]
+LIVE_HEADINGS += ["delivered", "refused", "CPU"]
+
+
+def _per_cent(share):
+    return "-" if share is None else f"{100 * share:.3f} %"
 
 
 def _settings(found):

@@ -58,9 +58,8 @@ impl Offers {
 }
 
 fn refused(refusal: Refusal, topic: &str) -> Problem {
-    let later = |text: &str, after: Duration| {
-        Problem::new(Code::RateLimited, text).again_after(after)
-    };
+    let later =
+        |text: &str, after: Duration| Problem::new(Code::RateLimited, text).again_after(after);
     match refusal {
         Refusal::NoSuchTopic => {
             let text = format!("the route {topic} takes no messages: it needs publish = true");
@@ -96,4 +95,3 @@ fn answer(offer: Offer, ack: &Ack) {
         ));
     }
 }
-

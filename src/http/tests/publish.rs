@@ -50,7 +50,7 @@ impl Taking {
     async fn post(&self, more: &str, body: &str) -> Answer {
         let length = body.len();
         let head = format!(
-            "POST /topics/a/messages?durable=true HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+            "POST /topics/a/messages?durable=true HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
              content-type: application/x-ndjson\r\n{more}content-length: {length}\r\n\r\n"
         );
         self.bridge.ask(&format!("{head}{body}")).await
@@ -95,11 +95,49 @@ async fn a_body_that_is_none_or_too_much_is_refused() {
     let announced = taking.post("", &"x".repeat(5_000)).await;
     assert_eq!(announced.code, 413);
     let chunked = format!(
-        "POST /topics/a/messages HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: \
+        "POST /topics/a/messages HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: \
          application/json\r\ntransfer-encoding: chunked\r\n\r\n1388\r\n{}\r\n0\r\n\r\n",
         "x".repeat(5_000)
     );
     assert_eq!(taking.bridge.ask(&chunked).await.code, 413);
     let get = taking.bridge.get("/topics/a/messages").await;
     assert_eq!(get.code, 405);
+}
+
+#[tokio::test]
+async fn a_page_that_leads_a_name_of_its_own_here_publishes_nothing() {
+    let taking = taking(None, true).await;
+    let from = |host: &str, more: &str| {
+        format!(
+            "POST /topics/a/messages HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{more}\
+             content-type: application/json\r\ncontent-length: 1\r\n\r\n1"
+        )
+    };
+    let evil = "origin: http://evil.example\r\n";
+    for (host, more, code) in [
+        ("evil.example", "", 403),
+        ("evil.example", evil, 403),
+        ("localhost", evil, 403),
+        ("localhost", "origin: http://localhost\r\n", 202),
+        ("127.0.0.1:8080", "", 202),
+    ] {
+        assert_eq!(taking.bridge.ask(&from(host, more)).await.code, code, "{host} {more}");
+    }
+}
+
+/// Those who dawdle hold their places for ten seconds at most, and the clock is not waited for.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_come_in_time_is_not_waited_for() {
+    let taking = taking(None, true).await;
+    let head = "POST /topics/a/messages HTTP/1.1\r\nhost: localhost\r\ncontent-type: \
+                application/json\r\ncontent-length: 100\r\n\r\n{\"n\":";
+    let began = Instant::now();
+    let mut slow = TcpStream::connect(taking.bridge.address).await.unwrap();
+    slow.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    let read = timeout(SOON * 2, slow.read_exact(&mut answer)).await;
+    read.expect("it is answered").unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 408");
+    assert!(began.elapsed() >= Duration::from_secs(10), "{:?}", began.elapsed());
+    assert_eq!(taking.post("", "1\n").await.code, 200, "its place is free again");
 }

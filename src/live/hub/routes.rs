@@ -74,9 +74,8 @@ impl State {
             .values()
             .flat_map(|each| each.subscriptions.keys().map(|name| &**name))
             .collect();
-        let may_go = |topic: &&Arc<Topic>| {
-            topic.owner == Owner::Key && !named.contains(&*topic.name)
-        };
+        let may_go =
+            |topic: &&Arc<Topic>| topic.owner == Owner::Key && !named.contains(&*topic.name);
         let latest = self.topics.values().filter(may_go).map(|topic| (topic.latest(), topic));
         match latest.min_by_key(|(latest, _)| *latest) {
             Some((latest, topic)) if now.duration_since(latest) >= IDLE_FOR => {

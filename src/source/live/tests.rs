@@ -78,6 +78,31 @@ async fn records_come_in_order_each_with_its_number_and_never_before_their_parti
 }
 
 #[tokio::test(start_paused = true)]
+async fn two_bridges_never_give_two_records_one_place() {
+    let (mut one, mut other) = (rig(1, None), rig(1, None));
+    let place = async |rig: &mut Rig| {
+        let SourceEvent::Assigned(all) = rig.event().await else { panic!("not assigned first") };
+        all[0].partition.number
+    };
+    assert_ne!(place(&mut one).await, place(&mut other).await, "their numbers may be the same");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_its_publisher_calls_a_record_goes_with_it() {
+    let mut rig = rig(100, None);
+    rig.assigned().await;
+    let (publisher, id) = (rig.publisher.clone(), Uuid::from_u128(7));
+    let message = Message { payload: Bytes::from_static(b"1"), id: Some(id) };
+    let entry = publisher.enter("a", Until::Durable).await.unwrap();
+    let (taken, chunk) = tokio::join!(entry.offer(vec![message]), admitted(&mut rig, 1));
+    let headers: Vec<_> = chunk.record(0).headers().collect();
+    assert_eq!(headers, [("message-id", id.to_string().as_bytes())]);
+    assert_eq!(publisher.waiting.available_permits(), 1, "it waits for what becomes of it");
+    drop(taken);
+    assert_eq!(publisher.waiting.available_permits(), 2, "and does no more");
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_more_is_taken_than_there_are_credits_and_nothing_is_kept_of_the_rest() {
     let mut rig = rig(4, None);
     rig.assigned().await;

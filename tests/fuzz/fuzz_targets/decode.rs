@@ -1,7 +1,7 @@
 //! See `fuzzed::decode`.
 #![no_main]
 
-#[allow(dead_code, reason = "shared by two targets")]
+#[allow(dead_code, reason = "shared by the targets")]
 #[path = "../../it/fuzzed.rs"]
 mod fuzzed;
 

@@ -13,6 +13,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::Feed;
 use super::client::Client;
 use crate::bridge::PATIENCE;
+use crate::lab::scale;
 use data_bridge::live::protocol;
 
 #[tokio::test]
@@ -57,7 +58,7 @@ async fn what_is_too_large_ends_the_connection_and_says_so() {
 /// A socket that speaks no more than it must.
 async fn upgraded(feed: &Feed) -> TcpStream {
     let mut raw = TcpStream::connect(feed.bridge.address()).await.unwrap();
-    let head = "GET /ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+    let head = "GET /ws HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
                 sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     raw.write_all(head.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
@@ -117,7 +118,7 @@ async fn coming_and_going_leaves_nothing_behind() {
     let feed = Feed::start("").await;
     feed.topic("t").await;
     let mut client = feed.connect().await;
-    for _ in 0..2_000 {
+    for _ in 0..2_000 * scale() {
         client.send(Message::text(r#"{"type":"subscribe","topic":"t"}"#)).await.unwrap();
         client.send(Message::text(r#"{"type":"unsubscribe","topic":"t"}"#)).await.unwrap();
         for _ in 0..2 {
@@ -156,6 +157,32 @@ async fn pages_of_strangers_do_not_get_in() {
         (&*format!("http://{at}"), None),
     ] {
         assert_eq!(Client::with(at, &[("origin", origin)]).await.err(), refused, "{origin}");
+    }
+}
+
+/// As a browser asks when a page reads from where it came from: it names no origin.
+#[tokio::test]
+async fn a_strangers_name_that_leads_to_this_machine_opens_nothing() {
+    let feed = Feed::start("").await;
+    feed.topic("t").await;
+    for path in ["/topics", "/stats", "/subscriber-stats", "/topics/t/events"] {
+        let mut stream = TcpStream::connect(feed.bridge.address()).await.unwrap();
+        let head = format!("GET {path} HTTP/1.1\r\nhost: evil.example:8080\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        timeout(PATIENCE, stream.read_exact(&mut answer)).await.unwrap().unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 403", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_is_not_called_by_what_breaks_a_line() {
+    let feed = Feed::start("").await;
+    feed.topic("t").await;
+    for name in ["", "a%0AERROR", &"x".repeat(200)] {
+        let path = format!("/topics/t/events?client_id={name}");
+        let (status, told) = feed.http(axum::http::Method::GET, &path, Json::Null).await;
+        assert_eq!(status, 400, "{name}: {told}");
     }
 }
 

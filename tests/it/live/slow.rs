@@ -9,6 +9,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::Feed;
 use super::client::{Client, payloads};
+use crate::lab::scale;
 
 /// A payload of 2 KiB: what a client does not read fills what is on the way soon.
 fn large(n: u64) -> Json {
@@ -141,11 +142,12 @@ async fn a_publisher_that_asks_for_it_waits_for_room_and_nothing_is_lost() {
     assert_eq!((numbers(&seen).len(), told(&seen)), (1_000, 0));
 }
 
-/// One that never reads among many that do: bounded here, in `scripts/bench --live` as large as it
-/// is asked for.
+/// One that never reads among many that do, for 5 s; twelve times as long with `DATA_BRIDGE_TEST_SCALE=12`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ninety_nine_miss_nothing_because_of_one_that_never_reads() {
     const PER_TICK: u64 = 5;
+    let ticks = 200 * u32::try_from(scale()).unwrap();
+    let count = u64::from(ticks) * PER_TICK;
     let feed = Feed::start("queue_bytes = \"16MiB\"").await;
     feed.topic("t").await;
     let mut never = Client::narrow(feed.bridge.address()).await;
@@ -154,23 +156,25 @@ async fn ninety_nine_miss_nothing_because_of_one_that_never_reads() {
     let mut publisher = feed.connect().await;
     let publishing = async {
         let began = Instant::now();
-        for tick in 0..200_u32 {
+        for tick in 0..ticks {
             sleep_until(began + Duration::from_millis(25) * tick).await;
             let first = u64::from(tick) * PER_TICK;
             publisher.publish_each("t", (first..first + PER_TICK).map(larger)).await;
         }
     };
     let reading = join_all(readers.into_iter().map(|mut one| async move {
-        numbers(&one.until(|message| message["message"]["payload"]["n"] == 999).await)
+        numbers(&one.until(|message| message["message"]["payload"]["n"] == count - 1).await)
     }));
     let ((), all) = tokio::join!(publishing, reading);
-    assert!(all.into_iter().all(|seen| seen.into_iter().eq(0..1_000)), "the 99 miss nothing");
+    assert!(all.into_iter().all(|seen| seen.into_iter().eq(0..count)), "the 99 miss nothing");
     let stats = feed.get("/stats").await;
     let queue = feed.get("/subscriber-stats").await["t/never"].clone();
     let dropped = queue["dropped"].as_u64().unwrap();
     assert_eq!(stats["topics"]["t"]["dropped"], dropped, "and nobody else lost any");
     assert!(dropped > 0);
-    assert_eq!(dropped + 50 + queue["delivered"].as_u64().unwrap(), 1_000);
+    assert_eq!(dropped + 50 + queue["delivered"].as_u64().unwrap(), count);
+    let memory = feed.bridge.peak_memory_mib();
+    assert!(memory < 200, "{memory} MiB, however long it goes on");
     let _still = never.send(Message::text("{}")).await;
 }
 

@@ -1,14 +1,17 @@
 //! On real servers, by the real program, over HTTP.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use serde_json::Value as Json;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::bridge::{Bridge, PATIENCE, ask};
+use crate::bridge::{Bridge, PATIENCE, ask, program};
 use crate::lab::{Lab, assert_accounts, number, settled};
 
 const TOKEN: &str = "of-those-who-publish";
@@ -202,4 +205,69 @@ async fn a_killed_bridge_has_lost_nothing_that_it_called_durable() {
         }
     }
     assert!(called_durable >= 20, "{called_durable}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_record_is_replayed_when_its_route_was_mended() {
+    let lab = lab_with_table(Lab::new().await).await;
+    let written = config(&lab, "");
+    let bridge = lab.start(&written, "").await;
+    let (status, answer) = post(&bridge, "?durable=true", "{\"m\":5}\n".to_owned()).await;
+    assert_eq!((status, &answer["dead_lettered"]), (StatusCode::OK, &1.into()), "{answer}");
+    let mended = lab.file("mended.toml", &(written + "n = { from = [\"n\", \"m\"] }\n"));
+    let replay = async || {
+        let mut replay = program();
+        replay.arg("--config").arg(&mended).args(["dead-letters", "replay", "--json"]);
+        let running = replay.stdin(Stdio::null()).kill_on_drop(true).output();
+        let output = tokio::time::timeout(PATIENCE, running).await.expect("it ends").unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{errors}");
+        serde_json::from_slice::<Json>(&output.stdout).unwrap()
+    };
+    let replayed = replay().await;
+    assert_eq!(replayed["replayed"]["published"], 1, "{replayed:#}");
+    let row = lab.clickhouse.row("SELECT n, topic FROM published").await;
+    assert_eq!((number(&row["n"]), &row["topic"]), (5, &"live:published".into()), "{row}");
+    let again = replay().await;
+    assert_eq!(again["replayed"], serde_json::json!({}), "once is enough: {again:#}");
+    assert_eq!(stored(&lab).await, (1, 1));
+    bridge.stop().await;
+}
+
+/// Its records go on; its place is another's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publisher_that_is_gone_waits_for_nothing() {
+    let lab = lab_with_table(Lab::with_own_clickhouse().await).await;
+    let limits = "live.publish = { durable_timeout = \"80s\", max_waiting = 1 }";
+    let bridge = lab.start(&config(&lab, limits), "").await;
+    assert_eq!(post(&bridge, "?durable=true", lines(0..1)).await.0, StatusCode::OK);
+    lab.kill_clickhouse().await;
+    let mut gone = TcpStream::connect(bridge.address()).await.unwrap();
+    let head = format!(
+        "POST /topics/published/messages?durable=true HTTP/1.1\r\nhost: localhost\r\n\
+         authorization: Bearer {TOKEN}\r\ncontent-type: application/json\r\n\
+         content-length: 7\r\n\r\n{{\"n\":1}}"
+    );
+    gone.write_all(head.as_bytes()).await.unwrap();
+    bridge.wait_until("it is held", |h| h["metrics"]["sources"]["live"]["received"] == 2).await;
+    let (status, answer) = post(&bridge, "?durable=true", lines(2..3)).await;
+    assert_eq!(status, StatusCode::TOO_MANY_REQUESTS, "{answer}");
+    drop(gone);
+    let mut waiting = JoinSet::new();
+    let url = url(&bridge, "?durable=true");
+    waiting.spawn(async move {
+        let ndjson = "application/x-ndjson";
+        while let (StatusCode::TOO_MANY_REQUESTS, _) =
+            posted(url.clone(), ndjson, Some(TOKEN), lines(3..4)).await
+        {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    bridge
+        .wait_until("another is held", |h| h["metrics"]["sources"]["live"]["received"] == 3)
+        .await;
+    lab.start_clickhouse().await;
+    tokio::time::timeout(PATIENCE, waiting.join_next()).await.expect("it is answered");
+    assert_eq!(stored(&lab).await, (3, 3));
+    bridge.stop().await;
 }

@@ -1,0 +1,8 @@
+//! See `fuzzed::socket`.
+#![no_main]
+
+#[allow(dead_code, reason = "shared by the targets")]
+#[path = "../../it/fuzzed.rs"]
+mod fuzzed;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| fuzzed::socket(input));
