@@ -3,9 +3,9 @@
 //! Owns the names. A subscription by a pattern is attached to every topic that it stands for, also
 //! to those that come later.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -14,18 +14,19 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::event::Writer;
-use super::mailbox::{End, Mailbox, QueueId, QueueStatus};
+use super::mailbox::{End, Mailbox, QueueId};
 use super::name;
 use super::protocol::{self, Code, Info, Problem, RequestId, Subscribe};
 use super::session::Session;
 use super::tap::RouteTopic;
-use super::topic::{Owner, Settings, Subscriber, Topic, TopicStatus};
+use super::topic::{Owner, Settings, Subscriber, Topic};
 use crate::config;
 use crate::config::LiveQueue;
 use crate::decode::Source;
 
 pub(super) mod publish;
 mod routes;
+mod status;
 
 /// Sockets bound themselves, to a little less; a stream of events that nobody reads does not.
 const CLOSE_WITHIN: Duration = Duration::from_secs(4);
@@ -320,58 +321,6 @@ impl Live {
                 Ok(())
             }
         }
-    }
-
-    /// Whose topic this is, if there is one.
-    #[must_use]
-    pub fn owner(&self, topic: &str) -> Option<Owner> {
-        self.lock().topics.get(topic).map(|topic| topic.owner)
-    }
-
-    /// All topics, by name.
-    #[must_use]
-    pub fn topics(&self) -> Vec<TopicStatus> {
-        let now = Instant::now();
-        let topics: Vec<Arc<Topic>> = self.lock().topics.values().cloned().collect();
-        topics.iter().map(|topic| topic.status(now)).collect()
-    }
-
-    /// All subscriptions, with what their clients call themselves; those that call themselves the
-    /// same have a number behind it.
-    #[must_use]
-    pub fn subscribers(&self) -> Vec<(Arc<str>, QueueStatus)> {
-        let now = Instant::now();
-        let connections = self.lock();
-        let mailboxes: Vec<Arc<Mailbox>> =
-            connections.connections.values().map(|each| Arc::clone(&each.mailbox)).collect();
-        drop(connections);
-        let mut known: HashMap<(Arc<str>, Arc<str>), usize> = HashMap::new();
-        let mut all = Vec::new();
-        for mailbox in &mailboxes {
-            let client = mailbox.client_id();
-            for queue in mailbox.queues(now) {
-                let same =
-                    known.entry((Arc::clone(&queue.topic), Arc::clone(&client))).or_default();
-                *same += 1;
-                let name = match *same {
-                    1 => Arc::clone(&client),
-                    n => format!("{client}#{n}").into(),
-                };
-                all.push((name, queue));
-            }
-        }
-        all
-    }
-
-    /// Records that were not seen under their key, because there were too many topics for it.
-    #[must_use]
-    pub fn keyless(&self) -> u64 {
-        self.keyless.load(Ordering::Relaxed)
-    }
-
-    #[must_use]
-    pub fn connections(&self) -> usize {
-        self.lock().connections.len()
     }
 
     /// The bridge stops: nobody new comes in, and all are told, once.
