@@ -10,6 +10,7 @@ mod config;
 mod dead_letters;
 mod generate;
 mod health;
+mod live;
 mod logging;
 mod reload;
 mod run;
@@ -38,6 +39,7 @@ Examples:
   data-bridge reload --dry-run                   what would a reload change?
   data-bridge audit                              is everything there that was delivered?
   data-bridge simulate                           what happens under overload, without servers
+  data-bridge live watch candles                 what comes on a topic, as it comes
 
 Without --config, ./config/data-bridge.toml is read. Any key can be set by a variable:
 DATA_BRIDGE__BACKPRESSURE__PAUSE_THRESHOLD=24000
@@ -91,6 +93,8 @@ enum Command {
     Generate(Box<generate::Args>),
     /// Try out what happens under overload, without servers; read off thresholds
     Simulate(Box<simulate::Args>),
+    /// Watch what the bridge carries, as it happens; publish; a prompt
+    Live(Box<live::Args>),
 }
 
 impl Cli {
@@ -125,6 +129,7 @@ impl Cli {
             Command::DeadLetters(args) => dead_letters::run(&args, &files),
             Command::Generate(args) => generate::run(&args, &files).map(done),
             Command::Simulate(args) => simulate::run(&args).map(done),
+            Command::Live(args) => live::run(*args, &files),
         };
         match result {
             Ok(code) => code,

@@ -1,4 +1,4 @@
-//! The HTTP face: health, probes, metrics, the page and its stream. The only user of axum.
+//! The HTTP face: health, probes, metrics, the pages and their streams, documents. The only user of axum.
 //!
 //! Every answer is made from the snapshot that lies in the `watch`: no handler waits for the
 //! pipeline, a source or ClickHouse, so `/health` answers in the worst of times. Only a change of the
@@ -13,7 +13,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use secrecy::SecretString;
 use serde_json::json;
@@ -33,6 +33,7 @@ use crate::webhook::Tallies;
 mod access;
 mod admin;
 mod body;
+mod docs;
 mod live;
 mod page;
 mod publish;
@@ -127,16 +128,9 @@ impl HttpState {
 fn router(state: HttpState, token: Option<Present<SecretString>>) -> Router {
     let may_publish = token.is_some() || state.publisher.limits().without_token;
     let (state, guard) = (HttpState { may_publish, ..state }, access::Guard { token });
-    Router::new()
-        .route("/", get(page::page))
-        .route("/health", get(health))
-        .route("/health/stream", get(stream::watch))
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
-        .route(admin::CONFIG, get(admin::show).put(admin::change))
-        .route(publish::MESSAGES, post(publish::publish))
-        .merge(live::routes(&state))
+    let paths = paths(&state).into_iter();
+    paths
+        .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
         .fallback(|| async { problem(StatusCode::NOT_FOUND, "there is nothing at this path") })
         .method_not_allowed_fallback(|| async {
             let detail = "this path does not answer this method";
@@ -147,6 +141,21 @@ fn router(state: HttpState, token: Option<Present<SecretString>>) -> Router {
         .layer(middleware::from_fn_with_state(guard, access::require_token))
         .layer(middleware::from_fn(common_headers))
         .with_state(state)
+}
+
+/// Every path, with what answers there; `docs/openapi.yaml` has the same.
+fn paths(state: &HttpState) -> Vec<(&'static str, MethodRouter<HttpState>)> {
+    let own = [
+        ("/", get(page::page)),
+        ("/health", get(health)),
+        ("/health/stream", get(stream::watch)),
+        ("/livez", get(livez)),
+        ("/readyz", get(readyz)),
+        ("/metrics", get(metrics)),
+        (admin::CONFIG, get(admin::show).put(admin::change)),
+        (publish::MESSAGES, post(publish::publish)),
+    ];
+    own.into_iter().chain(live::paths(state)).chain(docs::paths()).collect()
 }
 
 async fn health(State(state): State<HttpState>) -> Response {

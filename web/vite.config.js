@@ -1,4 +1,5 @@
-// One file with everything in it, for the bridge to embed: no request but the one for the stream.
+// Each page one file with everything in it, for the bridge to embed. What becomes one file has one
+// entry, so that each is built by itself: `--mode live` is the live feed's, without it the dashboard.
 
 import { readFileSync } from "node:fs";
 import { marked } from "marked";
@@ -42,10 +43,14 @@ function runbook() {
   };
 }
 
-export default defineConfig({
+export default defineConfig(({ mode }) => ({
   plugins: [runbook(), viteSingleFile({ removeViteModuleLoader: true })],
   // Replaced in each answer: `src/http/page.rs`.
   html: { cspNonce: "__NONCE__" },
   // The folder is in git for build.rs to watch, and has a .gitignore in it.
-  build: { target: "es2022", emptyOutDir: false },
-});
+  build: {
+    target: "es2022",
+    emptyOutDir: false,
+    rolldownOptions: { input: mode === "live" ? "live.html" : "index.html" },
+  },
+}));

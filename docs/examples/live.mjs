@@ -1,5 +1,6 @@
 // Watches a topic of the live feed: node live.mjs [ws://localhost:8080/ws] [candles] [COUNT]
-// A browser has the same WebSocket; Node has it from 22 on, and 20 with --experimental-websocket.
+// Browsers have a WebSocket, and Node from 22 on; older ones take that of `npm install ws`.
+const { WebSocket = (await import("ws")).WebSocket } = globalThis;
 const [url = "ws://localhost:8080/ws", topic = "candles", count = Infinity] = process.argv.slice(2);
 
 const socket = new WebSocket(url);

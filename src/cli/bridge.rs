@@ -32,6 +32,11 @@ pub(super) struct Which {
 }
 
 impl Which {
+    /// It was said where, and the configuration need not be.
+    pub(super) fn is_named(&self) -> bool {
+        self.url.is_some()
+    }
+
     /// Where to ask, and whom to trust there. The configuration is read where it is needed.
     pub(super) fn place(self, files: &[PathBuf]) -> Result<(String, ClientConfig), Failure> {
         match self.url {

@@ -1,5 +1,5 @@
 //! Tables as the commands print them: for a terminal of 100 columns and for a log, without lines
-//! and colours. Pure.
+//! and colours; and texts from elsewhere, made fit for them. Pure.
 
 use comfy_table::{ContentArrangement, Table, presets};
 
@@ -41,4 +41,27 @@ pub(super) fn list(lines: impl IntoIterator<Item = (String, String)>) -> Table {
         table.add_row([mark, text]);
     }
     table
+}
+
+/// Without what would move the cursor of a terminal.
+pub(super) fn one_line(text: &str, chars: usize) -> String {
+    let clean = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c });
+    let mut line: String = clean.take(chars + 1).collect();
+    if line.chars().count() > chars {
+        line.pop();
+        line.push('…');
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_cannot_write_on_the_terminal_and_is_cut() {
+        assert_eq!(one_line("a\u{1b}[2J\nb", 10), "a\u{fffd}[2J\u{fffd}b");
+        assert_eq!(one_line("123456", 5), "12345…");
+        assert_eq!(one_line("12345", 5), "12345");
+    }
 }

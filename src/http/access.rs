@@ -11,16 +11,22 @@ use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
 
+use super::docs;
 use super::live;
 use super::problem;
 use super::renewal::Present;
 
-/// Probes and health checks carry no secrets, and their callers none either.
-const OPEN: [&str; 3] = ["/health", "/livez", "/readyz"];
+/// Probes and health checks carry no secrets, and their callers none either; nor does a page that
+/// asks for the token itself.
+const OPEN: [&str; 4] = ["/health", "/livez", "/readyz", live::PAGE];
 
 /// What a browser shows and reads. It can ask a person for the token only as a password (`Basic`),
 /// and then sends it by itself, whoever made it ask: so nothing else takes it in this form.
 const SHOWN: [&str; 2] = ["/", "/health/stream"];
+
+fn is_shown(path: &str) -> bool {
+    SHOWN.contains(&path) || docs::SHOWN.contains(&path)
+}
 
 /// What changes something is closed to all while there is no token.
 const ADMIN: &str = "/admin/";
@@ -51,7 +57,7 @@ pub(super) async fn require_token(
         return problem(StatusCode::FORBIDDEN, detail);
     }
     let path = request.uri().path();
-    let (is_open, is_shown) = (OPEN.contains(&path), SHOWN.contains(&path));
+    let (is_open, is_shown) = (OPEN.contains(&path), is_shown(path));
     let allowed = is_open
         || guard.token.is_none_or(|token| {
             let token = token.borrow();

@@ -8,17 +8,17 @@
 
 use std::collections::BTreeMap;
 
+use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get};
-use axum::{Json, Router};
+use axum::routing::{MethodRouter, delete, get};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{HttpState, body, problem};
+use super::{HttpState, body, page, problem};
 use crate::config::LiveAccess;
 use crate::live::{Created, NoTopic, QueueStatus, Refusal, TopicOptions, TopicStatus, protocol};
 use crate::record::UnixMs;
@@ -30,18 +30,26 @@ mod socket;
 
 pub(super) const SOCKET: &str = "/ws";
 
+/// Nothing of the feed is in it: it asks for what it shows, with the token that it was given.
+pub(super) const PAGE: &str = "/live";
+
 /// A client that was refused because there are too many tries again.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
-pub(super) fn routes(state: &HttpState) -> Router<HttpState> {
-    Router::new()
-        .route(SOCKET, get(socket::upgrade))
-        .route("/topics", get(topics).post(create))
-        .route("/topics/{name}", delete(remove))
-        .route("/topics/{name}/events", get(events::stream))
-        .route("/stats", get(stats))
-        .route("/subscriber-stats", get(subscriber_stats))
-        .route_layer(middleware::from_fn_with_state(state.clone(), admit))
+pub(super) fn paths(
+    state: &HttpState,
+) -> impl Iterator<Item = (&'static str, MethodRouter<HttpState>)> {
+    let paths = [
+        (SOCKET, get(socket::upgrade)),
+        (PAGE, get(page::live)),
+        ("/topics", get(topics).post(create)),
+        ("/topics/{name}", delete(remove)),
+        ("/topics/{name}/events", get(events::stream)),
+        ("/stats", get(stats)),
+        ("/subscriber-stats", get(subscriber_stats)),
+    ];
+    let admit = middleware::from_fn_with_state(state.clone(), admit);
+    paths.into_iter().map(move |(path, methods)| (path, methods.route_layer(admit.clone())))
 }
 
 /// Lets those through who may see the feed; who has no token where one is asked for does not get

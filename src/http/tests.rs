@@ -21,7 +21,7 @@ use crate::status::{RunStage, WEDGED_AFTER};
 use crate::{alert, config};
 
 mod admin;
-mod answer;
+pub(super) mod answer;
 mod publish;
 mod stream;
 mod tls;
@@ -31,7 +31,8 @@ use answer::Answer;
 /// No answer takes this long; a test that waits longer has failed.
 const SOON: Duration = Duration::from_secs(10);
 
-struct Running {
+pub(super) struct Running {
+    pub(super) state: HttpState,
     address: SocketAddr,
     snapshots: watch::Sender<Arc<Snapshot>>,
     stop: CancellationToken,
@@ -39,7 +40,7 @@ struct Running {
 }
 
 impl Running {
-    async fn start(limits: Limits, token: Option<&str>) -> Self {
+    pub(super) async fn start(limits: Limits, token: Option<&str>) -> Self {
         let config = config::Http {
             listen: "127.0.0.1:0".parse().unwrap(),
             token: token.map(SecretString::from),
@@ -75,16 +76,17 @@ impl Running {
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let mut server = JoinSet::new();
-        server.spawn(serve(listener, state, access, limits, stop.clone().cancelled_owned()));
+        let serving = stop.clone().cancelled_owned();
+        server.spawn(serve(listener, state.clone(), access, limits, serving));
         let end = stop.clone().cancelled_owned();
         server.spawn(async {
             recorder.run_until(end).await;
             Ok(())
         });
-        Self { address, snapshots, stop, server }
+        Self { state, address, snapshots, stop, server }
     }
 
-    async fn plain() -> Self {
+    pub(super) async fn plain() -> Self {
         Self::start(Limits::default(), None).await
     }
 
@@ -98,17 +100,26 @@ impl Running {
         self.ask(&format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).await
     }
 
-    async fn ask(&self, request: &str) -> Answer {
+    pub(super) async fn ask(&self, request: &str) -> Answer {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         Answer::read(&mut stream).await
+    }
+
+    /// The status alone: of some answers there is no end.
+    pub(super) async fn status(&self, request: &str) -> u16 {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut line = [0; "HTTP/1.1 200".len()];
+        timeout(SOON, stream.read_exact(&mut line)).await.unwrap().unwrap();
+        str::from_utf8(&line).unwrap()[9..].parse().unwrap()
     }
 
     async fn code(&self, path: &str) -> u16 {
         self.get(path).await.code
     }
 
-    async fn stopped(mut self) {
+    pub(super) async fn stopped(mut self) {
         self.stop.cancel();
         while let Some(ended) = timeout(SOON, self.server.join_next()).await.unwrap() {
             ended.unwrap().unwrap();

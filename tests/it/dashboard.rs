@@ -1,7 +1,7 @@
 //! The page, as a person sees it: a real browser before a real bridge, in every state that it has a
 //! word for. What it says is judged, not how it looks; pictures are only taken for the documents.
 
-mod browser;
+pub(crate) mod browser;
 
 use std::net::TcpListener;
 use std::time::Duration;

@@ -2,11 +2,15 @@
 //! need no server: the bridge serves them while it still waits for ClickHouse.
 
 mod client;
+mod cutter;
 mod hostile;
+mod interfaces;
 mod others;
+mod page;
 mod publish;
 mod route;
 mod slow;
+mod terminal;
 
 use std::time::Duration;
 

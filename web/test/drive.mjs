@@ -1,5 +1,5 @@
 // A browser for the tests of the bridge: one command a line on stdin, as JSON, one answer a line on
-// stdout. What is to be seen is the tests' matter (tests/it/dashboard.rs); this only looks.
+// stdout. What is to be seen is the tests' matter (tests/it/dashboard.rs, tests/it/live/page.rs); this only looks.
 
 import { createInterface } from "node:readline";
 import { createRequire } from "node:module";
@@ -45,13 +45,17 @@ const commands = {
 
   text: async ({ selector }) => (await page.locator(selector).allInnerTexts()).join("\n"),
 
+  fill: async ({ selector, text }) => void (await page.locator(selector).fill(text)),
+
+  click: async ({ selector }) => void (await page.locator(selector).click()),
+
   press: async ({ key }) => void (await page.keyboard.press(key)),
 
   /** Where the keyboard is. */
   focused: () =>
     page.evaluate(() => {
       const at = document.activeElement;
-      return at?.getAttribute("aria-label") ?? at?.textContent ?? "";
+      return at?.getAttribute("aria-label") ?? at?.labels?.[0]?.textContent ?? at?.textContent ?? "";
     }),
 
   isVisible: ({ selector }) => page.locator(selector).first().isVisible(),
@@ -93,6 +97,15 @@ const commands = {
   },
 
   complaints: () => complaints,
+
+  /** Waits until there is such a complaint. */
+  async complains({ pattern, within }) {
+    const end = Date.now() + within;
+    while (!complaints.some((complaint) => new RegExp(pattern).test(complaint))) {
+      if (Date.now() > end) throw new Error(`no complaint of ${pattern}: ${complaints}`);
+      await page.waitForTimeout(100);
+    }
+  },
 };
 
 for await (const line of createInterface({ input: process.stdin })) {

@@ -4,6 +4,7 @@
 use serde_json::{Value as Json, json};
 
 use super::{Kept, LIST_WITHIN, Which, shown};
+use crate::cli::table::one_line;
 use crate::cli::{Failure, block_on, print, table};
 use crate::config::Config;
 use crate::dead_letter::letter::DeadLetter;
@@ -151,27 +152,4 @@ fn one(letter: &DeadLetter, payload: bool) -> String {
         text.push_str(&format!("    {} bytes: {preview}\n", letter.payload.len()));
     }
     text
-}
-
-/// Without what would move the cursor of a terminal.
-fn one_line(text: &str, chars: usize) -> String {
-    let clean = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c });
-    let mut line: String = clean.take(chars + 1).collect();
-    if line.chars().count() > chars {
-        line.pop();
-        line.push('…');
-    }
-    line
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_payload_cannot_write_on_the_terminal_and_is_cut() {
-        assert_eq!(one_line("a\u{1b}[2J\nb", 10), "a\u{fffd}[2J\u{fffd}b");
-        assert_eq!(one_line("123456", 5), "12345…");
-        assert_eq!(one_line("12345", 5), "12345");
-    }
 }

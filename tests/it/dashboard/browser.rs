@@ -19,25 +19,32 @@ const ANSWER_WITHIN: Duration = PATIENCE.saturating_add(Duration::from_secs(30))
 const PICTURES: &str = "DATA_BRIDGE_TEST_PICTURES";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Theme {
+pub(crate) enum Theme {
     Light,
     Dark,
 }
 
-pub(super) struct Browser {
+pub(crate) struct Browser {
     _child: Child,
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
 }
 
 impl Browser {
-    /// Looks at the page of this bridge.
-    pub(super) async fn at(bridge: &Bridge) -> Self {
+    /// Looks at the dashboard of this bridge.
+    pub(crate) async fn at(bridge: &Bridge) -> Self {
         Self::with_token(bridge, "").await
     }
 
     /// The same; asked for a password, it gives this.
-    pub(super) async fn with_token(bridge: &Bridge, token: &str) -> Self {
+    pub(crate) async fn with_token(bridge: &Bridge, token: &str) -> Self {
+        let mut browser = Self::of(&format!("http://{}/", bridge.address()), token).await;
+        browser.was_built(".headline").await;
+        browser
+    }
+
+    /// Looks at any page; asked for a password, it gives this.
+    pub(crate) async fn of(url: &str, token: &str) -> Self {
         let driver = Path::new(env!("CARGO_MANIFEST_DIR")).join("web/test/drive.mjs");
         let mut child = Command::new("node")
             .arg(driver)
@@ -50,15 +57,23 @@ impl Browser {
         let input = child.stdin.take().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut browser = Self { _child: child, input, output };
+        browser.ask(json!({ "command": "open", "url": url })).await;
         browser
-            .ask(json!({ "command": "open", "url": format!("http://{}/", bridge.address()) }))
-            .await;
-        let built = browser.ask(json!({ "command": "isVisible", "selector": ".headline" })).await;
-        assert_eq!(
-            built, true,
-            "this is not the dashboard: scripts/build-web, then build the bridge"
-        );
-        browser
+    }
+
+    /// What only the built page has is there.
+    pub(crate) async fn was_built(&mut self, selector: &str) {
+        let built = self.is_visible(selector).await;
+        assert!(built, "this is the plain page: scripts/build-web, then build the bridge");
+    }
+
+    /// Writes into a field, in place of what is there.
+    pub(crate) async fn fill(&mut self, selector: &str, text: &str) {
+        self.ask(json!({ "command": "fill", "selector": selector, "text": text })).await;
+    }
+
+    pub(crate) async fn click(&mut self, selector: &str) {
+        self.ask(json!({ "command": "click", "selector": selector })).await;
     }
 
     async fn ask(&mut self, command: Json) -> Json {
@@ -73,7 +88,7 @@ impl Browser {
     }
 
     /// Waits until the text of these elements matches; gives it.
-    pub(super) async fn until(&mut self, selector: &str, pattern: &str) -> String {
+    pub(crate) async fn until(&mut self, selector: &str, pattern: &str) -> String {
         let within = u64::try_from(PATIENCE.as_millis()).unwrap();
         let wanted = json!({ "command": "until", "selector": selector, "pattern": pattern,
             "within": within });
@@ -81,36 +96,36 @@ impl Browser {
     }
 
     /// Waits for the big word.
-    pub(super) async fn word(&mut self, word: &str) {
+    pub(crate) async fn word(&mut self, word: &str) {
         self.until(".word", &format!("^{word}$")).await;
     }
 
-    pub(super) async fn text(&mut self, selector: &str) -> String {
+    pub(crate) async fn text(&mut self, selector: &str) -> String {
         let text = self.ask(json!({ "command": "text", "selector": selector })).await;
         text.as_str().unwrap().to_owned()
     }
 
-    pub(super) async fn press(&mut self, key: &str) {
+    pub(crate) async fn press(&mut self, key: &str) {
         self.ask(json!({ "command": "press", "key": key })).await;
     }
 
     /// The name of what has the keyboard.
-    pub(super) async fn focused(&mut self) -> String {
+    pub(crate) async fn focused(&mut self) -> String {
         self.ask(json!({ "command": "focused" })).await.as_str().unwrap().to_owned()
     }
 
-    pub(super) async fn is_visible(&mut self, selector: &str) -> bool {
+    pub(crate) async fn is_visible(&mut self, selector: &str) -> bool {
         self.ask(json!({ "command": "isVisible", "selector": selector })).await == true
     }
 
-    pub(super) async fn look(&mut self, theme: Theme, width: u32) {
+    pub(crate) async fn look(&mut self, theme: Theme, width: u32) {
         let theme = if theme == Theme::Dark { "dark" } else { "light" };
         self.ask(json!({ "command": "look", "theme": theme, "width": width })).await;
     }
 
     /// Nobody is kept out, in light and dark, on a desk and on a phone; and the page is as wide as
     /// the screen.
-    pub(super) async fn is_for_everybody(&mut self) {
+    pub(crate) async fn is_for_everybody(&mut self) {
         for (theme, width) in [(Theme::Light, 1280), (Theme::Dark, 390), (Theme::Light, 390)] {
             self.look(theme, width).await;
             let found = self.ask(json!({ "command": "axe" })).await;
@@ -122,14 +137,20 @@ impl Browser {
     }
 
     /// A picture for the documents, if any are wanted.
-    pub(super) async fn picture(&mut self, name: &str, height: u32) {
+    pub(crate) async fn picture(&mut self, name: &str, height: u32) {
         let Some(folder) = std::env::var_os(PICTURES) else { return };
         let path = PathBuf::from(folder).join(format!("{name}.png"));
         self.ask(json!({ "command": "picture", "path": path, "height": height })).await;
     }
 
+    /// Waits until it complains of this.
+    pub(crate) async fn until_complaint(&mut self, pattern: &str) {
+        let within = u64::try_from(PATIENCE.as_millis()).unwrap();
+        self.ask(json!({ "command": "complains", "pattern": pattern, "within": within })).await;
+    }
+
     /// No script broke, and the page's policy had nothing to forbid.
-    pub(super) async fn complained_of_nothing(&mut self) {
+    pub(crate) async fn complained_of_nothing(&mut self) {
         assert_eq!(self.ask(json!({ "command": "complaints" })).await, json!([]));
     }
 }

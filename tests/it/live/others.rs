@@ -1,5 +1,5 @@
-//! The clients of `docs/examples`, as they are there: by Python's `websockets`, and by the WebSocket
-//! that Node has as browsers have it.
+//! The clients of `docs/examples`, as they are there: by Python's `websockets`, by Node's `ws`, by the
+//! WebSocket that Node has as browsers have it, and in a browser.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -11,9 +11,13 @@ use tokio::time::timeout;
 use super::Feed;
 use super::client::payloads;
 use crate::bridge::PATIENCE;
+use crate::dashboard::browser::Browser;
 
 /// What `docs/examples/live.py` was written for.
 const WEBSOCKETS: &str = "websockets==17.4";
+
+/// And `docs/examples/live.mjs`, where Node has no WebSocket itself.
+const WS: &str = "ws@8.23.0";
 
 fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples").join(name)
@@ -60,4 +64,47 @@ async fn python_watches() {
 #[tokio::test]
 async fn node_watches_as_a_browser_would() {
     watches(Command::new("node").arg("--experimental-websocket").arg(example("live.mjs"))).await;
+}
+
+#[tokio::test]
+async fn node_watches_with_ws() {
+    // A module looks for packages beside itself.
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("live-node");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::copy(example("live.mjs"), folder.join("live.mjs")).unwrap();
+    let mut install = Command::new("npm");
+    install.args(["install", "--silent", "--no-audit", "--no-fund", "--no-save", "--prefix"]);
+    install.arg(&folder).arg(WS).stdout(Stdio::null());
+    assert!(timeout(PATIENCE, install.status()).await.unwrap().unwrap().success());
+    watches(Command::new("node").arg("--no-experimental-websocket").arg(folder.join("live.mjs")))
+        .await;
+}
+
+/// A page that somebody else serves: let in where its origin is allowed, and only there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_watches_from_a_page_of_somebody_elses() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    let html = std::fs::read_to_string(example("live.html")).unwrap();
+    let page = axum::Router::new()
+        .route("/live.html", axum::routing::get(|| async { axum::response::Html(html) }));
+    let mut server = tokio::task::JoinSet::new();
+    server.spawn(async { axum::serve(listener, page).await.unwrap() });
+    for (allowed, shows) in [(true, "^9\\s.*\\s0\\sack$"), (false, "^$")] {
+        let origins = if allowed { format!("[\"{origin}\"]") } else { "[]".to_owned() };
+        let feed = Feed::start(&format!("allowed_origins = {origins}")).await;
+        feed.topic("desk").await;
+        let mut publisher = feed.connect().await;
+        publisher.publish_all("desk", 0..5).await;
+        let url = format!("{origin}/live.html?topic=desk&url=ws://{}/ws", feed.bridge.address());
+        let mut browser = Browser::of(&url, "").await;
+        if allowed {
+            feed.until("/stats", |stats| stats["topics"]["desk"]["subscribers"] == 1).await;
+            publisher.publish_all("desk", 5..10).await;
+            browser.until("#seen", shows).await;
+        } else {
+            browser.until_complaint("WebSocket connection to .* failed").await;
+            browser.until("#seen", shows).await;
+        }
+    }
 }

@@ -271,3 +271,27 @@ async fn a_publisher_that_is_gone_waits_for_nothing() {
     assert_eq!(stored(&lab).await, (3, 3));
     bridge.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_terminal_publishes_what_is_stored_when_it_ends() {
+    let lab = lab_with_table(Lab::new().await).await;
+    let bridge = lab.start(&config(&lab, ""), "").await;
+    let token = lab.file("token", TOKEN);
+    let text = lines(0..2_000) + "no number\n\n{\"n\":2000}";
+    let input = lab.file("lines", &text);
+    for (topic, code, end) in [
+        ("published", 0, "2,002 published to published: 2,001 stored, 1 dead letters"),
+        ("nothing", 1, "a route of this name needs publish = true"),
+    ] {
+        let mut publish = crate::bridge::program();
+        publish.args(["live", "--url", &format!("http://{}", bridge.address()), "--token-file"]);
+        publish.arg(&token).args(["publish", topic, "--durable"]).kill_on_drop(true);
+        publish.stdin(std::fs::File::open(&input).unwrap());
+        let done = tokio::time::timeout(PATIENCE, publish.output()).await.unwrap().unwrap();
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(code), "{said}");
+        assert!(said.trim().ends_with(end), "{said}");
+    }
+    assert_eq!(stored(&lab).await, (2_001, 2_001));
+    bridge.stop().await;
+}
