@@ -50,6 +50,7 @@ impl Link {
         ask["type"] = json!("subscribe");
         ask["topic"] = json!(topic);
         self.say(ask.clone()).await?;
+        self.resume.asked_for();
         self.subscriptions.insert(topic.to_owned(), ask);
         Ok(())
     }

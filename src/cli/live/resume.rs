@@ -23,6 +23,11 @@ impl Resume {
         self.again = true;
     }
 
+    /// Somebody asked for messages from before: these are no repetition.
+    pub(super) fn asked_for(&mut self) {
+        self.again = false;
+    }
+
     /// The bridge's time, from whatever it said that is no event: when somebody began to watch.
     /// On a later connection such a word comes before what is replayed, and says nothing of it.
     pub(super) fn is_now(&mut self, ts: &str) {
@@ -76,6 +81,15 @@ mod tests {
     fn on_one_connection_a_record_that_comes_again_is_shown_again() {
         let mut resume = Resume::default();
         assert!(resume.is_new("a", "10:01") && resume.is_new("a", "10:02"));
+    }
+
+    #[test]
+    fn what_somebody_asks_for_is_shown_again() {
+        let mut resume = Resume::default();
+        assert!(resume.is_new("a", "10:01"));
+        resume.reconnected();
+        resume.asked_for();
+        assert!(resume.is_new("a", "10:01"));
     }
 
     #[test]
