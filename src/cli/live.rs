@@ -77,7 +77,7 @@ pub(super) fn run(args: Args, files: &[PathBuf]) -> Result<ExitCode, Failure> {
     let bridge = Bridge::new(args.bridge, args.token_file, files)?;
     let done = super::block_on(async {
         let stop = CancellationToken::new();
-        let command = async {
+        let command = Box::pin(async {
             match args.command {
                 None => prompt::run(bridge, &stop).await,
                 Some(Command::Watch(args)) => watch::run(bridge, args, &stop).await,
@@ -87,7 +87,7 @@ pub(super) fn run(args: Args, files: &[PathBuf]) -> Result<ExitCode, Failure> {
                 Some(Command::Delete(name)) => topics::delete(&bridge, &name).await,
                 Some(Command::Demo(args)) => demo::run(&bridge, &args, &stop).await,
             }
-        };
+        });
         Ok(until_left(command, &stop).await)
     })?;
     match done {

@@ -170,9 +170,9 @@ fn resolved<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
 
 fn open_card(html: &mut String, class: &str, id: &str, title: &str, summary: &str) {
     let [id, title, summary] = [id, title, summary].map(escaped);
-    let _infallible = write!(
+    let _infallible = writeln!(
         html,
-        "<details class=\"card {class}\" id=\"{id}\"><summary><code>{title}</code> {summary}</summary>\n"
+        "<details class=\"card {class}\" id=\"{id}\"><summary><code>{title}</code> {summary}</summary>"
     );
 }
 
