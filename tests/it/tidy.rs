@@ -179,7 +179,6 @@ const PURE: &[&str] = &[
     "causes.rs",
     "cli/audit/ranges.rs",
     "cli/live/resume.rs",
-    "cli/live/show.rs",
     "source/nats/jetstream/lease.rs",
     "source/nats/jetstream/lease/",
     "source/nats/jetstream/go_over.rs",
