@@ -1,3 +1,5 @@
+//! The documents against the router: every path, method and lock.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
