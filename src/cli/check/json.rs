@@ -68,13 +68,13 @@ const fn state(grade: Grade) -> &'static str {
 }
 
 fn route(route: &RouteLine) -> Value {
-    let kafka = if route.exactly_once { "exactly_once" } else { "at_least_once" };
+    let kept = if route.exactly_once { "exactly_once" } else { "at_least_once" };
     let source = |kind: &str, names: &[String], guarantee: &str| {
         (!names.is_empty()).then(|| json!({ "kind": kind, "names": names, "guarantee": guarantee }))
     };
     let sources: Vec<Value> = [
-        source("kafka", &route.kafka, kafka),
-        source("jetstream", &route.jetstream, "at_least_once"),
+        source("kafka", &route.kafka, kept),
+        source("jetstream", &route.jetstream, kept),
         source("nats", &route.nats, "at_most_once"),
         route
             .publish

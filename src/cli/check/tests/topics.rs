@@ -233,6 +233,19 @@ fn machines_get_the_same() {
 }
 
 #[test]
+fn the_report_for_machines_promises_what_the_route_does() {
+    for (more, promised) in [("", "at_least_once"), ("delivery = 'exactly_once'", "exactly_once")] {
+        let report = compare(&by_stream(more), &found_with_pace(10.0));
+        let value: serde_json::Value = serde_json::from_str(&json(&report)).unwrap();
+        let source = &value["routes"][0]["sources"][0];
+        assert_eq!(
+            (source["kind"].as_str(), source["guarantee"].as_str()),
+            (Some("jetstream"), Some(promised))
+        );
+    }
+}
+
+#[test]
 fn every_code_is_explained() {
     let explained = include_str!("../../../../docs/check.md");
     for code in crate::cli::check::codes::ALL {
