@@ -58,6 +58,8 @@ pub struct Snapshot {
     /// By the route's name.
     pub routes: BTreeMap<String, RouteStatus>,
     pub dead_letters: DeadLetterStatus,
+    /// Messages of the live feed that its subscribers lost, since the start.
+    pub subscriber_drops: u64,
     /// Over the last heartbeat interval.
     pub rates: Rates,
     /// From the same interval.

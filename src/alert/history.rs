@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::trend::Trend;
-use crate::status::{Snapshot, SourceStatus};
+use crate::status::{RouteStatus, RunStage, Snapshot, SourceStatus};
 
-/// Of what there is a trend. All but the first three have one for each name.
+/// Of what there is a trend. Those of a route, a topic or a source have one for each name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Of {
     Pauses,
@@ -21,25 +21,31 @@ pub(super) enum Of {
     Received,
     DeadLetters,
     Dropped,
+    /// Messages that subscribers of the live feed lost.
+    SubscriberDrops,
     /// Of a topic.
     Lag,
     /// Of a source.
     Uncommitted,
 }
 
-/// What is called lately.
+/// What is called lately. Shorter than what must last before it is told: one jump is no growth.
 pub(super) const LATELY: Duration = minutes(5);
 
 impl Of {
     /// As Prometheus' rules have them.
     const fn window(self) -> Duration {
         match self {
-            Self::Pauses | Self::Lag => minutes(15),
-            Self::Uncommitted => minutes(10),
+            Self::Pauses => minutes(15),
+            Self::Uncommitted => minutes(2),
+            Self::SubscriberDrops => minutes(1),
             Self::InputBefore => minutes(65),
-            Self::Input | Self::Output | Self::Received | Self::DeadLetters | Self::Dropped => {
-                LATELY
-            }
+            Self::Input
+            | Self::Output
+            | Self::Received
+            | Self::DeadLetters
+            | Self::Dropped
+            | Self::Lag => LATELY,
         }
     }
 }
@@ -62,10 +68,14 @@ impl History {
             (Of::Input, input),
             (Of::InputBefore, input),
             (Of::Output, output),
+            (Of::SubscriberDrops, snapshot.subscriber_drops),
         ];
         whole.into_iter().for_each(|(of, value)| self.note(of, "", value, now));
         for (name, route) in &snapshot.routes {
             self.note(Of::Received, name, route.received, now);
+            if !is_open(snapshot, route) {
+                self.stands(Of::Received, name);
+            }
             self.note(Of::DeadLetters, name, route.dead_lettered, now);
             self.note(Of::Dropped, name, route.dropped, now);
         }
@@ -85,6 +95,13 @@ impl History {
             .or_insert_with(|| Trend::new(of.window(), now, value));
     }
 
+    /// This look does not count as silence.
+    fn stands(&mut self, of: Of, name: &str) {
+        if let Some(trend) = self.0.get_mut(&(of, name.to_owned())) {
+            trend.was_shut();
+        }
+    }
+
     /// None of what the last snapshot did not have.
     pub(super) fn trend(&self, of: Of, name: &str) -> Option<&Trend> {
         self.0.get(&(of, name.to_owned()))
@@ -94,6 +111,12 @@ impl History {
     pub(super) fn growth(&self, of: Of, name: &str) -> i64 {
         self.trend(of, name).map_or(0, Trend::growth)
     }
+}
+
+/// Whether records of the route are taken: while nothing is, nothing is silent.
+fn is_open(snapshot: &Snapshot, route: &RouteStatus) -> bool {
+    let runs = snapshot.stage == RunStage::Running && !snapshot.backpressure.active;
+    runs && !route.held_back
 }
 
 /// Dropped is not among them: a bridge that drops what it cannot store does not keep up.

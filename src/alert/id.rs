@@ -24,6 +24,7 @@ pub enum AlertId {
     SourceDisconnected,
     DeadLetters,
     RecordsDropped,
+    SubscriberDrops,
     LagGrowing,
     UncommittedGrowing,
     InputSurge,
@@ -45,7 +46,7 @@ struct Facts {
 }
 
 impl AlertId {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Wedged,
         Self::NeedsPerson,
         Self::Paused,
@@ -59,6 +60,7 @@ impl AlertId {
         Self::SourceDisconnected,
         Self::DeadLetters,
         Self::RecordsDropped,
+        Self::SubscriberDrops,
         Self::LagGrowing,
         Self::UncommittedGrowing,
         Self::InputSurge,
@@ -185,6 +187,12 @@ impl AlertId {
                 Warning,
                 0,
                 "see dropped_by_reason in /health; what must not be lost belongs into Kafka or JetStream",
+            ),
+            Self::SubscriberDrops => (
+                "subscriber_drops",
+                Warning,
+                0,
+                "see who is slow (GET /subscriber-stats); ClickHouse has everything all the same",
             ),
             Self::LagGrowing => (
                 "lag_growing",

@@ -64,6 +64,7 @@ impl Look<'_> {
         self.breaker_open();
         self.server_away();
         self.routes();
+        self.subscriber_drops();
         self.source_disconnected();
         self.lag_growing();
         self.uncommitted_growing();
@@ -184,6 +185,14 @@ impl Look<'_> {
         }
     }
 
+    fn subscriber_drops(&mut self) {
+        let drops = self.history.growth(Of::SubscriberDrops, "");
+        if drops > signed(self.settings.subscriber_drops) {
+            let text = "messages of the live feed lost by slow subscribers in a minute";
+            self.find(AlertId::SubscriberDrops, format!("{} {text}", thousands(drops)));
+        }
+    }
+
     fn source_disconnected(&mut self) {
         for (name, source) in self.snapshot.sources.iter().filter(|(_, s)| !s.connected) {
             let why = source.error.as_deref().unwrap_or("no connection yet");
@@ -219,6 +228,7 @@ impl Look<'_> {
         let settings = self.settings;
         let Some(input) = self.lately(Of::Input) else { return };
         if let Some(normal) = self.normal()
+            && normal > 0.0
             && input > normal * f64::from(settings.surge_percent) / 100.0
         {
             let text = format!("{input:.0} records a second come, and {normal:.0} are normal");
@@ -251,18 +261,13 @@ impl Look<'_> {
         (known >= ENOUGH_FOR_NORMAL).then(|| float(records.unsigned_abs()) / known.as_secs_f64())
     }
 
-    /// While the bridge pauses nothing comes because nothing is taken.
+    /// While nothing is taken the silence does not grow, and one that was told of goes on.
     fn silent(&mut self) {
-        if self.snapshot.backpressure.active {
-            return;
-        }
         for (name, longest) in &self.settings.silent {
             let still = self.history.trend(Of::Received, name).map(Trend::still_for);
             if let Some(still) = still.filter(|still| still > longest) {
-                let of = format!("route {name}");
-                let summary = format!("{of}: nothing came for {} minutes", still.as_secs() / 60);
-                let held_for = Some(still);
-                self.found.push(Finding { id: AlertId::Silent, of: Some(of), summary, held_for });
+                let text = format!("nothing came for {} minutes", still.as_secs() / 60);
+                self.find_of(AlertId::Silent, format!("route {name}"), &text);
             }
         }
     }

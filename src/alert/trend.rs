@@ -15,19 +15,30 @@ pub(super) struct Trend {
     /// The first is at the window's edge or, while less is known, at the beginning.
     points: VecDeque<(Instant, u64)>,
     latest: (Instant, u64),
-    moved_at: Instant,
+    /// For so long it has not moved although it could.
+    still_for: Duration,
+    /// What the last look added to that.
+    step: Duration,
 }
 
 impl Trend {
     pub(super) fn new(window: Duration, now: Instant, value: u64) -> Self {
         let points = VecDeque::from([(now, value)]);
-        Self { window, points, latest: (now, value), moved_at: now }
+        Self {
+            window,
+            points,
+            latest: (now, value),
+            still_for: Duration::ZERO,
+            step: Duration::ZERO,
+        }
     }
 
     pub(super) fn see(&mut self, now: Instant, value: u64) {
-        if value != self.latest.1 {
-            self.moved_at = now;
-        }
+        self.step = now - self.latest.0;
+        self.still_for = match value == self.latest.1 {
+            true => self.still_for + self.step,
+            false => Duration::ZERO,
+        };
         self.latest = (now, value);
         while self.points.get(1).is_some_and(|(at, _)| now - *at >= self.window) {
             self.points.pop_front();
@@ -35,6 +46,12 @@ impl Trend {
         if self.points.back().is_none_or(|(at, _)| now - *at >= self.window / POINTS) {
             self.points.push_back((now, value));
         }
+    }
+
+    /// It could not have moved since the look before.
+    pub(super) fn was_shut(&mut self) {
+        self.still_for = self.still_for.saturating_sub(self.step);
+        self.step = Duration::ZERO;
     }
 
     /// How much more it is than at the window's edge; negative if it is less.
@@ -50,9 +67,9 @@ impl Trend {
         self.latest.0 - first
     }
 
-    /// For so long it has not changed.
+    /// For so long it has not changed although it could.
     pub(super) fn still_for(&self) -> Duration {
-        self.latest.0 - self.moved_at
+        self.still_for
     }
 
     pub(super) fn seen_at(&self) -> Instant {

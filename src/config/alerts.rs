@@ -25,6 +25,8 @@ pub struct Alerts {
     pub dead_letters: u64,
     /// Of a route, in 5 minutes.
     pub drops: u64,
+    /// Of the live feed, in a minute.
+    pub subscriber_drops: u64,
     /// records, of a topic
     pub lag: u64,
     pub surge_percent: u32,
@@ -79,6 +81,7 @@ pub(super) fn alerts(
         full_within: raw.full_within.0,
         dead_letters: raw.dead_letters,
         drops: raw.drops,
+        subscriber_drops: raw.subscriber_drops,
         lag: raw.lag,
         surge_percent: raw.surge_percent,
         input_over_output_percent: raw.input_over_output_percent,

@@ -29,6 +29,8 @@ pub(super) struct Alerts {
     pub(super) dead_letters: u64,
     /// `records_dropped`: more of one route than that in 5 minutes.
     pub(super) drops: u64,
+    /// `subscriber_drops`: subscribers of the live feed lose more messages than that in a minute.
+    pub(super) subscriber_drops: u64,
     /// `lag_growing`: more records of one topic wait, and they become more.
     pub(super) lag: u64,
     /// `input_surge`: more comes in 5 minutes than this share of what is normal, which is the hour
@@ -67,6 +69,7 @@ impl Default for Alerts {
             full_within: Span::seconds(5 * 60),
             dead_letters: 0,
             drops: 0,
+            subscriber_drops: 1_000,
             lag: 10_000,
             surge_percent: 200,
             input_over_output_percent: 120,

@@ -38,6 +38,8 @@ pub struct Live {
     state: Mutex<State>,
     /// Somebody took something.
     drained: Arc<Notify>,
+    /// Messages that subscribers lost, since the start.
+    pub(super) lost: Arc<AtomicU64>,
     /// Those that serve connections.
     sessions: TaskTracker,
     /// Records whose key got no sub-topic.
@@ -122,7 +124,7 @@ impl Live {
         };
         let (drained, sessions) = (Arc::new(Notify::new()), TaskTracker::new());
         let (state, keyless) = (Mutex::new(state), AtomicU64::new(0));
-        let live = Self { settings, state, drained, sessions, keyless };
+        let live = Self { settings, state, drained, sessions, keyless, lost: Arc::default() };
         if live.settings.enabled {
             live.lay_routes(&routes.iter().map(RouteTopic::of).collect::<Vec<_>>());
         }
@@ -168,8 +170,9 @@ impl Live {
         }
         let id = state.next;
         state.next += 1;
-        let drained = Arc::clone(&self.drained);
-        let mailbox = Arc::new(Mailbox::new(&format!("c{id}"), settings.log_every_drop, drained));
+        let (drained, lost) = (Arc::clone(&self.drained), Arc::clone(&self.lost));
+        let name = format!("c{id}");
+        let mailbox = Arc::new(Mailbox::new(&name, settings.log_every_drop, drained, lost));
         let connection =
             Connection { mailbox: Arc::clone(&mailbox), address, subscriptions: BTreeMap::new() };
         state.connections.insert(id, connection);

@@ -5,7 +5,7 @@
 //! is its [`Buffer`]). The lock is held for one batch at a time, never across an await.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
@@ -47,6 +47,8 @@ pub struct Mailbox {
     mail: Notify,
     /// Something was taken: for those who wait for room in all mailboxes.
     drained: Arc<Notify>,
+    /// What all subscribers of the feed lost.
+    lost: Arc<AtomicU64>,
     /// It has ended.
     over: Notify,
     /// There is room for answers again.
@@ -101,12 +103,18 @@ pub(super) struct Put {
 }
 
 impl Mailbox {
-    pub(super) fn new(client_id: &str, log_every_drop: bool, drained: Arc<Notify>) -> Self {
+    pub(super) fn new(
+        client_id: &str,
+        log_every_drop: bool,
+        drained: Arc<Notify>,
+        lost: Arc<AtomicU64>,
+    ) -> Self {
         Self {
             client_id: Mutex::new(client_id.into()),
             state: Mutex::default(),
             mail: Notify::new(),
             drained,
+            lost,
             over: Notify::new(),
             room: Notify::new(),
             log_every_drop,
@@ -237,6 +245,7 @@ impl Mailbox {
             }
         }
         put.dropped += let_go.len() as u64;
+        self.lost.fetch_add(put.dropped, Ordering::Relaxed);
         // What was lost before it came here is not this queue's fault.
         let told = queue.drops.note(put.dropped - lost, self.log_every_drop, now);
         let line = told.map(|count| (Arc::clone(&queue.topic), count, queue.buffer.capacity()));

@@ -5,7 +5,7 @@
 //! its topic, which tells its subscribers.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -73,6 +73,12 @@ impl Tap {
     #[must_use]
     pub fn closed() -> Self {
         Self { open: None }
+    }
+
+    /// Messages that subscribers lost since the start, of topics that are gone too. Takes no lock.
+    #[must_use]
+    pub fn subscriber_drops(&self) -> u64 {
+        self.open.as_ref().map_or(0, |open| open.live.lost.load(Ordering::Relaxed))
     }
 
     /// Which routes there are, by their numbers.

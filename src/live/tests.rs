@@ -143,6 +143,8 @@ async fn each_policy_loses_what_it_says_and_tells_where() {
     assert_eq!(told["error"]["code"], "SLOW_CONSUMER");
     assert_eq!(topic(&live, "t").dropped, 2 + 2 + 4);
     assert_eq!(topic(&live, "t").subscribers, 2);
+    live.delete("t").unwrap();
+    assert_eq!(super::tap(&live).0.subscriber_drops(), 8, "of topics that are gone too");
 }
 
 #[tokio::test]

@@ -55,6 +55,7 @@ impl<S: Sink> Pipeline<S> {
             sources: self.source_statuses(),
             routes: self.route_statuses(),
             dead_letters: self.dead_letter_status(),
+            subscriber_drops: self.tap.subscriber_drops(),
             needs_person: self.needs_person(),
             rates: self.rates,
             forecast: self.forecast,

@@ -1,9 +1,9 @@
 //! What the bridge carries, seen as it happens: real servers at both ends.
 
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
 use super::client::{Client, has};
-use crate::lab::Lab;
+use crate::lab::{Lab, ORDINARY_HEARTBEAT};
 
 #[tokio::test]
 async fn what_goes_into_clickhouse_is_seen_on_its_topic_and_by_its_key() {
@@ -44,5 +44,41 @@ async fn what_goes_into_clickhouse_is_seen_on_its_topic_and_by_its_key() {
         assert!(before.is_none_or(|before| before < offset), "{event}");
     }
     lab.clickhouse.until("SELECT count() FROM numbers", RECORDS).await;
+    bridge.stop().await;
+}
+
+/// The records are in ClickHouse all the same; a few that are lost are nothing to be told.
+#[tokio::test]
+async fn thousands_that_a_subscriber_loses_in_a_minute_are_an_alert() {
+    let lab = Lab::new().await;
+    lab.numbers_places().await;
+    let over = format!("{ORDINARY_HEARTBEAT}\n[live]\nqueue_size = 10\n");
+    let bridge = lab.start(&lab.numbers("kafka"), &over).await;
+    let mut slow = Client::narrow(bridge.address()).await;
+    let answer = slow.ask(json!({ "type": "subscribe", "topic": "numbers" })).await;
+    assert_eq!(answer["type"], "ack", "{answer}");
+    let fires = |health: &Json| {
+        let mut alerts = health["alerts"].as_array().unwrap().iter();
+        alerts.find(|alert| alert["id"] == "subscriber_drops").cloned()
+    };
+    let fill = "x".repeat(3_000);
+    let send = async |numbers: std::ops::Range<u64>| {
+        let sender = lab.kafka();
+        for n in numbers {
+            let record = format!("{{\"n\":{n},\"fill\":\"{fill}\"}}");
+            sender.send(&lab.topic("numbers"), None, None, Some(record.as_bytes()));
+        }
+        sender.flush().await;
+    };
+    send(0..500).await;
+    lab.clickhouse.until("SELECT count() FROM numbers", 500).await;
+    assert_eq!(fires(&bridge.health().await), None);
+    send(500..10_000).await;
+    let health = bridge.wait_until("it is told", |health| fires(health).is_some()).await;
+    let alert = fires(&health).unwrap();
+    let summary = alert["summary"].as_str().unwrap();
+    assert!(summary.contains("messages of the live feed lost by slow subscribers"), "{summary}");
+    assert_eq!(alert["runbook"], "docs/runbook.md#subscriber_drops");
+    lab.clickhouse.until("SELECT count() FROM numbers", 10_000).await;
     bridge.stop().await;
 }
