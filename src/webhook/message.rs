@@ -32,13 +32,21 @@ pub struct Item {
     pub what: What,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+impl Item {
+    /// Less is more urgent: what is new, then what is over, then what is known; of each the critical
+    /// first.
+    pub(super) fn urgency(&self) -> (Status, std::cmp::Reverse<Severity>) {
+        (self.status, std::cmp::Reverse(self.what.facts().severity))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Status {
     /// It is new to the receiver.
     Fired,
+    Resolved,
     /// It is known there, and fires still.
     Firing,
-    Resolved,
 }
 
 impl Status {

@@ -23,6 +23,9 @@ const ALERTMANAGER: &str = "/api/v2/alerts";
 const ANSWER_BYTES: usize = 16 * 1024;
 const ANSWER_CHARS: usize = 200;
 
+/// Shorter parts of an address stand in any sentence.
+const SECRET_CHARS: usize = 4;
+
 /// A receiver's address, and how to get there.
 #[derive(Clone)]
 pub struct Post {
@@ -30,6 +33,8 @@ pub struct Post {
     uri: Uri,
     authorization: Option<HeaderValue>,
     within: Duration,
+    /// What no answer is to repeat, the longest first.
+    secrets: Vec<String>,
 }
 
 // The address holds a secret often enough.
@@ -48,11 +53,11 @@ impl Post {
         tcp.enforce_http(false);
         let connector = tls::connector(tcp, config.tls.as_ref()).context("tls")?;
         let url = config.url.expose_secret();
-        let path = match config.kind {
-            WebhookKind::Alertmanager if !url.ends_with(ALERTMANAGER) => ALERTMANAGER,
-            _ => "",
+        let uri: Uri = url.parse().ok().context("url is no address")?;
+        let uri = match config.kind {
+            WebhookKind::Alertmanager => of_alertmanager(uri)?,
+            WebhookKind::Json | WebhookKind::Slack => uri,
         };
-        let url = format!("{}{path}", url.trim_end_matches('/'));
         let authorization = config.token.as_ref().map(|token| {
             let value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()));
             value.map(|mut value| {
@@ -65,7 +70,8 @@ impl Post {
             client: Client::builder(TokioExecutor::new())
                 .pool_max_idle_per_host(0)
                 .build(connector),
-            uri: url.parse().ok().context("url is no address")?,
+            secrets: secrets(&uri, config.token.as_ref().map(|token| token.expose_secret())),
+            uri,
             authorization: authorization
                 .transpose()
                 .ok()
@@ -108,15 +114,68 @@ impl Post {
             StatusCode::NOT_FOUND => "; see its url and kind",
             _ => "",
         };
-        bail!("{status}: {}{hint}", said(answer).await);
+        bail!("{status}: {}{hint}", self.said(answer).await);
+    }
+
+    /// The beginning of what was answered, in one line. Many servers quote what they were asked for.
+    async fn said(&self, answer: Response<hyper::body::Incoming>) -> String {
+        let body = Limited::new(answer.into_body(), ANSWER_BYTES).collect().await;
+        let bytes = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        let text = without(&String::from_utf8_lossy(&bytes), &self.secrets);
+        let words: Vec<&str> = text.split_whitespace().collect();
+        words.join(" ").chars().take(ANSWER_CHARS).collect()
     }
 }
 
-/// The beginning of what was answered, in one line.
-async fn said(answer: Response<hyper::body::Incoming>) -> String {
-    let body = Limited::new(answer.into_body(), ANSWER_BYTES).collect().await;
-    let bytes = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
-    let words: Vec<&str> = text.split_whitespace().collect();
-    words.join(" ").chars().take(ANSWER_CHARS).collect()
+/// Where Alertmanager takes alerts, unless it is named already.
+fn of_alertmanager(uri: Uri) -> anyhow::Result<Uri> {
+    let path = uri.path().trim_end_matches('/');
+    let path = format!("{}{ALERTMANAGER}", path.strip_suffix(ALERTMANAGER).unwrap_or(path));
+    let query = uri.query().map_or_else(String::new, |query| format!("?{query}"));
+    let mut parts = uri.into_parts();
+    parts.path_and_query = Some(format!("{path}{query}").parse().context("url is no address")?);
+    Uri::from_parts(parts).context("url is no address")
+}
+
+/// What is a secret of an address: its path as a whole and in parts, its query; and the token.
+fn secrets(uri: &Uri, token: Option<&str>) -> Vec<String> {
+    let whole = uri.path_and_query().map(hyper::http::uri::PathAndQuery::as_str);
+    let query = uri.query().into_iter().flat_map(|query| query.split(['&', '=']));
+    let parts = whole.into_iter().chain([uri.path()]).chain(uri.path().split('/')).chain(query);
+    let parts = parts.filter(|part| part.len() >= SECRET_CHARS).chain(token);
+    let mut secrets: Vec<String> =
+        parts.filter(|part| *part != ALERTMANAGER).map(str::to_owned).collect();
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    secrets
+}
+
+fn without(text: &str, secrets: &[String]) -> String {
+    secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "***"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(url: &str) -> String {
+        of_alertmanager(url.parse().unwrap()).unwrap().to_string()
+    }
+
+    #[test]
+    fn alertmanager_is_asked_where_it_takes_alerts_however_it_is_named() {
+        for given in ["http://am:9093", "http://am:9093/", "http://am:9093/api/v2/alerts/"] {
+            assert_eq!(at(given), "http://am:9093/api/v2/alerts");
+        }
+        assert_eq!(at("http://am/of/me/?tenant=a"), "http://am/of/me/api/v2/alerts?tenant=a");
+    }
+
+    #[test]
+    fn what_an_answer_quotes_of_the_address_is_hidden() {
+        let uri = "https://h/hooks/T0Secret/B0?key=k3ysecret".parse().unwrap();
+        let secrets = secrets(&uri, Some("t0ken"));
+        let page =
+            "Cannot POST /hooks/T0Secret/B0?key=k3ysecret; path \"T0Secret\", k3ysecret, t0ken";
+        let shown = without(page, &secrets);
+        assert_eq!(shown, "Cannot POST ***; path \"***\", ***, ***");
+    }
 }

@@ -46,7 +46,9 @@ impl Told {
         });
         let over = self.firing.iter().filter(|(key, _)| !fires.contains_key(*key));
         let over = over.map(|(_, alert)| item(Status::Resolved, alert));
-        let items: Vec<Item> = firing.chain(over).collect();
+        let mut items: Vec<Item> = firing.chain(over).collect();
+        // A message may be cut: what is new and bad comes first.
+        items.sort_by_key(Item::urgency);
         let is_news = |item: &Item| again || item.status != Status::Firing;
         items.iter().any(is_news).then_some(Notice { items })
     }
@@ -60,5 +62,43 @@ impl Told {
             What::Test { .. } => None,
         });
         self.firing = alerts.collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::AlertId;
+    use crate::config::load;
+
+    fn alert(id: AlertId) -> Alert {
+        Alert { id, of: None, since: 0, summary: String::new(), runbook: String::new() }
+    }
+
+    /// A message may be cut at its end.
+    #[test]
+    fn what_is_new_and_bad_comes_first_and_what_is_known_last() {
+        let file = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+        let text = "[kafka]\n[[routes]]\nname = 'x'\nkafka_topics = ['x']\ntable = 't'\n\
+                    [webhooks.w]\nurl = 'http://h/'\n";
+        std::fs::write(file.path(), text).unwrap();
+        let config = load(&[file.path().to_owned()]).unwrap().webhooks["w"].clone();
+        let (now, mut told) = (Instant::now(), Told::default());
+        let before = [AlertId::Paused, AlertId::BufferHigh].map(alert);
+        let first = told.news(&before, &config, now).unwrap();
+        told.told(first, now);
+        let then = [AlertId::Paused, AlertId::DeadLetters, AlertId::AccountingGap].map(alert);
+        let notice = told.news(&then, &config, now).unwrap();
+        let order = notice.items.iter().map(|item| match &item.what {
+            What::Alert(alert) => (item.status, alert.id),
+            What::Test { .. } => unreachable!("nobody tests"),
+        });
+        let expected = [
+            (Status::Fired, AlertId::AccountingGap),
+            (Status::Fired, AlertId::DeadLetters),
+            (Status::Resolved, AlertId::BufferHigh),
+            (Status::Firing, AlertId::Paused),
+        ];
+        assert_eq!(order.collect::<Vec<_>>(), expected);
     }
 }
