@@ -5,9 +5,10 @@
 //! and a few additions a second, whether anybody watches or not.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -24,7 +25,8 @@ const SAMPLES: usize = 600;
 pub type Histories = watch::Receiver<History>;
 
 /// One look. Counters count since the start of the process.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Sample {
     pub at: UnixMs,
     pub held: usize,
@@ -76,6 +78,13 @@ impl History {
         (&self.verdict, self.since)
     }
 
+    /// The same, and the last look: copies, so that no lock is held while they are made use of.
+    #[must_use]
+    pub fn latest(&self) -> (Verdict, UnixMs, Sample) {
+        let sample = self.samples.back().copied().unwrap_or_default();
+        (self.verdict.clone(), self.since, sample)
+    }
+
     fn look(&mut self, snapshot: &Snapshot, now: Instant, at: UnixMs) {
         let verdict = snapshot.verdict(now);
         // Its sentence carries numbers and is another one each second.
@@ -122,7 +131,8 @@ impl Recorder {
     }
 
     fn look(&mut self) {
-        let snapshot = self.snapshots.borrow();
+        // Never two locks at a time: the owner of the snapshot would wait for whoever reads this.
+        let snapshot = Arc::clone(&self.snapshots.borrow());
         let (now, at) = (Instant::now(), jiff::Timestamp::now().as_millisecond());
         self.histories.send_modify(|history| history.look(&snapshot, now, at));
     }
@@ -130,8 +140,6 @@ impl Recorder {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::status::samples::busy;
 

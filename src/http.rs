@@ -119,8 +119,12 @@ impl HttpState {
 
     /// What `/health` says now.
     fn health(&self) -> Health {
+        self.health_of(&self.snapshot())
+    }
+
+    fn health_of(&self, snapshot: &Snapshot) -> Health {
         let firing = Arc::clone(&self.alerts.borrow());
-        self.snapshot().health(&self.identity, &firing, Instant::now())
+        snapshot.health(&self.identity, &firing, Instant::now())
     }
 }
 

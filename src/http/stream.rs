@@ -76,15 +76,14 @@ impl Letter {
 
 impl Now {
     pub(super) fn of(state: &HttpState) -> Self {
+        let (verdict, since, sample) = state.histories.borrow().latest();
         let snapshot = state.snapshot();
-        let history = state.histories.borrow();
-        let (verdict, since) = history.verdict();
         let letters = &snapshot.dead_letters.newest;
         Self {
-            verdict: verdict.clone(),
+            verdict,
             since: rfc3339(since),
-            sample: history.samples().back().copied().unwrap_or_default(),
-            health: state.health(),
+            sample,
+            health: state.health_of(&snapshot),
             letters: letters.iter().map(|letter| Letter::of(letter)).collect(),
         }
     }

@@ -88,9 +88,17 @@ impl Snapshot {
         }
         let (failures, held) = (self.breaker.failures, thousands(self.backpressure.current_buffer));
         let reason = self.breaker.reason.as_deref().unwrap_or("no answer");
+        let others = match self.sources.get("nats").map(|nats| nats.paused) {
+            None => String::new(),
+            Some(true) => " Core NATS loses what comes, counted.".to_owned(),
+            Some(false) => {
+                let pause = thousands(self.backpressure.pause_threshold);
+                format!(" Core NATS is taken up to {pause}.")
+            }
+        };
         let why = format!(
             "{failures} inserts in a row failed: {reason}. {held} records are held; Kafka and \
-             JetStream wait, core NATS is taken until the buffer is full."
+             JetStream wait.{others}"
         );
         let remedy = "Bring ClickHouse back. One insert is tried now and then; when it lands, \
                       everything goes on by itself.";
@@ -148,8 +156,9 @@ impl Snapshot {
             None => format!("Route {name} waits for its table."),
         };
         let remedy = "Nothing yet: it tries again by itself, and what it holds is kept.";
-        let runbook = if route.held_back { "route_held_back" } else { "server_away" };
-        Some(trouble("Retrying", why, remedy, runbook))
+        let runbook = route.held_back.then_some("route_held_back");
+        let remedy = Some(remedy.to_owned());
+        Some(Verdict { remedy, runbook, ..calm("Retrying", why) })
     }
 
     fn works(&self) -> Verdict {

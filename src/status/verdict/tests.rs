@@ -43,7 +43,7 @@ fn each_state_has_its_word_and_its_entry() {
     let retrying = word(|s| {
         s.routes.get_mut("candles").unwrap().state = RouteState::Retrying("timed out".into());
     });
-    assert_eq!(retrying, ("Retrying", Some("server_away")));
+    assert_eq!(retrying, ("Retrying", None));
     let empty = word(|s| s.sources.values_mut().for_each(|source| source.received = 0));
     assert_eq!(empty, ("Waiting", None));
 }
@@ -66,6 +66,22 @@ fn the_most_urgent_is_said_first() {
     });
     assert!(open.why.starts_with("10 inserts in a row failed: connection refused. 41,234 records"));
     assert_eq!(open.condition, Condition::Degraded);
+}
+
+#[test]
+fn without_clickhouse_it_says_what_becomes_of_core_nats() {
+    let open = |nats: fn(&mut Snapshot)| {
+        let open = said(|s| {
+            s.breaker.state = BreakerState::Open;
+            nats(s);
+        });
+        open.why
+    };
+    assert!(open(|_| ()).ends_with("JetStream wait. Core NATS is taken up to 40,000."));
+    let paused = open(|s| s.sources.get_mut("nats").unwrap().paused = true);
+    assert!(paused.ends_with("JetStream wait. Core NATS loses what comes, counted."), "{paused}");
+    let none = open(|s| drop(s.sources.remove("nats")));
+    assert!(none.ends_with("JetStream wait."), "{none}");
 }
 
 #[test]

@@ -31,7 +31,7 @@ export function Headline({ known }: { known: Known }) {
       </div>
       <p class="since soft">
         <span>
-          {verdict.condition} for {duration(age)}
+          for {duration(age)}, now {verdict.condition}
         </span>
         <span>since {timeOfDay(Date.parse(since))}</span>
       </p>
