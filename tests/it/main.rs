@@ -14,6 +14,7 @@ mod config;
 mod dashboard;
 mod deploy;
 mod documents;
+mod drill;
 mod endpoints;
 mod error_classes;
 mod exactly_once;

@@ -105,13 +105,18 @@ pub(crate) fn is_apache_kafka(reason: &str) -> bool {
     if flavor.is_empty() || flavor == "apache" {
         return true;
     }
+    skip(&format!("needs Apache Kafka, not {flavor}: {reason}"));
+    false
+}
+
+/// Says that this test does not run here, and why.
+pub(crate) fn skip(reason: &str) {
     let name = std::thread::current().name().unwrap_or("a test").to_owned();
-    let line = format!("SKIPPED {name}: needs Apache Kafka, not {flavor}: {reason}\n");
+    let line = format!("SKIPPED {name}: {reason}\n");
     // past the test runner, which hides what a test prints
     std::io::Write::write_all(&mut std::io::stderr().lock(), line.as_bytes()).unwrap();
     if let Some(list) = std::env::var_os("DATA_BRIDGE_TEST_SKIPPED") {
         let file = std::fs::OpenOptions::new().append(true).create(true).open(list);
         std::io::Write::write_all(&mut file.unwrap(), line.as_bytes()).unwrap();
     }
-    false
 }
