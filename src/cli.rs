@@ -17,6 +17,7 @@ mod run;
 mod schema;
 mod simulate;
 mod table;
+mod top;
 
 use std::fmt;
 use std::io::Write as _;
@@ -35,6 +36,7 @@ Examples:
   DATA_BRIDGE__KAFKA__BROKERS=a:9092,b:9092 data-bridge config
   data-bridge schema --apply                     create the tables of the profile
   data-bridge check                              do the servers, topics and tables fit?
+  data-bridge top                                how is it, live
   data-bridge alerts test                        does a notice reach those who are on call?
   data-bridge reload --dry-run                   what would a reload change?
   data-bridge audit                              is everything there that was delivered?
@@ -75,6 +77,8 @@ enum Command {
     Run,
     /// Ask a running bridge how it is; exit code 0 or 1
     Health(health::Args),
+    /// Watch a running bridge in the terminal: the dashboard, live
+    Top(top::Args),
     /// Have a running bridge read its configuration again; says what changed
     Reload(reload::Args),
     /// Compare the configuration with the servers; joins no group, subscribes to nothing
@@ -120,6 +124,7 @@ impl Cli {
         let result = match self.command {
             Command::Run => run::run(&files, log),
             Command::Health(args) => health::command(args, &files),
+            Command::Top(args) => top::command(args, &files),
             Command::Reload(args) => reload::command(args, &files),
             Command::Check(args) => check::run(&args, &files),
             Command::Alerts(args) => alerts::run(args, &files),

@@ -1,7 +1,7 @@
 //! A running bridge, from outside: where it listens, whom to trust there, and one question to it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use axum::body::Body;
@@ -10,6 +10,7 @@ use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use rustls::ClientConfig;
+use secrecy::SecretString;
 
 use super::Failure;
 use crate::config::Http;
@@ -45,7 +46,24 @@ impl Which {
         }
     }
 
-    /// The same, when the configuration was read already.
+    /// The same, and the bridge's token: of the file, or else of the configuration, which is not read
+    /// where an address is given.
+    pub(super) fn place_with_token(
+        self,
+        token_file: Option<&Path>,
+        files: &[PathBuf],
+    ) -> Result<(String, ClientConfig, Option<SecretString>), Failure> {
+        let token = token_file.map(token).transpose()?;
+        if self.url.is_some() {
+            let (url, trust) = self.place(files)?;
+            return Ok((url, trust, token));
+        }
+        let http = config::load(files)?.http;
+        let (url, trust) = self.place_of(&http)?;
+        Ok((url, trust, token.or(http.token)))
+    }
+
+    /// The same as [`Self::place`], when the configuration was read already.
     pub(super) fn place_of(self, http: &Http) -> Result<(String, ClientConfig), Failure> {
         let ca_file = self.ca_file.as_deref();
         let trust = match (&self.url, &http.tls, ca_file) {
@@ -57,6 +75,13 @@ impl Which {
         let url = self.url.unwrap_or_else(|| url_of(scheme, http.listen));
         Ok((url, trusting(trust)?))
     }
+}
+
+/// A bridge's token, in a file.
+pub(super) fn token(file: &Path) -> Result<SecretString, Failure> {
+    let text = std::fs::read_to_string(file);
+    let text = text.with_context(|| format!("cannot read {}", file.display()));
+    text.map(|text| text.trim().into()).map_err(|error| Failure::usage(format!("{error:#}")))
 }
 
 fn trusting(trust: anyhow::Result<ClientConfig>) -> Result<ClientConfig, Failure> {
@@ -98,6 +123,20 @@ pub(super) async fn ask(
     request: Request<Body>,
     trust: ClientConfig,
 ) -> anyhow::Result<(StatusCode, Vec<u8>)> {
+    let (status, body) = begin(request, trust).await?;
+    let body = axum::body::to_bytes(body, MAX_ANSWER_BYTES).await;
+    Ok((status, body.context("reading the answer")?.to_vec()))
+}
+
+/// The beginning of an answer; the rest comes as it comes.
+///
+/// # Errors
+///
+/// As [`ask`].
+pub(super) async fn begin(
+    request: Request<Body>,
+    trust: ClientConfig,
+) -> anyhow::Result<(StatusCode, Body)> {
     let connector = HttpsConnectorBuilder::new().with_tls_config(trust).https_or_http();
     let connector = connector.enable_http1().build();
     let client = Client::builder(TokioExecutor::new()).build::<_, Body>(connector);
@@ -107,9 +146,7 @@ pub(super) async fn ask(
         let advice = tls::advice(&format!("{error:#}"), &tls::Keys::HEALTH);
         advice.map_or_else(|| error.context(format!("cannot reach {uri}")), anyhow::Error::msg)
     })?;
-    let status = answer.status();
-    let body = axum::body::to_bytes(Body::new(answer.into_body()), MAX_ANSWER_BYTES).await;
-    Ok((status, body.context("reading the answer")?.to_vec()))
+    Ok((answer.status(), Body::new(answer.into_body())))
 }
 
 /// What an answer means that no data-bridge gives.

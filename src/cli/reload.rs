@@ -68,7 +68,7 @@ pub(super) fn command(args: Args, files: &[PathBuf]) -> Result<ExitCode, Failure
     let Args { bridge, token_file, over, dry_run } = args;
     let (body, media_type) = over.as_deref().map_or(Ok((String::new(), "")), layer)?;
     let ((url, trust), token) = match token_file {
-        Some(file) => (bridge.place(files)?, Some(read(&file)?.trim().into())),
+        Some(file) => (bridge.place(files)?, Some(bridge::token(&file)?)),
         None => {
             let http = config::load(files)?.http;
             (bridge.place_of(&http)?, http.token)

@@ -1,7 +1,9 @@
 //! Tables as the commands print them: for a terminal of 100 columns and for a log, without lines
 //! and colours; and texts from elsewhere, made fit for them. Pure.
 
-use comfy_table::{ContentArrangement, Table, presets};
+use std::ops::Range;
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 const COLUMNS: u16 = 100;
 
@@ -32,6 +34,13 @@ fn padded(mut table: Table, before: u16) -> String {
         column.set_padding((left, if index == last { 0 } else { BLANKS }));
     }
     table.trim_fmt()
+}
+
+/// These columns are compared by their last digits.
+pub(super) fn numbers_to_the_right(table: &mut Table, columns: Range<usize>) {
+    for column in table.column_iter_mut().take(columns.end).skip(columns.start) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
 }
 
 /// Texts that may be longer than a line, with a mark before each.

@@ -14,14 +14,14 @@ use crate::lab::{Lab, ORDINARY_HEARTBEAT};
 use browser::{Browser, Theme};
 
 /// A small buffer, a breaker that is quick to open, and alarm after two seconds.
-const SMALL: &str = "backpressure = { max_buffer_size = 1000, pause_threshold = 800, \
+pub(crate) const SMALL: &str = "backpressure = { max_buffer_size = 1000, pause_threshold = 800, \
      resume_threshold = 400, warn_after = \"1s\", critical_after = \"2s\" }\n\
      writers.aggregate = { batch_rows = 100, linger = \"500ms\" }\n\
      writers.external = { batch_rows = 100, linger = \"1s\" }\n\
      shutdown.grace = \"60s\"\n";
 
 /// A port that is free now, so that a bridge can come back to it.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

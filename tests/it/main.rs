@@ -46,4 +46,5 @@ mod stack;
 mod starting;
 mod stopping;
 mod tidy;
+mod top;
 mod undisturbed;

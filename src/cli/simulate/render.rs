@@ -1,9 +1,9 @@
 //! What came of the runs, and advice, for people and for scripts. Pure.
 
-use comfy_table::{CellAlignment, Table};
+use comfy_table::Table;
 use serde_json::json;
 
-use super::super::table::{indented, list as list_of, shown, table};
+use super::super::table::{indented, list as list_of, numbers_to_the_right, shown, table};
 use super::{Run, shown_bytes};
 use crate::simulate::{Advice, Ages, Preset, Scenario, Summary};
 use crate::thousands::thousands;
@@ -34,7 +34,8 @@ pub(super) fn text(runs: &[Run]) -> String {
     for run in runs {
         table.add_row(row(run));
     }
-    numbers_to_the_right(&mut table, 1);
+    let columns = table.column_count();
+    numbers_to_the_right(&mut table, 1..columns);
     let table_of_remarks = list_of(runs.iter().flat_map(remarks));
     let remarks = match table_of_remarks.is_empty() {
         true => String::new(),
@@ -75,13 +76,6 @@ fn row(run: &Run) -> [String; 10] {
         if limits.is_empty() { "-".to_owned() } else { format!("{}/s", limits.join("+")) },
         thousands(summary.backpressure_events),
     ]
-}
-
-/// Everything from this column on is compared by its last digit.
-fn numbers_to_the_right(table: &mut Table, from: usize) {
-    for column in table.column_iter_mut().skip(from) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
 }
 
 pub(super) fn json(seed: u64, runs: &[Run]) -> String {

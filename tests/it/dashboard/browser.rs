@@ -18,6 +18,10 @@ const ANSWER_WITHIN: Duration = PATIENCE.saturating_add(Duration::from_secs(30))
 /// Where pictures for the documents go; without it none are taken.
 const PICTURES: &str = "DATA_BRIDGE_TEST_PICTURES";
 
+pub(crate) fn pictures() -> Option<PathBuf> {
+    std::env::var_os(PICTURES).map(PathBuf::from)
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Theme {
     Light,
@@ -41,6 +45,11 @@ impl Browser {
         let mut browser = Self::of(&format!("http://{}/", bridge.address()), token).await;
         browser.was_built(".headline").await;
         browser
+    }
+
+    /// Looks at any page.
+    pub(crate) async fn open(url: &str) -> Self {
+        Self::of(url, "").await
     }
 
     /// Looks at any page; asked for a password, it gives this.
@@ -118,6 +127,10 @@ impl Browser {
         self.ask(json!({ "command": "isVisible", "selector": selector })).await == true
     }
 
+    pub(crate) async fn width(&mut self, width: u32) {
+        self.look(Theme::Light, width).await;
+    }
+
     pub(crate) async fn look(&mut self, theme: Theme, width: u32) {
         let theme = if theme == Theme::Dark { "dark" } else { "light" };
         self.ask(json!({ "command": "look", "theme": theme, "width": width })).await;
@@ -138,8 +151,8 @@ impl Browser {
 
     /// A picture for the documents, if any are wanted.
     pub(crate) async fn picture(&mut self, name: &str, height: u32) {
-        let Some(folder) = std::env::var_os(PICTURES) else { return };
-        let path = PathBuf::from(folder).join(format!("{name}.png"));
+        let Some(folder) = pictures() else { return };
+        let path = folder.join(format!("{name}.png"));
         self.ask(json!({ "command": "picture", "path": path, "height": height })).await;
     }
 
