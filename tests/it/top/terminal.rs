@@ -79,7 +79,7 @@ impl Terminal {
     }
 
     async fn read(&mut self) -> usize {
-        let mut bytes = [0; 16 * 1024];
+        let mut bytes = vec![0; 16 * 1024];
         let read = self.written.read(&mut bytes).await.unwrap();
         self.screen.process(&bytes[..read]);
         read
