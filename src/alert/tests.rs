@@ -314,7 +314,7 @@ fn lag_that_grows_is_told_and_a_backlog_that_shrinks_is_not() {
 fn a_backlog_that_came_at_once_and_shrinks_since_is_not_told() {
     for phase in 0..12 {
         let mut world = World::new("");
-        world.pass(40 * MINUTE + phase * TICK, nothing);
+        world.pass(40 * MINUTE + phase * TICK, |s| lag(s, 0));
         let mut waiting = 1_000_000;
         world.pass(30 * MINUTE, |s| {
             waiting -= 400;

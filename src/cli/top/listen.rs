@@ -125,3 +125,48 @@ impl Listener {
 fn silent(uri: &Uri) -> String {
     format!("no word from {uri} for {} s", SILENT.as_secs())
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// A bridge as it is seen by what reads its stream: it ends, and is opened again.
+    #[tokio::test]
+    async fn a_stream_that_ends_is_opened_again_and_a_refusal_says_why() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let mut server = tokio::task::JoinSet::new();
+        server.spawn(async move {
+            let answers = [
+                "HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n",
+                "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nevent: a\ndata: 1\n\n",
+                "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nevent: b\ndata: 2\n\n",
+            ];
+            for answer in answers {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                let mut asked = vec![0; 1024];
+                let read = socket.read(&mut asked).await.unwrap();
+                let asked = String::from_utf8_lossy(&asked[..read]).into_owned();
+                assert!(asked.contains("GET /health/stream"), "{asked}");
+                assert!(asked.contains("Bearer s3cret"), "{asked}");
+                socket.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        let trust = crate::tls::client(None, None).unwrap();
+        let place = Place::new(&url, trust, Some("s3cret".to_owned().into())).unwrap();
+        let said = heard(place).map(|heard| match heard {
+            Heard::Told(event) => event.name,
+            Heard::Lost(why) => why,
+        });
+        let said =
+            timeout(Duration::from_secs(30), said.take(4).collect::<Vec<_>>()).await.unwrap();
+        assert_eq!(said[0], "it wants its token: give --token-file");
+        assert_eq!((said[1].as_str(), said[3].as_str()), ("a", "b"), "{said:?}");
+        assert!(said[2].contains("the stream has ended"), "{said:?}");
+        while let Some(ended) = server.join_next().await {
+            ended.unwrap();
+        }
+    }
+}

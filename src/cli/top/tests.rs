@@ -169,6 +169,7 @@ fn a_pause_is_shaded_and_says_what_to_do_and_when_it_ends() {
         ],
     );
     let drawn = drawn(&known, Page::Overview, LARGE);
+    assert!(drawn.contains("░░"), "above the level, too\n{drawn}");
     let chart: Vec<&str> = drawn.lines().filter(|line| line.contains("▓▓")).collect();
     assert!(chart.len() > 5 && chart.iter().all(|line| line.trim_end().ends_with('▓')), "{drawn}");
     shows(
@@ -297,6 +298,11 @@ async fn a_bridge_that_goes_away_and_comes_back_is_told_with_the_gap() {
     known.hear(&event, Instant::now()).unwrap();
     let back = at(&known);
     assert!(back.contains(" HEALTHY ") && back.contains("╱ not heard"), "{back}");
+    // And one that is back within the seconds of a rate.
+    let mut event = status(&busy(), PAUSED_AT + 402_000, &[]);
+    event.data = event.data.replace("08:00:00", "10:36:52");
+    known.hear(&event, Instant::now()).unwrap();
+    let back = at(&known);
     assert!(back.contains("in           -"), "nothing is compared with another process\n{back}");
 }
 
@@ -407,43 +413,4 @@ fn all_of_it_as_plain_text() {
     }
     assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
     assert!(!text.contains('\u{1b}'));
-}
-
-/// A bridge as it is seen by what reads its stream: it ends, and is opened again.
-#[tokio::test]
-async fn a_stream_that_ends_is_opened_again_and_a_refusal_says_why() {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let mut server = tokio::task::JoinSet::new();
-    server.spawn(async move {
-        let answers = [
-            "HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n",
-            "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nevent: a\ndata: 1\n\n",
-            "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nevent: b\ndata: 2\n\n",
-        ];
-        for answer in answers {
-            let (mut socket, _) = listener.accept().await.unwrap();
-            let mut asked = vec![0; 1024];
-            let read = socket.read(&mut asked).await.unwrap();
-            let asked = String::from_utf8_lossy(&asked[..read]).into_owned();
-            assert!(asked.contains("GET /health/stream"), "{asked}");
-            assert!(asked.contains("Bearer s3cret"), "{asked}");
-            socket.write_all(answer.as_bytes()).await.unwrap();
-        }
-    });
-    let trust = crate::tls::client(None, None).unwrap();
-    let place = Place::new(&url, trust, Some("s3cret".to_owned().into())).unwrap();
-    let heard = listen::heard(place);
-    let said = heard.map(|heard| match heard {
-        Heard::Told(event) => event.name,
-        Heard::Lost(why) => why,
-    });
-    let said = timeout(Duration::from_secs(30), said.take(4).collect::<Vec<_>>()).await.unwrap();
-    assert_eq!(said[0], "it wants its token: give --token-file");
-    assert_eq!((said[1].as_str(), said[3].as_str()), ("a", "b"), "{said:?}");
-    assert!(said[2].contains("the stream has ended"), "{said:?}");
-    while let Some(ended) = server.join_next().await {
-        ended.unwrap();
-    }
 }
