@@ -52,12 +52,11 @@ async fn a_terminal_follows_a_bridge_through_a_pause_and_a_restart() {
     lab.numbers_to_nats(300..2_000, 1_000).await;
     top.until(&["PAUSED", "of at most 1,000 records are held.", "What to do:"]).await;
     top.until(&["░ while paused", "! Backpressure active for", "! dropped"]).await;
+    top.picture("top-paused").await;
     top.resize((140, 52)).await;
     top.until(&["PAUSED", "Sources", "nats", "paused", "Routes"]).await;
     top.picture("top-large").await;
     top.resize((80, 24)).await;
-    top.until(&["q quit"]).await;
-    top.picture("top-paused").await;
 
     proxy.set_room(2);
     top.until(&["HEALTHY"]).await;
