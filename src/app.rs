@@ -46,7 +46,8 @@ use crate::history::Recorder;
 use crate::http::{self, Access, HttpState, Known, Limits};
 use crate::live::{self, Live, Tap};
 use crate::memory::{self, limit::Limit};
-use crate::metrics::Metrics;
+use crate::metrics::{Exposition, Metrics};
+use crate::otlp::Otlp;
 use crate::pipeline::{Ending, Outside, Parts, Pipeline, Stop};
 use crate::reload::{Notice, Outcome, Reloader, SetLogLevel};
 use crate::retry;
@@ -54,6 +55,7 @@ use crate::shutdown::Signals;
 use crate::sink::clickhouse::{ClickHouse, CreateIfMissing, quoted};
 use crate::source::{self, Delivery, SourceEvent, SourceHandle, SourceId, kafka, nats};
 use crate::status::{ConfigStatus, Identity, Snapshot};
+use crate::trace::Tracer;
 use crate::webhook::Webhooks;
 
 /// Chunks on their way to the pipeline. Few: each may carry 4 MiB that no limit has seen yet.
@@ -82,7 +84,13 @@ pub async fn run(
     let (reloader, door) =
         Reloader::new(files, loaded, notices_sender, set_log_level, can_go_over)?;
     let (instance, routes) = (&config.instance, config.routes.len());
-    tracing::info!(instance, routes, "data-bridge {} starts", env!("CARGO_PKG_VERSION"));
+    tracing::info!(
+        event = "starting",
+        instance,
+        routes,
+        "data-bridge {} starts",
+        env!("CARGO_PKG_VERSION")
+    );
     let access = Access::new(&config.http)?;
     let listener = http::bind(config.http.listen).await?;
     let (stop_sender, stop) = watch::channel(Stop::Run);
@@ -100,14 +108,23 @@ pub async fn run(
     let (tap, feed) = live::tap(&live);
     let mut feeding = JoinSet::new();
     feeding.spawn(feed.run());
+    let (tracer, otlp) = Otlp::new(config.otlp.as_ref(), &identity)?;
+    let exposition = Arc::new(Exposition::new(
+        metrics.clone(),
+        snapshots.clone(),
+        alerts.clone(),
+        webhooks.tallies(),
+        identity.clone(),
+        Arc::clone(&live),
+        otlp.as_ref().map(Otlp::tally),
+    ));
     let (recorder, histories) = Recorder::new(snapshots.clone());
     let state = HttpState::new(Known {
         snapshots,
         alerts,
-        told: webhooks.tallies(),
         histories,
         identity,
-        metrics: metrics.clone(),
+        exposition: Arc::clone(&exposition),
         door,
         publisher,
         live: Arc::clone(&live),
@@ -117,21 +134,27 @@ pub async fn run(
     let serving = http::serve(listener, state, access, Limits::default(), end);
     tasks.spawn(async move {
         if let Err(error) = serving.await {
-            tracing::error!("HTTP: {error:#}");
+            tracing::error!(event = "http_failed", "HTTP: {error:#}");
         }
     });
-
-    tasks.spawn(recorder.run_until(http_end.clone().cancelled_owned()));
     let fleet = join_fleet(&config, &status, &http_end, &mut tasks).await?;
     let memory = look_after_memory(&http_end, &mut tasks);
-    tasks.spawn(reloader.run(http_end.clone().cancelled_owned()));
-    tasks.spawn(lookout.run(http_end.clone().cancelled_owned()));
-    tasks.spawn(webhooks.run(http_end.clone()));
+    Beside { recorder, reloader, lookout, webhooks, otlp, exposition }.start(&mut tasks, &http_end);
 
     let stopping = stop.clone();
     let outside = Outside { memory, fleet };
-    let service =
-        Service { config, config_status, notices, outside, metrics, status, stop, hall, tap };
+    let service = Service {
+        config,
+        config_status,
+        notices,
+        outside,
+        metrics,
+        status,
+        stop,
+        hall,
+        tap,
+        tracer,
+    };
     let ending = run_beside(&live, service, stopping).await;
     while let Some(ended) = feeding.join_next().await {
         ended.context("the live feed panicked")?;
@@ -146,13 +169,42 @@ pub async fn run(
     Ok(exit_code(&ending?))
 }
 
+/// What looks at the bridge, tells of it, and changes it: for as long as HTTP answers.
+struct Beside {
+    recorder: Recorder,
+    reloader: Reloader,
+    lookout: Lookout,
+    webhooks: Webhooks,
+    otlp: Option<Otlp>,
+    exposition: Arc<Exposition>,
+}
+
+impl Beside {
+    fn start(self, tasks: &mut JoinSet<()>, end: &CancellationToken) {
+        let Self { recorder, reloader, lookout, webhooks, otlp, exposition } = self;
+        tasks.spawn(recorder.run_until(end.clone().cancelled_owned()));
+        tasks.spawn(reloader.run(end.clone().cancelled_owned()));
+        tasks.spawn(lookout.run(end.clone().cancelled_owned()));
+        tasks.spawn(webhooks.run(end.clone()));
+        if let Some(otlp) = otlp {
+            tasks.spawn(otlp.run(exposition, end.clone()));
+        }
+    }
+}
+
 fn exit_code(ending: &Ending) -> ExitCode {
     if is_clean(ending) {
-        tracing::info!("stopped cleanly");
+        tracing::info!(event = "stopped", "stopped cleanly");
         return ExitCode::SUCCESS;
     }
     let Ending { abandoned, closed, aborted } = ending;
-    tracing::error!(abandoned, closed, aborted, "stopped, but not cleanly");
+    tracing::error!(
+        event = "stopped_unclean",
+        abandoned,
+        closed,
+        aborted,
+        "stopped, but not cleanly"
+    );
     ExitCode::FAILURE
 }
 
@@ -225,6 +277,7 @@ struct Service {
     /// Where records are published into.
     hall: source::live::Hall,
     tap: Tap,
+    tracer: Tracer,
 }
 
 impl Service {
@@ -232,6 +285,7 @@ impl Service {
         let clickhouse = self.sink()?;
         if !self.wait_for(&clickhouse).await {
             tracing::info!(
+                event = "stopped",
                 "stopped before ClickHouse answered; nothing was taken from the sources"
             );
             return Ok(Ending { abandoned: 0, closed: true, aborted: false });
@@ -256,6 +310,7 @@ impl Service {
             notices: self.notices,
             tap: self.tap,
             outside: self.outside,
+            tracer: self.tracer,
         })?;
         let mut ending = pipeline.run().await;
         ending.closed &= sources.running.join().await;
@@ -285,7 +340,13 @@ impl Service {
             let delay = retry::ceiling(&self.config.retry, attempt);
             let what = error.refusal().to_string();
             let url = self.config.clickhouse.addresses();
-            tracing::warn!(url, attempt, ?delay, "waiting for ClickHouse: {what}");
+            tracing::warn!(
+                event = "waiting_for_clickhouse",
+                url,
+                attempt,
+                ?delay,
+                "waiting for ClickHouse: {what}"
+            );
             let mut snapshot = Snapshot::starting(&self.config);
             snapshot.config = self.config_status.clone();
             snapshot.needs_person = vec![format!("waiting for ClickHouse: {what}")];
@@ -308,9 +369,9 @@ struct Sources {
 #[derive(Default)]
 struct Running {
     kafka: Option<kafka::Running>,
-    nats: Option<nats::Running>,
-    jetstream: Option<nats::Running>,
-    live: Option<source::live::Running>,
+    nats: Option<source::Running>,
+    jetstream: Option<source::Running>,
+    live: Option<source::Running>,
 }
 
 impl Sources {
@@ -397,7 +458,7 @@ impl Running {
         if let Some(kafka) = self.kafka
             && let Err(error) = kafka.join(deadline).await
         {
-            tracing::error!("Kafka: {error:#}");
+            tracing::error!(event = "source_failed", "Kafka: {error:#}");
             closed = false;
         }
         let nats = [("NATS", self.nats), ("JetStream", self.jetstream)];
@@ -407,7 +468,7 @@ impl Running {
             let Some(joining) = joining else { continue };
             let joined = tokio::time::timeout_at(deadline, joining).await;
             if let Err(error) = joined.context("the client did not close in time").flatten() {
-                tracing::error!("{label}: {error:#}");
+                tracing::error!(event = "source_failed", "{label}: {error:#}");
                 closed = false;
             }
         }

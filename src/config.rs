@@ -24,6 +24,7 @@ mod live;
 mod load;
 mod overload;
 mod log;
+mod otlp;
 mod print;
 mod problem;
 mod publish;
@@ -33,6 +34,7 @@ mod raw_alerts;
 mod raw_jetstream;
 mod raw_letters;
 mod raw_live;
+mod raw_otlp;
 mod raw_overload;
 mod raw_publish;
 mod raw_route;
@@ -63,6 +65,7 @@ pub use self::limits::{AutoThresholds, Backpressure, Memory};
 pub use self::live::{Live, LiveAccess, LiveQueue};
 pub use self::load::{Loaded, effective, load, load_over};
 pub use self::log::LogLevel;
+pub use self::otlp::Otlp;
 pub use self::overload::{Overload, RouteOverload, Strategy, Tier};
 pub use self::problem::ConfigError;
 pub use self::publish::Publish;
@@ -103,6 +106,8 @@ pub struct Config {
     pub http: Http,
     pub live: Live,
     pub log: LogLevel,
+    /// None: traces and metrics are pushed nowhere.
+    pub otlp: Option<Otlp>,
 }
 
 #[derive(Debug, Clone)]

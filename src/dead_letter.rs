@@ -68,7 +68,7 @@ impl Destination {
     /// The same, for one who is about to write there.
     async fn ready(&self) -> Result<(), InsertError> {
         for caveat in self.look().await? {
-            tracing::warn!("dead letters: {caveat}");
+            tracing::warn!(event = "dead_letters_caveat", "dead letters: {caveat}");
         }
         match self {
             Self::Kafka(_) | Self::Nats(_) => Ok(()),

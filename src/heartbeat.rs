@@ -30,7 +30,15 @@ impl Line {
         let current_buffer = self.current_buffer;
         // The text says it all to a person; the fields are for those who filter JSON logs.
         if self.moved {
-            tracing::info!(status, current_buffer, input, output, "{}", self.text);
+            tracing::info!(
+                event = "heartbeat",
+                status,
+                current_buffer,
+                input,
+                output,
+                "{}",
+                self.text
+            );
         } else {
             tracing::debug!(status, current_buffer, input, output, "{}", self.text);
         }

@@ -23,12 +23,11 @@ use tokio::time::Instant;
 use crate::alert::Alerts;
 use crate::history::Histories;
 use crate::live::Live;
-use crate::metrics::{Exposition, Format, Metrics};
+use crate::metrics::{Exposition, Format};
 use crate::reload::Door;
 use crate::source::live::Publisher;
 use crate::status::health::Health;
 use crate::status::{Identity, Snapshot, Snapshots};
-use crate::webhook::Tallies;
 
 mod access;
 mod admin;
@@ -54,10 +53,9 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 pub struct Known {
     pub snapshots: Snapshots,
     pub alerts: Alerts,
-    pub told: Tallies,
     pub histories: Histories,
     pub identity: Identity,
-    pub metrics: Metrics,
+    pub exposition: Arc<Exposition>,
     /// Where changes of the configuration are asked for.
     pub door: Door,
     /// Where messages are published.
@@ -87,17 +85,8 @@ pub struct HttpState {
 impl HttpState {
     #[must_use]
     pub fn new(known: Known) -> Self {
-        let Known { snapshots, alerts, told, histories, identity, metrics, door, publisher, live } =
+        let Known { snapshots, alerts, histories, identity, exposition, door, publisher, live } =
             known;
-        let exposition = Exposition::new(
-            metrics,
-            snapshots.clone(),
-            alerts.clone(),
-            told,
-            identity.clone(),
-            Arc::clone(&live),
-        );
-        let exposition = Arc::new(exposition);
         let watchers = Arc::new(Semaphore::new(stream::WATCHERS));
         Self {
             snapshots,

@@ -16,6 +16,7 @@ pub mod route;
 pub mod schema;
 pub mod decode;
 pub mod batch;
+pub mod trace;
 pub mod encode;
 pub mod writer;
 
@@ -41,6 +42,8 @@ pub mod metrics;
 pub mod heartbeat;
 pub mod alert;
 pub mod webhook;
+pub mod otlp;
+pub mod post;
 pub mod thousands;
 pub mod causes;
 pub mod http;

@@ -14,20 +14,26 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::alert::Alerts;
 use crate::live::Live;
+use crate::otlp::Tally;
 use crate::status::{Identity, Snapshots};
 use crate::webhook::Tallies;
 use crate::writer::CutReason;
 use alerts::AlertCollector;
 use histogram::Histogram;
 use live::LiveCollector;
+use otlp::OtlpCollector;
 use snapshot::SnapshotCollector;
 
 mod alerts;
 mod classic;
+pub mod families;
 mod fleet;
 mod histogram;
 mod live;
+mod otlp;
 mod out;
+#[cfg(test)]
+pub(crate) mod samples;
 mod snapshot;
 
 /// From a quick insert on a quiet server to `insert_timeout`, 30 s, and beyond.
@@ -162,12 +168,14 @@ impl Exposition {
         told: Tallies,
         identity: Identity,
         live: Arc<Live>,
+        pushed: Option<Arc<Tally>>,
     ) -> Self {
         let mut registry = Registry::with_prefix("data_bridge");
         registry.register_collector(Box::new(SnapshotCollector::new(snapshots, identity)));
         registry.register_collector(Box::new(AlertCollector::new(alerts, told)));
         registry.register_collector(Box::new(metrics));
         registry.register_collector(Box::new(LiveCollector::new(live)));
+        registry.register_collector(Box::new(OtlpCollector(pushed)));
         Self { registry }
     }
 
@@ -181,6 +189,12 @@ impl Exposition {
             Format::Classic => classic::from_open_metrics(&open_metrics),
         }
     }
+}
+
+/// The metrics of [`Exposition::text`] in OpenMetrics' format, one by one.
+#[must_use]
+pub fn families(open_metrics: &str) -> Vec<families::Family<'_>> {
+    families::read(open_metrics)
 }
 
 #[cfg(test)]

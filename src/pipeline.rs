@@ -26,6 +26,7 @@ mod stuck;
 mod table;
 mod tally;
 mod timers;
+mod traced;
 mod window;
 
 use std::collections::{HashMap, VecDeque};
@@ -54,6 +55,7 @@ use crate::route::{RouteId, Router};
 use crate::sink::Sink;
 use crate::source::{SourceEvent, SourceHandle, SourceId};
 use crate::status::{ConfigStatus, Forecast, Rates, RunStage, Snapshot};
+use crate::trace::Tracer;
 
 use attempt::Job;
 use drain::Phase;
@@ -87,6 +89,8 @@ pub struct Parts<S> {
     /// Who sees what is admitted.
     pub tap: Tap,
     pub outside: Outside,
+    /// Tells of batches.
+    pub tracer: Tracer,
 }
 
 /// What is looked at, at each heartbeat, and never waited for.
@@ -140,6 +144,7 @@ pub struct Pipeline<S> {
     metrics: Metrics,
     status: watch::Sender<Arc<Snapshot>>,
     tap: Tap,
+    tracer: Tracer,
 
     sources: Vec<Attached>,
     router: Router,
@@ -270,6 +275,7 @@ impl<S: Sink> Pipeline<S> {
             memory: parts.outside.memory,
             config_status: parts.config_status,
             tap: parts.tap,
+            tracer: parts.tracer,
             credits,
             metrics,
             status,

@@ -237,15 +237,31 @@ impl Reloader {
         let outcome = self.attempt(over).await;
         match (&outcome, outcome.refusal()) {
             (Outcome::Applied { hash, changes }, _) if changes.is_empty() => {
-                tracing::info!(by, hash, "configuration read again: nothing has changed");
+                tracing::info!(
+                    event = "config_unchanged",
+                    by,
+                    hash,
+                    "configuration read again: nothing has changed"
+                );
             }
             (Outcome::Applied { hash, changes }, _) => {
                 let all: Vec<String> = changes.iter().map(ToString::to_string).collect();
                 let count = changes.len();
-                tracing::info!(by, hash, count, "configuration changed: {}", all.join("; "));
+                tracing::info!(
+                    event = "config_changed",
+                    by,
+                    hash,
+                    count,
+                    "configuration changed: {}",
+                    all.join("; ")
+                );
             }
             (_, Some(why)) => {
-                tracing::error!(by, "configuration not changed, the one in force stays: {why}");
+                tracing::error!(
+                    event = "config_refused",
+                    by,
+                    "configuration not changed, the one in force stays: {why}"
+                );
                 // At the stop nobody is left to remember it.
                 drop(self.pipeline.try_send(Notice::Refused(why)));
             }
@@ -266,7 +282,10 @@ impl Reloader {
             }
             let level = new.config.log;
             if level != self.current.config.log && !(self.set_log_level)(level) {
-                tracing::warn!("log.level changes nothing: RUST_LOG is set, and counts instead");
+                tracing::warn!(
+                    event = "log_level_ignored",
+                    "log.level changes nothing: RUST_LOG is set, and counts instead"
+                );
             }
             self.followed.send_replace(config);
             self.text.send_replace(new.text.clone());

@@ -44,8 +44,8 @@ impl Signals {
                 () = stop.closed() => return,
             };
             match next {
-                Stop::Abort => tracing::warn!("{name} again: stopping at once"),
-                _ => tracing::info!("{name}: stopping; once more stops at once"),
+                Stop::Abort => tracing::warn!(event = "signal", "{name} again: stopping at once"),
+                _ => tracing::info!(event = "signal", "{name}: stopping; once more stops at once"),
             }
             stop.send_replace(next);
             if next == Stop::Drain {

@@ -13,11 +13,34 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 
+use anyhow::Context as _;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 
 use crate::config::Takes;
 use crate::credits::Gate;
 use crate::record::{Chunk, Partition, Position};
+
+/// A source's tasks. Dropping it aborts them.
+#[derive(Debug)]
+pub struct Running {
+    /// What it is called where one of them failed.
+    name: &'static str,
+    tasks: JoinSet<()>,
+}
+
+impl Running {
+    /// Waits until the source has ended; it does after [`Stage::Closing`].
+    ///
+    /// # Errors
+    /// When a task of it panicked.
+    pub async fn join(mut self) -> anyhow::Result<()> {
+        while let Some(ended) = self.tasks.join_next().await {
+            ended.with_context(|| format!("the {} source", self.name))?;
+        }
+        Ok(())
+    }
+}
 
 /// Which source an event comes from: its index among the sources of the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

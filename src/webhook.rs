@@ -16,20 +16,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::alert::Alerts;
-use crate::config::{Retry, Webhook};
-use crate::retry;
+use crate::config::{Retry, Webhook, WebhookKind};
+use crate::post::{Post, To};
+use crate::{retry, tls};
 
 pub mod message;
-mod post;
 mod told;
 
 use message::Notice;
-pub use post::Post;
 use told::Told;
 
 /// Slower than inserts: a receiver that is down is a nuisance, no outage.
@@ -38,6 +38,39 @@ const RETRY: Retry =
 
 /// For a last word when the bridge stops.
 const LAST_WORD: Duration = Duration::from_secs(2);
+
+/// Where Alertmanager takes alerts.
+const ALERTMANAGER: &str = "/api/v2/alerts";
+
+/// The way to a receiver.
+///
+/// # Errors
+/// When the files of its TLS cannot be used any more.
+pub fn post(config: &Webhook) -> anyhow::Result<Post> {
+    let url = config.url.expose_secret();
+    let url = match config.kind {
+        WebhookKind::Alertmanager => SecretString::from(of_alertmanager(url)),
+        WebhookKind::Json | WebhookKind::Slack => config.url.clone(),
+    };
+    let bearer = |token: &SecretString| format!("Bearer {}", token.expose_secret()).into();
+    Post::new(To {
+        url: &url,
+        headers: config.token.iter().map(|token| ("authorization", bearer(token))).collect(),
+        content_type: "application/json",
+        tls: config.tls.as_ref(),
+        timeout: config.timeout,
+        keys: &tls::Keys::WEBHOOK,
+        see: ["its token", "its url and kind"],
+    })
+}
+
+/// Where it takes alerts, unless that is named already.
+fn of_alertmanager(url: &str) -> String {
+    let (place, query) = url.find('?').map_or((url, ""), |at| url.split_at(at));
+    let place = place.trim_end_matches('/');
+    let place = place.strip_suffix(ALERTMANAGER).unwrap_or(place);
+    format!("{place}{ALERTMANAGER}{query}")
+}
 
 /// What became of the messages to a receiver.
 #[derive(Debug, Default)]
@@ -66,7 +99,7 @@ impl Webhooks {
         alerts: &Alerts,
     ) -> anyhow::Result<Self> {
         let receiver = |(name, config): (&String, &Webhook)| {
-            let post = Post::new(config).with_context(|| format!("webhooks.{name}"))?;
+            let post = post(config).with_context(|| format!("webhooks.{name}"))?;
             let tally = Tally { name: name.clone(), ..Tally::default() };
             anyhow::Ok(Receiver {
                 config: config.clone(),
@@ -96,7 +129,7 @@ impl Webhooks {
         }
         while let Some(ended) = tasks.join_next().await {
             if let Err(error) = ended {
-                tracing::error!(%error, "a receiver of alerts failed; the others go on");
+                tracing::error!(event = "notice_failed", %error, "a receiver of alerts failed; the others go on");
             }
         }
     }
@@ -117,7 +150,11 @@ impl Receiver {
         while end.run_until_cancelled(self.tell_next()).await == Some(true) {}
         // What happened in the last moments.
         if self.notice().is_some() && timeout(LAST_WORD, self.attempt()).await.is_err() {
-            tracing::warn!(webhook = self.tally.name, "stopped before a last notice was delivered");
+            tracing::warn!(
+                event = "notice_not_told",
+                webhook = self.tally.name,
+                "stopped before a last notice was delivered"
+            );
         }
     }
 
@@ -161,9 +198,24 @@ impl Receiver {
             }
             Err(error) => {
                 self.tally.failed.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(event = "notice_failed", webhook, "alerts not delivered: {error}");
+                let what = &error.what;
+                tracing::warn!(event = "notice_failed", webhook, "alerts not delivered: {what}");
             }
         }
         result.map_err(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alertmanager_is_asked_where_it_takes_alerts_however_it_is_named() {
+        for given in ["http://am:9093", "http://am:9093/", "http://am:9093/api/v2/alerts/"] {
+            assert_eq!(of_alertmanager(given), "http://am:9093/api/v2/alerts");
+        }
+        let of_tenant = of_alertmanager("http://am/of/me/?tenant=a");
+        assert_eq!(of_tenant, "http://am/of/me/api/v2/alerts?tenant=a");
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{Failure, table};
 use crate::alert::AlertId;
 use crate::config::{self, Config, Webhook, WebhookKind};
-use crate::webhook::Post;
+use crate::webhook;
 use crate::webhook::message::{self, Notice};
 
 #[derive(Debug, clap::Args)]
@@ -101,12 +101,12 @@ async fn ask(
     instance: &str,
 ) -> Vec<(Result<(), String>, std::time::Duration)> {
     let mut results = Vec::new();
-    for (_, webhook) in webhooks {
+    for (_, config) in webhooks {
         let begin = Instant::now();
         let now = jiff::Timestamp::now().as_millisecond();
-        let body = message::body(&Notice::test(now), webhook, instance, now);
-        let result = match Post::new(webhook) {
-            Ok(post) => post.send(body).await,
+        let body = message::body(&Notice::test(now), config, instance, now);
+        let result = match webhook::post(config) {
+            Ok(post) => post.send(body).await.map_err(|failure| failure.what),
             Err(error) => Err(format!("{error:#}")),
         };
         results.push((result, begin.elapsed()));

@@ -128,6 +128,9 @@ fn secrets(config: &Config) -> Vec<(String, String)> {
             add(&format!("webhooks.{name}.token"), token.expose_secret());
         }
     }
+    for (name, value) in config.otlp.iter().flat_map(|otlp| &otlp.headers) {
+        add(&format!("otlp.headers.{name}"), value.expose_secret());
+    }
     match config.nats.as_ref().map(|nats| &nats.auth) {
         Some(NatsAuth::UserPassword { password, .. }) => {
             add("nats.password", password.expose_secret());

@@ -16,6 +16,7 @@ use super::raw_alerts::Alerts;
 use super::raw_jetstream::JetStream;
 use super::raw_letters::DeadLetters;
 use super::raw_live::Live;
+use super::raw_otlp::Otlp;
 use super::raw_overload::Overload;
 use super::raw_route::{OneOrMany, Route};
 use super::raw_webhook::Webhook;
@@ -54,6 +55,9 @@ pub(super) struct Raw {
     pub(super) http: Http,
     pub(super) live: Live,
     pub(super) log: Log,
+    /// Leave the table out: nothing is sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) otlp: Option<Otlp>,
     /// Which record goes where: in order, the first match wins.
     pub(super) routes: Vec<Route>,
 }

@@ -13,6 +13,7 @@ use super::kafka_client;
 use super::letters;
 use super::limits;
 use super::live;
+use super::otlp;
 use super::overload;
 use super::problem::Problems;
 use super::publish;
@@ -72,6 +73,7 @@ pub(super) fn build(raw: &Raw, problems: &mut Problems) -> Option<Config> {
         live: live::live(&raw.live, &http, problems),
         http,
         log: raw.log.level,
+        otlp: otlp::otlp(raw.otlp.as_ref(), problems),
     };
     let group = config.nats.as_ref().map_or("", |nats| &nats.queue_group);
     let routes = route::routes(&raw.routes, group, &config.writers, problems);

@@ -85,7 +85,7 @@ fn webhook(key: &str, raw: &raw::Webhook, problems: &mut Problems) -> Option<Web
 }
 
 /// What is wrong with an address, in words that do not hold it.
-fn wrong_url(url: &str, tls: bool) -> Option<&'static str> {
+pub(super) fn wrong_url(url: &str, tls: bool) -> Option<&'static str> {
     const EXAMPLE: &str = "must be an address with http:// or https://, such as \
                            \"https://alerts.example/hook\"";
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
@@ -94,7 +94,7 @@ fn wrong_url(url: &str, tls: bool) -> Option<&'static str> {
         return Some(EXAMPLE);
     }
     if host.contains('@') {
-        return Some("must not hold credentials; use token or token_file");
+        return Some("must not hold credentials: they have a key of their own");
     }
     (tls && scheme == "http").then_some("must start with https:// for tls to have a meaning")
 }

@@ -93,7 +93,10 @@ impl LetterFile {
             // a second fsync would not say so.
             if let Err(error) = file.set_len(end).and_then(|()| file.sync_data()) {
                 let path = self.path.display();
-                tracing::error!("{path}: cannot cut off what an attempt left there: {error}");
+                tracing::error!(
+                    event = "dead_letters_file_torn",
+                    "{path}: cannot cut off what an attempt left there: {error}"
+                );
             }
             failed("cannot write", error)
         })
@@ -119,7 +122,11 @@ impl LetterFile {
         let aside = with_number(&self.path, last + 1);
         std::fs::rename(&self.path, &aside)?;
         folder.0.sync_all()?;
-        tracing::info!("dead letters: {} is full, set aside", aside.display());
+        tracing::info!(
+            event = "dead_letters_file_full",
+            "dead letters: {} is full, set aside",
+            aside.display()
+        );
         Ok(())
     }
 
@@ -166,7 +173,12 @@ fn mended_end(file: &mut File, path: &Path) -> std::io::Result<u64> {
     let end = end_of_lines(file, length)?;
     if end < length {
         let bytes = length - end;
-        tracing::warn!(bytes, "{}: cut off a line that a crash tore", path.display());
+        tracing::warn!(
+            event = "dead_letters_file_torn",
+            bytes,
+            "{}: cut off a line that a crash tore",
+            path.display()
+        );
         file.set_len(end)?;
         file.sync_data()?;
     }

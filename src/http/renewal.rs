@@ -96,14 +96,20 @@ async fn keep<T>(
                 if loaded.content != content {
                     content = loaded.content;
                     sender.send_replace(loaded.value);
-                    tracing::info!("{key} has changed; the new one is in use");
+                    tracing::info!(
+                        event = "http_secret_renewed",
+                        "{key} has changed; the new one is in use"
+                    );
                 }
             }
             Err(error) => {
                 failures = failures.saturating_add(1);
                 // Once may be the moment between two files that are being replaced.
                 if failures == 2 {
-                    tracing::warn!("{key} cannot be renewed, the present one stays: {error:#}");
+                    tracing::warn!(
+                        event = "http_secret_not_renewed",
+                        "{key} cannot be renewed, the present one stays: {error:#}"
+                    );
                 }
             }
         }

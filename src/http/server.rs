@@ -96,7 +96,7 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let address = listener.local_addr().context("asking for the address we listen on")?;
     let (tls, token) = (access.tls.is_some(), access.token.is_some());
-    tracing::info!(%address, tls, token, "listening for HTTP");
+    tracing::info!(event = "http_listening", %address, tls, token, "listening for HTTP");
     let mut server = Server {
         listener,
         router: router(state, access.token.clone()),
@@ -149,7 +149,7 @@ impl Server {
                 Event::Ended(ended) => note(ended),
                 Event::Accepted(Ok(stream), permit) => self.start(stream, permit),
                 Event::Accepted(Err(error), _) => {
-                    tracing::warn!(%error, "cannot accept an HTTP connection");
+                    tracing::warn!(event = "http_accept_failed", %error, "cannot accept an HTTP connection");
                     tokio::time::sleep(ACCEPT_BACKOFF).await;
                 }
             }
@@ -266,6 +266,6 @@ async fn converse(
 
 fn note(ended: Result<(), JoinError>) {
     if let Err(error) = ended {
-        tracing::error!(%error, "an HTTP connection's task failed; the others go on");
+        tracing::error!(event = "http_failed", %error, "an HTTP connection's task failed; the others go on");
     }
 }

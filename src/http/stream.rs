@@ -160,7 +160,7 @@ fn event(name: &str, data: &impl Serialize) -> Option<Event> {
     match Event::default().event(name).retry(AGAIN).json_data(data) {
         Ok(event) => Some(event),
         Err(error) => {
-            tracing::error!(%error, name, "an event for the page cannot be written as JSON");
+            tracing::error!(event = "http_failed", %error, name, "an event for the page cannot be written as JSON");
             None
         }
     }

@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::history::Recorder;
 use crate::live::samples::live_with;
+use crate::metrics::Metrics;
+use crate::metrics::samples::exposition;
 use crate::reload::closed_door;
 use crate::source::live;
 use crate::status::samples::busy;
@@ -61,16 +63,18 @@ impl Running {
     async fn taking(limits: Limits, access: Access, door: Door, publisher: Publisher) -> Self {
         let (snapshots, receiver) = watch::channel(Arc::new(busy()));
         let (recorder, histories) = Recorder::new(receiver.clone());
+        let (identity, live) = (Identity::new("bridge-1"), live_with(""));
+        let exposition =
+            exposition(Metrics::new(), receiver.clone(), identity.clone(), Arc::clone(&live));
         let state = HttpState::new(Known {
             snapshots: receiver,
             alerts: alert::none(),
-            told: Tallies::default(),
             histories,
-            identity: Identity::new("bridge-1"),
-            metrics: Metrics::new(),
+            identity,
+            exposition: Arc::new(exposition),
             door,
             publisher,
-            live: live_with(""),
+            live,
         });
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();

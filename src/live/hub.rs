@@ -344,7 +344,11 @@ impl Live {
         self.sessions.close();
         self.lock().connections.values().for_each(|each| each.mailbox.end(End::Shutdown));
         if tokio::time::timeout(CLOSE_WITHIN, self.sessions.wait()).await.is_err() {
-            tracing::warn!(left = self.connections(), "live connections did not end in time");
+            tracing::warn!(
+                event = "live_not_closed",
+                left = self.connections(),
+                "live connections did not end in time"
+            );
         }
     }
 }

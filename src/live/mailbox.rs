@@ -274,7 +274,13 @@ impl Mailbox {
 
     fn log(&self, topic: &str, dropped: u64, queue_max: usize, what: &str) {
         let client = self.client_id();
-        tracing::warn!(topic, dropped, queue_max, "Queue full for subscriber {client}. {what}");
+        tracing::warn!(
+            event = "subscriber_queue_full",
+            topic,
+            dropped,
+            queue_max,
+            "Queue full for subscriber {client}. {what}"
+        );
     }
 
     /// Nothing comes any more.

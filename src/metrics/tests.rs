@@ -6,7 +6,6 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::*;
-use crate::alert;
 use crate::live::samples::live_with;
 use crate::status::samples::busy;
 use crate::status::{RouteState, Snapshot};
@@ -88,8 +87,7 @@ impl Scrape {
 fn exposition(snapshot: Snapshot, metrics: Metrics) -> Exposition {
     // The receiver keeps the last value when the sender is gone.
     let (_, snapshots) = watch::channel(Arc::new(snapshot));
-    let (told, identity) = (Tallies::default(), Identity::new("bridge-1"));
-    Exposition::new(metrics, snapshots, alert::none(), told, identity, live_with(""))
+    samples::exposition(metrics, snapshots, Identity::new("bridge-1"), live_with(""))
 }
 
 fn scrape(snapshot: Snapshot, metrics: Metrics) -> Scrape {
@@ -133,6 +131,8 @@ const PROMISED: &[(&str, &str)] = &[
     ("record_ahead_seconds", "gauge"),
     ("alert_firing", "gauge"),
     ("alert_notices_total", "counter"),
+    ("otlp_requests_total", "counter"),
+    ("otlp_spans_dropped_total", "counter"),
     ("breaker_state", "gauge"),
     ("breaker_failures", "gauge"),
     ("breaker_openings_total", "counter"),

@@ -72,14 +72,24 @@ impl<S: Sink> Pipeline<S> {
         let now = Instant::now();
         concurrency.saw(went);
         if concurrency.look(now) {
-            tracing::info!(inserts = concurrency.limit(), "adaptive: inserts at a time changed");
+            tracing::info!(
+                event = "adapted",
+                inserts = concurrency.limit(),
+                "adaptive: inserts at a time changed"
+            );
         }
         if let Some(size) = table.size.as_mut()
             && size.saw(went, now)
         {
             let limits = size.limits();
             let (rows, linger) = (limits.batch_rows, limits.linger);
-            tracing::info!(table = table.name, rows, ?linger, "adaptive: batches changed");
+            tracing::info!(
+                event = "adapted",
+                table = table.name,
+                rows,
+                ?linger,
+                "adaptive: batches changed"
+            );
             table.buffer.set_limits(limits);
         }
     }

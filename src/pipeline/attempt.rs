@@ -16,6 +16,7 @@ use crate::encode::{self, Program};
 use crate::intent::Range;
 use crate::record::{Partition, UnixMs};
 use crate::sink::{InsertError, Landed, LandedQuestion, Refusal, RowsFrom, Sink, Window};
+use crate::trace::StepKind;
 
 /// A batch that is announced is sent within moments, unless slots are scarce, ClickHouse is away (then
 /// a look at the window costs little), or the process was stopped meanwhile: for as long, at least, as
@@ -97,11 +98,11 @@ pub(super) async fn run<S: Sink>(
 ) -> Job {
     let (cut, rejected, outcome) = match &place {
         None => {
-            let Some((cut, rejected, encoded)) = encode(cut, program, naming).await else {
+            let Some((mut cut, rejected, encoded)) = encode(cut, program, naming).await else {
                 return Job::Aborted;
             };
             let outcome = match encoded {
-                Ok(()) => Outcome::of(send(&*sink, &cut).await),
+                Ok(()) => Outcome::of(send(&*sink, &mut cut).await),
                 Err(error) => Outcome::Refused(error),
             };
             (cut, rejected, outcome)
@@ -115,7 +116,8 @@ pub(super) async fn run<S: Sink>(
                 (cut, rejected, outcome)
             }
             Step::Send => {
-                let outcome = send_once(&*sink, &cut, place).await;
+                let mut cut = cut;
+                let outcome = send_once(&*sink, &mut cut, place).await;
                 (cut, Vec::new(), outcome)
             }
             Step::Verify => {
@@ -139,6 +141,7 @@ async fn encode(
     if cut.is_encoded() {
         return Some((cut, Vec::new(), Ok(())));
     }
+    let began = Instant::now();
     // Encoding a large batch takes milliseconds of pure computing: not on the async threads.
     let encoding = tokio::task::spawn_blocking(move || {
         let encoded = encode::encode(&mut cut.batch, &program, naming);
@@ -153,6 +156,7 @@ async fn encode(
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         Err(_) => return None,
     };
+    cut.trace.step(StepKind::Encode, began, || encoded.as_ref().err().cloned());
     Some(match encoded {
         Ok(encoded) => {
             cut.rounded = encoded.rounded;
@@ -166,17 +170,19 @@ async fn encode(
     })
 }
 
-async fn send<S: Sink>(sink: &S, cut: &CutBatch) -> Result<(), InsertError> {
-    match &cut.insert {
-        Some(insert) => sink.insert(insert.clone()).await,
-        None => Ok(()),
-    }
+async fn send<S: Sink>(sink: &S, cut: &mut CutBatch) -> Result<(), InsertError> {
+    let Some(insert) = cut.insert.clone() else { return Ok(()) };
+    let began = Instant::now();
+    let sent = sink.insert(insert).await;
+    let why = || sent.as_ref().err().map(|error| error.refusal().outline());
+    cut.trace.step(StepKind::Insert, began, why);
+    sent
 }
 
 /// Sends a batch that was announced. If an earlier attempt may have landed, or one of another owner
 /// that took over while we were frozen, only the table's window keeps this one from landing beside
 /// it: where that may have passed, the table is asked.
-async fn send_once<S: Sink>(sink: &S, cut: &CutBatch, place: &Place) -> Outcome {
+async fn send_once<S: Sink>(sink: &S, cut: &mut CutBatch, place: &Place) -> Outcome {
     let now = super::wall_clock();
     let doubt = cut.noted().filter(|range| cut.is_doubtful() || is_old(range, now));
     if let Some(range) = doubt {
@@ -243,7 +249,10 @@ fn unclear(noted: &Range, place: &Place, why: &str, again: Outcome) -> Outcome {
     );
     match place.on_uncertain {
         OnUncertain::AcceptDuplicates => {
-            tracing::warn!("{what}; inserted (again): on_uncertain = \"accept_duplicates\"");
+            tracing::warn!(
+                event = "uncertain_accepted",
+                "{what}; inserted (again): on_uncertain = \"accept_duplicates\""
+            );
             again
         }
         OnUncertain::AcceptLoss => Outcome::GivenUp(what),

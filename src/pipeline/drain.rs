@@ -87,7 +87,7 @@ impl<S: Sink> Pipeline<S> {
         let waiting = grace.saturating_sub(self.close_reserve());
         self.phase =
             Phase::Draining { deadline: now + waiting, pushed_deadline: now + PUSHED_DRAIN };
-        tracing::info!(held = self.held, ?grace, "stopping: draining");
+        tracing::info!(event = "draining", held = self.held, ?grace, "stopping: draining");
         self.publish(RunStage::Draining);
         self.release_for_shutdown(now);
         self.give_back_restoring(now);
@@ -121,7 +121,7 @@ impl<S: Sink> Pipeline<S> {
                 let drained = self.sources.iter().all(|source| source.drained);
                 // `used` also counts what pulled sources have reserved and not handed over yet.
                 if drained && self.held == 0 && self.credits.used() == 0 {
-                    tracing::info!("stopping: nothing is held any more");
+                    tracing::info!(event = "drained", "stopping: nothing is held any more");
                     let left = deadline.saturating_duration_since(now) + self.close_reserve();
                     self.close(CLOSE.min(left));
                 } else if deadline <= now {
@@ -158,7 +158,11 @@ impl<S: Sink> Pipeline<S> {
         for revocation in std::mem::take(&mut self.revocations) {
             self.let_partitions_go(revocation);
         }
-        tracing::error!(abandoned = self.abandoned, "stopping: gave up waiting for what is held");
+        tracing::error!(
+            event = "records_abandoned",
+            abandoned = self.abandoned,
+            "stopping: gave up waiting for what is held"
+        );
         for (index, source) in self.sources.iter_mut().enumerate() {
             let by_route = self.ledger.give_up(SourceId(index));
             let held = by_route.total() as u64;
@@ -174,13 +178,19 @@ impl<S: Sink> Pipeline<S> {
             if again {
                 source.tally.released += held;
                 tracing::error!(
+                    event = "records_abandoned",
                     source = name,
                     records = held,
                     "abandoned; they come again after the restart"
                 );
             } else {
                 source.tally.drop_records("unknown", "abandoned", held);
-                tracing::error!(source = name, records = held, "abandoned; they are lost");
+                tracing::error!(
+                    event = "records_lost",
+                    source = name,
+                    records = held,
+                    "abandoned; they are lost"
+                );
             }
         }
         self.forget_everything();
@@ -210,15 +220,23 @@ impl<S: Sink> Pipeline<S> {
         match error {
             Some(error) => {
                 self.close_failed = true;
-                tracing::error!(source = source.handle.name, "closed with an error: {error}");
+                tracing::error!(
+                    event = "source_failed",
+                    source = source.handle.name,
+                    "closed with an error: {error}"
+                );
             }
-            None => tracing::info!(source = source.handle.name, "closed"),
+            None => tracing::info!(event = "source_closed", source = source.handle.name, "closed"),
         }
         if matches!(self.phase, Phase::Running) {
             // A bridge without its source looks healthy and does nothing: better to end, with what
             // is held made durable, and be started again.
             self.close_failed = true;
-            tracing::error!(source = source.handle.name, "the source ended by itself: stopping");
+            tracing::error!(
+                event = "source_failed",
+                source = source.handle.name,
+                "the source ended by itself: stopping"
+            );
             self.start_draining();
         }
     }

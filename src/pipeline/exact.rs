@@ -222,6 +222,7 @@ impl<S: Sink> Pipeline<S> {
         let Some(exact) = self.exact.get(&slot) else { return };
         let reconfigured = exact.intents.was_reconfigured();
         tracing::warn!(
+            event = "noted_range_changed",
             topic = exact.intents.partition().topic,
             partition = exact.intents.partition().number,
             first = noted.first,

@@ -77,6 +77,7 @@ impl<S: Sink> Pipeline<S> {
                 let failures = self.breaker.failures();
                 let probe_in = probe_at - now;
                 tracing::warn!(
+                    event = "breaker_open",
                     failures,
                     "circuit breaker open after {failures} failed inserts in a row; no insert \
                      starts, one is tried in {probe_in:?}: {why}"
@@ -86,12 +87,16 @@ impl<S: Sink> Pipeline<S> {
             Change::Reopened { probe_at } => {
                 let probe_in = probe_at - now;
                 tracing::info!(
+                    event = "breaker_probe_failed",
                     "circuit breaker: the probe failed, the next in {probe_in:?}: {why}"
                 );
                 self.breaker_opened(probe_at, now);
             }
             Change::Closed => {
-                tracing::info!("circuit breaker closed: ClickHouse answers");
+                tracing::info!(
+                    event = "breaker_closed",
+                    "circuit breaker closed: ClickHouse answers"
+                );
                 self.backpressure.breaker_closed();
                 self.hurry_those_that_wait_for_the_sink(now);
             }

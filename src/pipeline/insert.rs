@@ -17,7 +17,8 @@ use crate::encode::{self, Rounded};
 use crate::ledger::Slot;
 use crate::retry;
 use crate::sink::{Insert, InsertError, Refusal, Sink};
-use crate::status::{RouteState, WEDGED_AFTER};
+use crate::status::RouteState;
+use crate::trace::{self, Trace};
 use crate::writer::CutReason;
 
 /// An unchanged schema that an insert keeps complaining about needs a person.
@@ -55,6 +56,7 @@ pub(super) struct CutBatch {
     uncertain: bool,
     /// It was due, and the circuit breaker told it to wait.
     pub(super) rejected: bool,
+    pub(super) trace: Trace,
 }
 
 impl CutBatch {
@@ -82,9 +84,9 @@ impl CutBatch {
 /// A job at work on a batch.
 #[derive(Debug)]
 pub(super) struct UnderWay {
-    number: u64,
+    pub(super) number: u64,
     pub(super) table: usize,
-    began: Instant,
+    pub(super) began: Instant,
     /// It has a slot for inserts; else it only encodes.
     pub(super) sends: bool,
     /// It is what the circuit breaker waits for.
@@ -104,6 +106,7 @@ impl<S: Sink> Pipeline<S> {
         self.metrics.batch_cut(self.writer_name(table), reason, batch.len());
         self.tables[table].in_flight += batch.len();
         let mut cut = self.new_cut(table, batch);
+        self.trace(&mut cut, reason);
         self.make_exact(&mut cut);
         self.queue.push_back(cut);
     }
@@ -126,6 +129,7 @@ impl<S: Sink> Pipeline<S> {
             waits_for_the_sink: false,
             uncertain: false,
             rejected: false,
+            trace: Trace::default(),
         }
     }
 
@@ -262,6 +266,7 @@ impl<S: Sink> Pipeline<S> {
         let Attempt { mut cut, rejected, outcome, took } = attempt;
         self.tell_breaker_of(&cut, &outcome);
         self.adapt(&cut, &outcome, took);
+        cut.trace.rejected(rejected.len());
         if let Some(batch) = cut.exact.as_mut() {
             batch.refuse(rejected);
         } else {
@@ -271,7 +276,7 @@ impl<S: Sink> Pipeline<S> {
                 self.dead_letter(row, refused);
             }
             if cut.batch.is_empty() {
-                return;
+                return cut.trace.becomes(trace::Outcome::DeadLettered);
             }
         }
         if self.has_left(&cut) && !matches!(outcome, Outcome::Durable) {
@@ -304,7 +309,15 @@ impl<S: Sink> Pipeline<S> {
             let route = &self.routes[row.route.index()].name;
             let table = &self.tables[table].name;
             let (count, reason) = (rejected.len(), first.reason);
-            tracing::warn!(table, route, count, reason, "dead letters: {}", first.outline);
+            tracing::warn!(
+                event = "dead_letters",
+                table,
+                route,
+                count,
+                reason,
+                "dead letters: {}",
+                first.outline
+            );
         }
     }
 
@@ -407,6 +420,8 @@ impl<S: Sink> Pipeline<S> {
             self.tables[cut.table].in_flight -= 1;
             let row = cut.batch.take(&[0]).pop().expect("it has one row");
             let rejected = [(row, refused)];
+            cut.trace.rejected(1);
+            cut.trace.becomes(trace::Outcome::DeadLettered);
             self.report_rejected(cut.table, &rejected);
             let [(row, refused)] = rejected;
             self.dead_letter(row, refused);
@@ -417,23 +432,15 @@ impl<S: Sink> Pipeline<S> {
         let parts = cut.exact.map(|whole| whole.halves(right_from));
         let mut right = self.new_cut(cut.table, right);
         let mut left = self.new_cut(cut.table, left);
+        cut.trace.becomes(trace::Outcome::Halved);
+        for half in [&mut left, &mut right] {
+            self.trace_within(&cut.trace, half, "halved");
+        }
         if let Some((left_part, right_part)) = parts {
             self.make_exact_part(&mut left, left_part);
             self.make_exact_part(&mut right, right_part);
         }
         self.queue.push_front(right);
         self.queue.push_front(left);
-    }
-
-    /// What is overdue by so much that the pipeline counts as wedged. A refused attempt is
-    /// progress; one that neither ends nor times out is not.
-    pub(super) fn overdue(&self) -> Option<String> {
-        let now = Instant::now();
-        let attempt_limit = self.config.clickhouse.insert_timeout + WEDGED_AFTER;
-        let stuck = self.under_way.iter().find(|one| one.began + attempt_limit < now);
-        if let Some(UnderWay { number, .. }) = stuck {
-            return Some(format!("the insert of batch {number} neither ends nor times out"));
-        }
-        (self.next_deadline() + WEDGED_AFTER < now).then(|| "a timer was not served".to_owned())
     }
 }

@@ -63,6 +63,7 @@ impl<S: Sink> Pipeline<S> {
         match change {
             Change::Began => {
                 tracing::warn!(
+                    event = "backpressure_active",
                     cause = causes,
                     count,
                     bytes,
@@ -72,6 +73,7 @@ impl<S: Sink> Pipeline<S> {
             }
             Change::Ended => {
                 tracing::info!(
+                    event = "backpressure_released",
                     count,
                     bytes,
                     writers,
@@ -84,9 +86,13 @@ impl<S: Sink> Pipeline<S> {
             let (was, is) = (before >> index & 1 == 1, now_paused >> index & 1 == 1);
             let label = source.handle.label();
             if is && !was {
-                tracing::warn!(cause = causes, "{label} subscriber paused{why}");
+                tracing::warn!(
+                    event = "source_paused",
+                    cause = causes,
+                    "{label} subscriber paused{why}"
+                );
             } else if was && !is {
-                tracing::info!("{label} subscriber resumed{why}");
+                tracing::info!(event = "source_resumed", "{label} subscriber resumed{why}");
                 // Native resume goes out with the transition; native pause waits for the
                 // heartbeat, because it throws the prefetch away.
                 source.handle.want_native_pause(false);
@@ -154,6 +160,7 @@ impl<S: Sink> Pipeline<S> {
         if auto.is_worth_telling(limits) {
             let (cap, pause) = (limits.max_buffer_size, limits.pause_threshold);
             tracing::info!(
+                event = "thresholds_chosen",
                 max_buffer_size = cap,
                 pause_threshold = pause,
                 resume_threshold = limits.resume_threshold,
@@ -205,7 +212,7 @@ impl<S: Sink> Pipeline<S> {
         let snapshot = self.publish(self.stage());
         let previous = self.last_heartbeat.replace(Arc::clone(&snapshot));
         for gap in snapshot.gaps_since(previous.as_deref()) {
-            tracing::error!(records = gap.records, "{gap}");
+            tracing::error!(event = "accounting_gap", records = gap.records, "{gap}");
         }
         let interval = self.config.heartbeat.interval;
         self.follow_fleet(previous.as_deref(), &snapshot, interval);

@@ -17,6 +17,7 @@ use crate::record::{Partition, Position, UnixMs};
 use crate::sink::Sink;
 use crate::source::{Assigned, SourceId};
 use crate::status::RouteState;
+use crate::trace;
 use crate::writer::CutReason;
 
 /// Partitions that go away as soon as what they hold is durable, or at the deadline.
@@ -30,7 +31,7 @@ pub(super) struct Revocation {
 
 impl<S: Sink> Pipeline<S> {
     /// An insert was acknowledged: its rows are held no longer.
-    pub(super) fn durable(&mut self, cut: CutBatch) {
+    pub(super) fn durable(&mut self, mut cut: CutBatch) {
         let rows = cut.batch.len();
         self.let_go(rows, cut.batch.bytes() + cut.body_bytes);
         self.settled += rows as u64;
@@ -45,9 +46,11 @@ impl<S: Sink> Pipeline<S> {
             self.writers[writer].inserts += 1;
             self.rows_inserted(&cut);
             cut.batch.tell(Outcome::Inserted);
+            cut.trace.becomes(trace::Outcome::Inserted);
         } else {
             self.dead_letters_written(&cut);
             cut.batch.tell(Outcome::DeadLettered);
+            cut.trace.becomes(trace::Outcome::DeadLettered);
         }
         if let Some(times) = cut.batch.times() {
             let now = wall_clock();
@@ -191,6 +194,7 @@ impl<S: Sink> Pipeline<S> {
             self.sources[source.0].tally.released += released as u64;
             let count = partitions.len();
             tracing::info!(
+                event = "partitions_released",
                 released,
                 count,
                 "partitions let go before all was durable; the rest comes again"
@@ -200,7 +204,10 @@ impl<S: Sink> Pipeline<S> {
         if let Some(answer) = answer
             && answer.send(durable).is_err()
         {
-            tracing::warn!("the source did not wait for what to commit; it comes again");
+            tracing::warn!(
+                event = "revocation_late",
+                "the source did not wait for what to commit; it comes again"
+            );
         }
     }
 
@@ -257,7 +264,11 @@ impl<S: Sink> Pipeline<S> {
     ) {
         if let Some(error) = error {
             let name = self.sources[source.0].handle.name;
-            tracing::warn!(source = name, "commit failed, tried again with the next: {error}");
+            tracing::warn!(
+                event = "commit_failed",
+                source = name,
+                "commit failed, tried again with the next: {error}"
+            );
             return;
         }
         for position in positions {
@@ -276,6 +287,7 @@ impl<S: Sink> Pipeline<S> {
             source.tally.drop_records("unknown", "slow_consumer", count);
         }
         tracing::warn!(
+            event = "slow_consumer",
             source = source.handle.name,
             count,
             "records dropped by the client: too slow"

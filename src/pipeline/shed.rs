@@ -190,12 +190,14 @@ fn log(look: TierLook, level: Level, cap: usize) {
     let (held, cap, bytes) = (thousands(level.held), thousands(cap), level.bytes);
     if began {
         tracing::warn!(
+            event = "overload_tier_begins",
             at_percent,
             bytes,
             "OVERLOAD: tier above {at_percent} % begins ({held}/{cap})"
         );
     } else {
         tracing::info!(
+            event = "overload_tier_ends",
             at_percent,
             bytes,
             "OVERLOAD: tier above {at_percent} % ends ({held}/{cap})"

@@ -1,12 +1,14 @@
-//! When every credit is taken no record comes, and no batch grows: waiting for rows or for a linger
-//! would be waiting for nothing. Then the largest open batch goes as it is.
+//! What would wait for nothing. When every credit is taken no record comes, and no batch grows: then the
+//! largest open batch goes as it is, rather than at its rows or its linger. And what ought to have
+//! happened long ago, and has not: the pipeline says that it is wedged.
 
 use tokio::time::Instant;
 
 use super::Pipeline;
 use super::exact::AHEAD;
-use super::insert::CutBatch;
+use super::insert::{CutBatch, UnderWay};
 use crate::sink::Sink;
+use crate::status::WEDGED_AFTER;
 use crate::writer::CutReason;
 
 impl<S: Sink> Pipeline<S> {
@@ -44,5 +46,17 @@ impl<S: Sink> Pipeline<S> {
         !self.queue.iter().any(in_line)
             && self.ahead(table) < AHEAD
             && self.tables[table].buffer.largest() >= least
+    }
+
+    /// What is overdue by so much that the pipeline counts as wedged. A refused attempt is
+    /// progress; one that neither ends nor times out is not.
+    pub(super) fn overdue(&self) -> Option<String> {
+        let now = Instant::now();
+        let attempt_limit = self.config.clickhouse.insert_timeout + WEDGED_AFTER;
+        let stuck = self.under_way.iter().find(|one| one.began + attempt_limit < now);
+        if let Some(UnderWay { number, .. }) = stuck {
+            return Some(format!("the insert of batch {number} neither ends nor times out"));
+        }
+        (self.next_deadline() + WEDGED_AFTER < now).then(|| "a timer was not served".to_owned())
     }
 }

@@ -242,9 +242,19 @@ impl<S: Sink> Pipeline<S> {
                 changed = true;
                 let rows = table.rows();
                 if table.held_back {
-                    tracing::warn!(table = table.name, rows, "broken, and full: its routes wait");
+                    tracing::warn!(
+                        event = "table_full",
+                        table = table.name,
+                        rows,
+                        "broken, and full: its routes wait"
+                    );
                 } else {
-                    tracing::info!(table = table.name, rows, "its routes go on");
+                    tracing::info!(
+                        event = "table_has_room",
+                        table = table.name,
+                        rows,
+                        "its routes go on"
+                    );
                 }
             }
         }
@@ -408,16 +418,26 @@ impl<S: Sink> Pipeline<S> {
         if log_again {
             match &state {
                 RouteState::AwaitingFix(what) => {
-                    tracing::error!(table = table.name, "needs a person: {what}");
+                    tracing::error!(
+                        event = "needs_person",
+                        table = table.name,
+                        "needs a person: {what}"
+                    );
                 }
                 RouteState::Retrying(why) => {
-                    tracing::warn!(table = table.name, "insert refused, trying again: {why}");
+                    tracing::warn!(
+                        event = "insert_refused",
+                        table = table.name,
+                        "insert refused, trying again: {why}"
+                    );
                 }
                 // At a start that goes well there is nothing to say for each table.
                 RouteState::Running if table.state == RouteState::Starting => {
                     tracing::debug!(table = table.name, "table is ready");
                 }
-                RouteState::Running => tracing::info!(table = table.name, "table works again"),
+                RouteState::Running => {
+                    tracing::info!(event = "table_works", table = table.name, "table works again")
+                }
                 RouteState::Starting | RouteState::Removed => {}
             }
         }

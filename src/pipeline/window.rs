@@ -102,6 +102,7 @@ impl<S: Sink> Pipeline<S> {
         if seen.is_short && !was_short {
             let covers = seen.covers().unwrap_or_default().as_secs();
             tracing::warn!(
+                event = "deduplication_window_short",
                 table = table.name,
                 entries = seen.entries,
                 covers_seconds = covers,
@@ -112,7 +113,11 @@ impl<S: Sink> Pipeline<S> {
         table.window = Some(seen);
         if let Some(problem) = window.problems.first() {
             // Somebody changed the table under us: the route waits until it is mended.
-            tracing::error!(table = table.name, "exactly once would be a lie: {problem}");
+            tracing::error!(
+                event = "needs_person",
+                table = table.name,
+                "exactly once would be a lie: {problem}"
+            );
             let name = table.name.clone();
             table.program = None;
             self.read_schema_again(&name);

@@ -223,9 +223,17 @@ impl ClickHouse {
         match (change, failed) {
             (Change::Left, Some(error)) => {
                 let why = error.refusal();
-                tracing::warn!(url, "ClickHouse at {url} fails, and is left for the others: {why}");
+                tracing::warn!(
+                    event = "clickhouse_endpoint_failed",
+                    url,
+                    "ClickHouse at {url} fails, and is left for the others: {why}"
+                );
             }
-            (Change::Back, _) => tracing::info!(url, "ClickHouse at {url} works again"),
+            (Change::Back, _) => tracing::info!(
+                event = "clickhouse_endpoint_works",
+                url,
+                "ClickHouse at {url} works again"
+            ),
             _ => {}
         }
     }
@@ -290,7 +298,7 @@ impl Sink for ClickHouse {
         match self.create.as_ref().filter(|create| missing && create.table == table) {
             Some(create) => {
                 self.execute(&create.statement).await?;
-                tracing::info!(table, "created, because it was missing");
+                tracing::info!(event = "table_created", table, "created, because it was missing");
                 self.describe(table).await
             }
             None => described,

@@ -297,7 +297,7 @@ impl Poller {
     /// Other topics: the group shares its partitions anew, and what goes away is drained and
     /// committed as at any rebalance.
     fn subscribe_anew(&mut self, topics: &[String]) {
-        tracing::info!(?topics, "Kafka: subscribing anew");
+        tracing::info!(event = "kafka_subscribing", ?topics, "Kafka: subscribing anew");
         self.topics = topics.to_vec();
         self.troubles.are_wanted(topics);
         if let Err(error) = subscribe(&self.consumer, topics) {
@@ -307,7 +307,10 @@ impl Poller {
 
     /// A fatal error ends a consumer, never the source.
     fn reopen(&mut self, why: &str) -> Result<(), Gone> {
-        tracing::error!("the Kafka client failed and is made anew: {why}");
+        tracing::error!(
+            event = "kafka_client_failed",
+            "the Kafka client failed and is made anew: {why}"
+        );
         self.commits.forget();
         let lost = self.assignment.clear();
         if !lost.is_empty() {
@@ -332,7 +335,7 @@ impl Poller {
     fn leave(&mut self) {
         self.consumer.context().set_closing();
         if let Err(error) = self.consumer.close_queue() {
-            tracing::warn!("leaving the Kafka group: {error}");
+            tracing::warn!(event = "kafka_leave_failed", "leaving the Kafka group: {error}");
             return;
         }
         let deadline = Instant::now() + LEAVE_WITHIN;

@@ -20,7 +20,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -29,7 +28,7 @@ use uuid::Uuid;
 
 use self::intake::{Answer, Intake, Offer};
 pub use self::receipt::Tally;
-use super::SourcePort;
+use super::{Running, SourcePort};
 use crate::config::Publish;
 use crate::credits::Gate;
 
@@ -191,23 +190,7 @@ impl Hall {
 pub fn start(hall: Hall, routes: &BTreeSet<String>, port: SourcePort, credits: Gate) -> Running {
     let mut tasks = JoinSet::new();
     tasks.spawn(Intake::new(hall, routes, port, credits).run());
-    Running { tasks }
-}
-
-/// The source's task. Dropping it aborts it.
-#[derive(Debug)]
-pub struct Running {
-    tasks: JoinSet<()>,
-}
-
-impl Running {
-    /// Waits until the source has ended; it does after `Stage::Closing`.
-    pub async fn join(mut self) -> anyhow::Result<()> {
-        while let Some(ended) = self.tasks.join_next().await {
-            ended.context("the live source")?;
-        }
-        Ok(())
-    }
+    Running { name: "live", tasks }
 }
 
 impl Publisher {

@@ -32,7 +32,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -41,7 +40,7 @@ use self::link::Watch;
 pub use self::options::{server_addresses, with_identity};
 use self::readers::{Present, Readers};
 use self::subscriptions::Wish;
-use super::{SourceEvent, SourcePort};
+use super::{Running, SourceEvent, SourcePort};
 use crate::config::{self, Takes};
 use crate::subject::{SubjectPattern, minimal};
 
@@ -54,22 +53,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What can't be opened now (a file of credentials that is being replaced) may be there soon.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
-
-/// The source's tasks. Dropping it aborts them.
-#[derive(Debug)]
-pub struct Running {
-    tasks: JoinSet<()>,
-}
-
-impl Running {
-    /// Waits until the source has ended; it does after `Stage::Closing`.
-    pub async fn join(mut self) -> anyhow::Result<()> {
-        while let Some(ended) = self.tasks.join_next().await {
-            ended.context("the NATS source")?;
-        }
-        Ok(())
-    }
-}
 
 /// Subscribes to the subjects of all routes; `system` are those of routes with class `system`.
 ///
@@ -92,7 +75,7 @@ pub async fn start(
     let (links, readers) = Box::pin(present.start(subjects, system)).await?;
     let mut tasks = JoinSet::new();
     tasks.spawn(watch(Watch::new(links, port, "NATS"), changed, readers));
-    Ok(Running { tasks })
+    Ok(Running { name: "NATS", tasks })
 }
 
 /// Whether the source can go over from these subjects to others while it runs.
@@ -154,7 +137,10 @@ async fn watch(mut watch: Watch, changed: Arc<Notify>, mut readers: Readers) {
                 Ok(Some(links)) => watch.renew(links),
                 Ok(None) => {}
                 Err(why) => {
-                    tracing::warn!("NATS: cannot subscribe anew, trying again: {why:#}");
+                    tracing::warn!(
+                        event = "nats_subscribe_failed",
+                        "NATS: cannot subscribe anew, trying again: {why:#}"
+                    );
                     try_at = Instant::now() + TRY_AGAIN_AFTER;
                 }
             }

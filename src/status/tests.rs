@@ -174,6 +174,7 @@ fn config() -> Config {
         routes: vec![route("candles", "market"), route("health", "system")],
         live: live_with("").settings().clone(),
         log: LogLevel::Info,
+        otlp: None,
         shutdown: Shutdown { grace: seconds(30) },
         http: Http {
             listen: "127.0.0.1:8080".parse().unwrap(),

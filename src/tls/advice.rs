@@ -32,6 +32,11 @@ impl Keys {
         ca: "its tls.ca_file",
         identity: "its tls.cert_file and key_file",
     };
+    pub const OTLP: Self = Self {
+        address: "otlp.endpoint",
+        ca: "otlp.tls.ca_file",
+        identity: "otlp.tls.cert_file and key_file",
+    };
     pub const HEALTH: Self =
         Self { address: "--url", ca: "--ca-file", identity: "no certificate: it is not asked for" };
 }

@@ -1,7 +1,6 @@
 //! Alerts on their way to a person: a real HTTP server as the receiver, that fails as receivers do,
 //! and the real program before it.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,95 +10,14 @@ use data_bridge::config::{self, Webhook};
 use data_bridge::webhook::Webhooks;
 use serde_json::Value as Json;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::bridge::{Bridge, PATIENCE, program};
-
-/// How the receiver treats a request. When its script is at its end, all is well.
-#[derive(Debug, Clone, Copy)]
-enum Reply {
-    Status(u16),
-    /// The request is taken, and never answered.
-    Hang,
-    /// The connection ends instead of an answer.
-    Close,
-}
-
-/// A request that came, with its head in lower case.
-#[derive(Debug)]
-struct Came {
-    head: String,
-    body: Json,
-}
-
-struct Receiver {
-    address: SocketAddr,
-    came: mpsc::Receiver<Came>,
-    _server: JoinSet<()>,
-}
-
-impl Receiver {
-    async fn start(script: &[Reply]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (sender, came) = mpsc::channel(64);
-        let mut script = VecDeque::from(script.to_vec());
-        let mut server = JoinSet::new();
-        server.spawn(async move {
-            let mut open = JoinSet::new();
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let reply = script.pop_front().unwrap_or(Reply::Status(200));
-                open.spawn(serve(stream, reply, sender.clone()));
-            }
-        });
-        Self { address, came, _server: server }
-    }
-
-    async fn next(&mut self) -> Came {
-        timeout(PATIENCE, self.came.recv()).await.expect("a request comes").unwrap()
-    }
-
-    async fn quiet_for(&mut self, time: Duration) {
-        let came = timeout(time, self.came.recv()).await;
-        assert!(came.is_err(), "{came:?}");
-    }
-}
-
-async fn serve(stream: TcpStream, reply: Reply, came: mpsc::Sender<Came>) {
-    let mut stream = BufReader::new(stream);
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        if stream.read_line(&mut head).await.unwrap() == 0 {
-            return; // a connection that was not needed
-        }
-    }
-    let head = head.to_lowercase();
-    let length = head.split("content-length: ").nth(1).unwrap().lines().next().unwrap();
-    let mut body = vec![0; length.parse().unwrap()];
-    stream.read_exact(&mut body).await.unwrap();
-    let body = serde_json::from_slice(&body).unwrap();
-    came.send(Came { head: head.clone(), body }).await.unwrap();
-    match reply {
-        Reply::Hang => std::future::pending().await,
-        Reply::Close => {}
-        Reply::Status(code) => {
-            // As many servers do, with what they were asked for.
-            let body = format!("sorry, cannot {}", head.lines().next().unwrap());
-            let length = body.len();
-            let answer = format!(
-                "HTTP/1.1 {code} Said\r\nlocation: http://127.0.0.1:9/\r\n\
-                 content-length: {length}\r\nconnection: close\r\n\r\n{body}"
-            );
-            stream.write_all(answer.as_bytes()).await.unwrap();
-        }
-    }
-}
+use crate::receiver::{Came, Receiver, Reply};
 
 fn alert(id: AlertId, of: Option<&str>) -> Alert {
     let summary = format!("{id} <of> {of:?}");
@@ -158,7 +76,8 @@ const BASE: &str = "[kafka]\n[[routes]]\nname = 'x'\nkafka_topics = ['x']\ntable
 
 /// `fired:paused`, in the order of the message.
 fn said(came: &Came) -> Vec<String> {
-    let alerts = came.body["alerts"].as_array().unwrap().iter();
+    let body = came.json();
+    let alerts = body["alerts"].as_array().unwrap().iter();
     alerts
         .map(|a| format!("{}:{}", a["status"].as_str().unwrap(), a["id"].as_str().unwrap()))
         .collect()
@@ -177,10 +96,10 @@ async fn what_fires_and_ends_is_told_together_and_once() {
     assert!(first.head.starts_with("post /hook/t0psecret http/1.1\r\n"), "{}", first.head);
     assert!(first.head.contains("authorization: bearer g0ld\r\n"));
     assert_eq!(
-        (&first.body["instance"], &first.body["status"]),
+        (&first.json()["instance"], &first.json()["status"]),
         (&"bridge-1".into(), &"firing".into())
     );
-    let told = &first.body["alerts"][1];
+    let told = first.json()["alerts"][1].clone();
     assert_eq!((&told["of"], &told["severity"]), (&"route x".into(), &"warning".into()));
     assert_eq!(told["since"], "2026-01-01T10:30:15.123Z");
     assert_eq!(told["runbook"], "https://wiki.example/runbook#dead_letters");
@@ -193,7 +112,7 @@ async fn what_fires_and_ends_is_told_together_and_once() {
     desk.fires(&[]);
     let last = receiver.next().await;
     assert_eq!(
-        (said(&last), &last.body["status"]),
+        (said(&last), &last.json()["status"]),
         (vec!["resolved:dead_letters".to_owned()], &"resolved".into())
     );
     receiver.quiet_for(Duration::from_millis(500)).await;
@@ -251,7 +170,7 @@ async fn each_is_told_what_it_wants_in_its_own_words_and_again() {
     desk.fires(&[alert(AlertId::Paused, None)]);
     slack.quiet_for(Duration::from_millis(600)).await;
     desk.fires(&[alert(AlertId::Paused, None), alert(AlertId::PausedLong, None)]);
-    let text = slack.next().await.body["text"].as_str().unwrap().to_owned();
+    let text = slack.next().await.json()["text"].as_str().unwrap().to_owned();
     assert!(
         text.starts_with(
             "*data-bridge bridge-1*: 1 fired\n:red_circle: *CRITICAL* paused_long &lt;of&gt;"
@@ -269,11 +188,12 @@ async fn each_is_told_what_it_wants_in_its_own_words_and_again() {
     for _ in 0..2 {
         let came = manager.next().await;
         assert!(came.head.starts_with("post /hook/t0psecret/api/v2/alerts "), "{}", came.head);
-        let labels = &came.body[0]["labels"];
+        let body = came.json();
+        let labels = &body[0]["labels"];
         assert_eq!(labels["alertname"], "DataBridgeDeadLetters");
         assert_eq!((&labels["instance"], &labels["of"]), (&"bridge-1".into(), &"route x".into()));
-        assert_eq!(came.body[0]["startsAt"], "2026-01-01T10:30:15.123Z");
-        assert!(came.body[0]["endsAt"].as_str().unwrap() > "2026-01-01T10:30:15.123Z");
+        assert_eq!(came.json()[0]["startsAt"], "2026-01-01T10:30:15.123Z");
+        assert!(came.json()[0]["endsAt"].as_str().unwrap() > "2026-01-01T10:30:15.123Z");
     }
     desk.stopped().await;
 }

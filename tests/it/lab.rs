@@ -12,6 +12,7 @@ use data_bridge::generate::{Kind, Plan, Recipe, Target, sql_check};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 use serde_json::Value as Json;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -462,6 +463,12 @@ impl KafkaSender {
         record.partition = partition;
         record.key = key;
         record.payload = payload;
+        self.0.send(record).map_err(|(error, _)| error).unwrap();
+    }
+
+    pub(crate) fn send_with_headers(&self, topic: &str, payload: &[u8], headers: OwnedHeaders) {
+        let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
+        let record = record.payload(payload).headers(headers);
         self.0.send(record).map_err(|(error, _)| error).unwrap();
     }
 

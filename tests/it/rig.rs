@@ -19,8 +19,9 @@ use data_bridge::metrics::Metrics;
 use data_bridge::pipeline::{Ending, Outside, Parts, Pipeline, Stop};
 use data_bridge::reload::{Notice, Order};
 use data_bridge::source::live::{self, Publisher};
-use data_bridge::source::{Delivery, SourceId, connect};
+use data_bridge::source::{Delivery, Running, SourceId, connect};
 use data_bridge::status::{ConfigStatus, Identity, Snapshot};
+use data_bridge::trace::{self, Spans};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -147,7 +148,7 @@ pub(crate) struct Rig {
     /// How the others are, where the configuration has `[fleet]`.
     pub(crate) fleet: watch::Sender<Arc<View>>,
     publisher: Publisher,
-    live: Option<live::Running>,
+    live: Option<Running>,
     status: watch::Receiver<Arc<Snapshot>>,
     alerts: Alerts,
     followed: watch::Sender<Arc<Config>>,
@@ -156,6 +157,8 @@ pub(crate) struct Rig {
     pipeline: JoinSet<Ending>,
     minders: JoinSet<()>,
     identity: Identity,
+    /// What is told of batches, with `[otlp]`.
+    pub(crate) spans: Spans,
 }
 
 impl Rig {
@@ -220,6 +223,8 @@ impl Rig {
         let (notices, notices_receiver) = mpsc::channel(EVENTS);
         let (memory, known_memory) = watch::channel(None);
         let (fleet, seen) = watch::channel(Arc::default());
+        let share = config.otlp.as_ref().map_or(0, |otlp| otlp.sample_percent);
+        let (tracer, spans) = trace::channel(share);
         let parts = Parts {
             config: Arc::clone(config),
             sink: Arc::clone(&sink),
@@ -233,6 +238,7 @@ impl Rig {
             notices: notices_receiver,
             tap: Tap::closed(),
             outside: Outside { memory: known_memory, fleet: config.fleet.as_ref().map(|_| seen) },
+            tracer,
         };
         let mut pipeline = JoinSet::new();
         pipeline.spawn(Pipeline::new(parts).unwrap().run());
@@ -254,6 +260,7 @@ impl Rig {
             pipeline,
             minders,
             identity,
+            spans,
         }
     }
 

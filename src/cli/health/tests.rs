@@ -13,11 +13,11 @@ use crate::history::Recorder;
 use crate::http;
 use crate::live::samples::live_with;
 use crate::metrics::Metrics;
+use crate::metrics::samples::exposition;
 use crate::reload::closed_door;
 use crate::source::live::for_nobody;
 use crate::status::samples::busy;
 use crate::status::{Identity, RunStage};
-use crate::webhook::Tallies;
 
 fn system() -> ClientConfig {
     crate::tls::client(None, None).unwrap()
@@ -49,16 +49,17 @@ fn the_line_says_how_it_is() {
 async fn the_exit_code_follows_the_answer() {
     let (snapshots, receiver) = watch::channel(Arc::new(busy()));
     let (_recorder, histories) = Recorder::new(receiver.clone());
+    let (identity, live) = (Identity::new("x"), live_with(""));
+    let told = exposition(Metrics::new(), receiver.clone(), identity.clone(), Arc::clone(&live));
     let state = http::HttpState::new(http::Known {
         snapshots: receiver,
         alerts: alert::none(),
-        told: Tallies::default(),
         histories,
-        identity: Identity::new("x"),
-        metrics: Metrics::new(),
+        identity,
+        exposition: Arc::new(told),
         door: closed_door(),
         publisher: for_nobody(),
-        live: live_with(""),
+        live,
     });
     let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let url = url_of("http", listener.local_addr().unwrap());

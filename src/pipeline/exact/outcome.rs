@@ -9,6 +9,7 @@ use crate::pipeline::insert::CutBatch;
 use crate::pipeline::table::LETTERS;
 use crate::pipeline::{Pipeline, wall_clock};
 use crate::sink::Sink;
+use crate::trace::Outcome;
 use crate::writer::CutReason;
 
 impl<S: Sink> Pipeline<S> {
@@ -19,6 +20,7 @@ impl<S: Sink> Pipeline<S> {
         let row = cut.batch.take(&[0]).pop().expect("it has one row");
         rejected.push((row, refused));
         rejected.sort_by_key(|(row, _)| row.ticket.offset());
+        cut.trace.becomes(Outcome::DeadLettered);
         self.letters_of(&cut, rejected);
     }
 
@@ -42,6 +44,7 @@ impl<S: Sink> Pipeline<S> {
         self.metrics.batch_cut(self.writer_name(table), CutReason::Letters, letters.len());
         self.tables[table].in_flight += letters.len();
         let mut letters = self.new_cut(table, letters);
+        self.trace_within(&cut.trace, &mut letters, CutReason::Letters.as_str());
         cut.token().clone_into(&mut letters.token);
         letters.slot = cut.slot;
         self.queue.push_back(letters);
@@ -82,6 +85,7 @@ impl<S: Sink> Pipeline<S> {
         let table = &self.tables[cut.table].name;
         let (rows, first, last) = (noted.rows, noted.first, noted.last);
         tracing::error!(
+            event = "records_lost",
             table,
             rows,
             first,
@@ -96,6 +100,7 @@ impl<S: Sink> Pipeline<S> {
     pub(in crate::pipeline) fn token_is_spent(&mut self, mut cut: CutBatch) {
         let table = &self.tables[cut.table].name;
         tracing::warn!(
+            event = "token_spent",
             table,
             token = cut.token,
             rows = cut.batch.len(),
@@ -113,7 +118,10 @@ impl<S: Sink> Pipeline<S> {
 
     /// Nobody can tell whether it landed, and that is accepted.
     pub(in crate::pipeline) fn given_up(&mut self, mut cut: CutBatch, why: &str) {
-        tracing::error!("{why}; left as it is: on_uncertain = \"accept_loss\"");
+        tracing::error!(
+            event = "uncertain_accepted",
+            "{why}; left as it is: on_uncertain = \"accept_loss\""
+        );
         let batch = cut.exact.as_mut().expect("such a batch");
         let rejected = std::mem::take(&mut batch.rejected);
         let (slot, first) = (batch.slot, batch.first);
@@ -140,7 +148,7 @@ impl<S: Sink> Pipeline<S> {
     pub(in crate::pipeline) fn uncertain(&mut self, cut: CutBatch, what: String) {
         if let Some(exact) = self.exact.get_mut(&batch_slot(&cut)) {
             if exact.uncertain.as_ref() != Some(&what) {
-                tracing::error!("needs a person: {what}");
+                tracing::error!(event = "needs_person", "needs a person: {what}");
             }
             exact.uncertain = Some(what);
         }

@@ -45,7 +45,7 @@ impl<S: Sink> Pipeline<S> {
             Ok(note) => note.as_ref().and_then(|note| oversized(note, limit)),
         };
         if let Some(what) = &stuck {
-            tracing::error!(topic, number, "needs a person: {what}");
+            tracing::error!(event = "needs_person", topic, number, "needs a person: {what}");
         }
         let partition = Arc::clone(partition);
         let mut restoring = VecDeque::new();
@@ -136,7 +136,7 @@ impl<S: Sink> Pipeline<S> {
         let what = beyond_the_credits(noted, "rows, and of records that were refused,", limit);
         let partition = exact.intents.partition();
         let (topic, number) = (&partition.topic, partition.number);
-        tracing::error!(topic, number, "needs a person: {what}");
+        tracing::error!(event = "needs_person", topic, number, "needs a person: {what}");
         exact.stuck = Some(what);
     }
 

@@ -97,7 +97,12 @@ impl ClickHouse {
             {
                 return Ok(None);
             }
-            tracing::info!(table, rows, "ClickHouse was started again: sent under another token");
+            tracing::info!(
+                event = "clickhouse_restarted",
+                table,
+                rows,
+                "ClickHouse was started again: sent under another token"
+            );
         }
         Ok(Some(now))
     }

@@ -71,6 +71,7 @@ impl ClickHouse {
             let Ok(0) = self.count_at(&place, asked, rows).await else { continue };
             let LandedQuestion { table, first, last, .. } = asked;
             tracing::error!(
+                event = "needs_person",
                 table,
                 target = place,
                 "needs a person: {place}, behind a view of {table}, has none of the rows \

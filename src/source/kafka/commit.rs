@@ -302,8 +302,11 @@ impl<T: Send + 'static> Aside<T> {
             let listened = tell.send(call());
             drop(listened);
         });
-        let thread =
-            thread.inspect_err(|error| tracing::error!("starting {name}: {error}")).ok()?;
+        let thread = thread
+            .inspect_err(|error| {
+                tracing::error!(event = "kafka_client_failed", "starting {name}: {error}")
+            })
+            .ok()?;
         Some(Self { told, thread })
     }
 
@@ -320,7 +323,7 @@ impl<T: Send + 'static> Aside<T> {
             return Err(Some(self));
         }
         if self.thread.join().is_err() {
-            tracing::error!("a call to Kafka panicked");
+            tracing::error!(event = "kafka_client_failed", "a call to Kafka panicked");
         }
         told.map_err(|_| None)
     }

@@ -54,7 +54,7 @@ impl ClientContext for Context {
         // attempt to connect.
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-                tracing::error!(facility, "librdkafka: {message}");
+                tracing::error!(event = "kafka_error", facility, "librdkafka: {message}");
             }
             _ => tracing::debug!(facility, "librdkafka: {message}"),
         }
@@ -85,7 +85,7 @@ impl ConsumerContext for Context {
         let assign = error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.closing.load(Ordering::Acquire) {
             if let Err(error) = let_go(consumer, list, assign) {
-                tracing::warn!("leaving the Kafka group: {error}");
+                tracing::warn!(event = "kafka_leave_failed", "leaving the Kafka group: {error}");
             }
         } else if assign {
             self.note(Happening::Assign(list.clone()));

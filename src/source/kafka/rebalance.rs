@@ -57,7 +57,11 @@ impl Poller {
         if !self.assert_wanted(partitions) {
             self.assert_at = std::time::Instant::now();
         }
-        tracing::info!(partitions = assigned.len(), "Kafka partitions assigned");
+        tracing::info!(
+            event = "partitions_assigned",
+            partitions = assigned.len(),
+            "Kafka partitions assigned"
+        );
         self.report();
         if assigned.is_empty() {
             return Ok(());
@@ -112,10 +116,18 @@ impl Poller {
         if going.is_empty() {
             // Nothing of ours; the group still waits for the answer below.
         } else if self.consumer.assignment_lost() {
-            tracing::warn!(partitions = going.len(), "Kafka partitions lost");
+            tracing::warn!(
+                event = "partitions_lost",
+                partitions = going.len(),
+                "Kafka partitions lost"
+            );
             self.send(SourceEvent::Lost(going.clone()))?;
         } else {
-            tracing::info!(partitions = going.len(), "Kafka partitions revoked");
+            tracing::info!(
+                event = "partitions_revoked",
+                partitions = going.len(),
+                "Kafka partitions revoked"
+            );
             self.drain(&going)?;
         }
         self.assignment.remove(keys.iter().map(|(topic, number)| (topic.as_str(), *number)));
@@ -140,13 +152,19 @@ impl Poller {
             Ok(Ok(durable)) => durable,
             Ok(Err(_)) => return Ok(()), // the answer was dropped: nothing to commit
             Err(_) => {
-                tracing::warn!("a revocation was not drained in time: its records come again");
+                tracing::warn!(
+                    event = "revocation_late",
+                    "a revocation was not drained in time: its records come again"
+                );
                 // What was durable before is known all the same.
                 self.port.wanted.borrow().commit.clone()
             }
         };
         if self.consumer.assignment_lost() {
-            tracing::warn!("Kafka partitions lost while they were drained");
+            tracing::warn!(
+                event = "partitions_lost",
+                "Kafka partitions lost while they were drained"
+            );
             return Ok(());
         }
         self.commit_now(&durable, |partition| going.iter().any(|p| **p == *partition))
@@ -173,14 +191,23 @@ impl Poller {
         }
         let told = if pause { self.consumer.pause(&list) } else { self.consumer.resume(&list) };
         if let Err(error) = told {
-            tracing::warn!(pause, "Kafka pause or resume failed: {error}");
+            tracing::warn!(
+                event = "kafka_pause_failed",
+                pause,
+                "Kafka pause or resume failed: {error}"
+            );
             return false;
         }
         // The call succeeds although a partition failed: each element has its own result.
         let failed =
             list.elements().into_iter().find_map(|e| Some((e.partition(), e.error().err()?)));
         if let Some((partition, error)) = &failed {
-            tracing::warn!(pause, partition, "Kafka pause or resume failed: {error}");
+            tracing::warn!(
+                event = "kafka_pause_failed",
+                pause,
+                partition,
+                "Kafka pause or resume failed: {error}"
+            );
         }
         failed.is_none()
     }

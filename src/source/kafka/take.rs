@@ -65,7 +65,12 @@ pub(super) fn copy(chunk: &mut Chunk, index: u32, record: View<'_>) {
     let headers = record.headers().unwrap_or_else(|_| {
         // One such record must not end the source: it goes on without its headers.
         let (topic, offset) = (record.topic(), record.offset());
-        tracing::warn!(topic, offset, "a header name is not UTF-8: headers left out");
+        tracing::warn!(
+            event = "kafka_header_left_out",
+            topic,
+            offset,
+            "a header name is not UTF-8: headers left out"
+        );
         Vec::new()
     });
     let record = NewRecord {
@@ -163,7 +168,12 @@ impl Poller {
             // librdkafka filters what was fetched under an earlier assignment. Whoever owns the
             // partition gets the record.
             let (topic, partition) = (record.topic(), record.partition());
-            tracing::warn!(topic, partition, "a record of a partition that is not ours: left");
+            tracing::warn!(
+                event = "kafka_stray_record",
+                topic,
+                partition,
+                "a record of a partition that is not ours: left"
+            );
             return Ok(false);
         };
         if self.assignment.is_rewound(place.0, record.offset()) {
@@ -199,7 +209,12 @@ impl Poller {
 
     /// The offsets of a partition went back: what was taken before is of another log.
     fn renew(&mut self, topic: &str, number: i32) -> Result<(), Gone> {
-        tracing::warn!(topic, number, "the offsets went back: the partition begins anew");
+        tracing::warn!(
+            event = "offsets_went_back",
+            topic,
+            number,
+            "the offsets went back: the partition begins anew"
+        );
         let before = self.assignment.remove([(topic, number)]);
         self.send(SourceEvent::Lost(before))?;
         let renewed = self.assignment.add(topic, number, None, None);

@@ -87,7 +87,7 @@ impl Troubles {
             known => {
                 // How often it came since the last line; nothing at the first.
                 let repeated = known.map(|(_, hidden)| *hidden);
-                tracing::warn!(repeated, "Kafka: {text}");
+                tracing::warn!(event = "kafka_error", repeated, "Kafka: {text}");
                 self.logged.insert(kind.to_owned(), (now, 0));
             }
         }

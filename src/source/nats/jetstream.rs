@@ -40,10 +40,10 @@ use tokio::task::JoinSet;
 pub(super) use self::go_over::can_go_over;
 use self::puller::{Puller, Wishes};
 use super::link::{Link, Watch};
-use super::{Running, options, watch};
+use super::{options, watch};
 use crate::config::{self, JetStream, JetStreamApi, JetStreamRoute};
 use crate::credits::Gate;
-use crate::source::SourcePort;
+use crate::source::{Running, SourcePort};
 
 /// Commands that may wait while there is no connection; then acknowledgements wait outside.
 const COMMANDS: usize = 2_048;
@@ -98,5 +98,5 @@ pub async fn start(
     });
     let mut tasks = JoinSet::new();
     tasks.spawn(watch(Watch::new(links, port, "JetStream"), changed, readers.into()));
-    Ok(Running { tasks })
+    Ok(Running { name: "JetStream", tasks })
 }

@@ -83,7 +83,9 @@ impl Notes {
                     self.heard().complaint = Some(text);
                 }
             }
-            Event::LameDuckMode => tracing::info!("a NATS server is about to shut down"),
+            Event::LameDuckMode => {
+                tracing::info!(event = "nats_lame_duck", "a NATS server is about to shut down")
+            }
             Event::Draining | Event::Closed => {}
         }
         self.changed.notify_one();
@@ -232,11 +234,16 @@ impl Watch {
         match state {
             Ok(()) if new => {
                 self.log_again = now;
-                tracing::info!(connections = self.links.len(), "{} connected", self.label);
+                tracing::info!(
+                    event = "nats_connected",
+                    connections = self.links.len(),
+                    "{} connected",
+                    self.label
+                );
             }
             Err(error) if now >= self.log_again => {
                 self.log_again = now + LOG_EVERY;
-                tracing::warn!(%error, "{} connection failed; trying again", self.label);
+                tracing::warn!(event = "nats_connection_failed", %error, "{} connection failed; trying again", self.label);
             }
             _ => {}
         }

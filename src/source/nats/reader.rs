@@ -196,7 +196,10 @@ impl Reader {
         self.drained = true;
         let deadline = Instant::now() + DRAIN_FOR;
         if tokio::time::timeout_at(deadline, self.hand_over_rest()).await.is_err() {
-            tracing::warn!("what NATS had delivered could not be handed over in time");
+            tracing::warn!(
+                event = "nats_drain_late",
+                "what NATS had delivered could not be handed over in time"
+            );
         }
         self.subscriptions.close();
         self.report_rest().await;

@@ -56,7 +56,7 @@ async fn hand_over(begun: Vec<oneshot::Receiver<()>>, before: CancellationToken)
         read &= begun.await.is_ok();
     }
     if read {
-        tracing::info!("NATS: other subjects are read");
+        tracing::info!(event = "nats_subjects_changed", "NATS: other subjects are read");
     }
     before.cancel();
 }

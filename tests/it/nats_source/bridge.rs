@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use data_bridge::config::{Nats, NatsAuth};
-use data_bridge::source::nats::{Running, SUBSCRIPTION_CAPACITY, start};
+use data_bridge::source::Running;
+use data_bridge::source::nats::{SUBSCRIPTION_CAPACITY, start};
 use data_bridge::source::{Delivery, SourceEvent, SourceHandle, SourceId, Stage, Wanted, connect};
 use data_bridge::subject::SubjectPattern;
 use tokio::sync::mpsc;

@@ -33,8 +33,7 @@ pub(super) struct Wish {
 #[derive(Debug)]
 pub(super) struct Bound {
     pub(super) consumer: Consumer<pull::Config>,
-    /// When its stream was made: another time is another stream, whose numbers begin anew. None
-    /// where it was not looked up again.
+    /// When its stream was made: another time is another stream. None: not looked up again.
     pub(super) stream_made: Option<i128>,
 }
 
@@ -54,8 +53,12 @@ impl Unbound {
             return;
         }
         match &self {
-            Self::NeedsPerson(what) => tracing::error!("needs a person: {what}"),
-            Self::Later(why) => tracing::warn!("JetStream, trying again: {why}"),
+            Self::NeedsPerson(what) => {
+                tracing::error!(event = "needs_person", "needs a person: {what}")
+            }
+            Self::Later(why) => {
+                tracing::warn!(event = "jetstream_later", "JetStream, trying again: {why}")
+            }
         }
         *known = Some(self);
     }
@@ -136,7 +139,12 @@ impl Wish {
         let config = pull::Config { filter_subject, filter_subjects, ..is };
         let changed = context.update_consumer_on_stream(config, stream).await;
         let changed = changed.map_err(|error| failed(error.to_string()))?;
-        tracing::info!(stream, consumer = name, "JetStream consumer filters by other subjects now");
+        tracing::info!(
+            event = "jetstream_consumer_changed",
+            stream,
+            consumer = name,
+            "JetStream consumer filters by other subjects now"
+        );
         Ok(changed)
     }
 
@@ -274,7 +282,13 @@ impl Wish {
         };
         match context.create_consumer_strict_on_stream(config, stream).await {
             Ok(consumer) => {
-                tracing::info!(stream, consumer = name, from, "JetStream consumer made");
+                tracing::info!(
+                    event = "jetstream_consumer_made",
+                    stream,
+                    consumer = name,
+                    from,
+                    "JetStream consumer made"
+                );
                 Ok(consumer)
             }
             // Another instance was faster: it is looked at like any other.

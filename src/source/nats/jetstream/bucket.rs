@@ -122,7 +122,12 @@ impl Bucket {
     ) -> Result<Self, Unbound> {
         let bucket = wish.settings.state.bucket.clone();
         let num_replicas = wish.settings.state.replicas.unwrap_or(replicas);
-        tracing::info!(bucket, replicas = num_replicas, "the bucket is made");
+        tracing::info!(
+            event = "jetstream_bucket_made",
+            bucket,
+            replicas = num_replicas,
+            "the bucket is made"
+        );
         let config = Config {
             bucket,
             description: "data-bridge: who reads a stream exactly once, and how far".to_owned(),

@@ -309,7 +309,12 @@ impl Lane {
         self.before.clear();
         if fresh {
             let name = format!("{}/{}", info.stream_name, info.name);
-            tracing::info!(route = self.wish.route, consumer = name, "JetStream consumer bound");
+            tracing::info!(
+                event = "jetstream_consumer_bound",
+                route = self.wish.route,
+                consumer = name,
+                "JetStream consumer bound"
+            );
             self.heard_at = now;
         }
         self.pending = info.num_pending;
@@ -321,7 +326,11 @@ impl Lane {
     /// credits are free.
     pub(super) fn lost(&mut self, why: &str, now: Instant) -> usize {
         if matches!(self.state, State::Bound(_)) {
-            tracing::warn!(route = self.wish.route, "JetStream consumer lost, bound again: {why}");
+            tracing::warn!(
+                event = "jetstream_consumer_lost",
+                route = self.wish.route,
+                "JetStream consumer lost, bound again: {why}"
+            );
             self.try_later(now);
         }
         self.give_up_pulls()

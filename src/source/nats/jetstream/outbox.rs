@@ -145,7 +145,7 @@ async fn confirm(control: &Client, all: Vec<(Box<str>, AckKind)>) -> Vec<Out> {
     let failed = futures_util::stream::iter(asking).buffered(CONFIRMED_AT_A_TIME);
     let failed: Vec<_> = failed.filter_map(std::future::ready).collect().await;
     if let Some((error, _)) = failed.first() {
-        tracing::warn!(count = failed.len(), %error, "JetStream has not confirmed what was acknowledged");
+        tracing::warn!(event = "jetstream_ack_unconfirmed", count = failed.len(), %error, "JetStream has not confirmed what was acknowledged");
     }
     failed.into_iter().map(|(_, out)| out).collect()
 }

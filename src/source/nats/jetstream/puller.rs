@@ -148,7 +148,10 @@ impl Puller {
             self.go_on();
         }
         if tokio::time::timeout(LEAVE_WITHIN, self.leave()).await.is_err() {
-            tracing::warn!("JetStream was not told in time what is done; some of it comes again");
+            tracing::warn!(
+                event = "jetstream_ack_unconfirmed",
+                "JetStream was not told in time what is done; some of it comes again"
+            );
         }
         self.channels.close();
         self.report();

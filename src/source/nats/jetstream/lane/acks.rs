@@ -102,7 +102,12 @@ impl Acks {
     /// Another stream than before: its numbers have nothing to do with those that we know.
     fn begin_stream(&mut self, topic: String, now: Instant) {
         if let Some(before) = self.partition.take() {
-            tracing::warn!(before = before.topic, now = topic, "the stream was made anew");
+            tracing::warn!(
+                event = "stream_made_anew",
+                before = before.topic,
+                now = topic,
+                "the stream was made anew"
+            );
             self.past.push((before, self.unacked.end()));
         }
         self.unacked = Unacked::new(self.in_bulk, now);

@@ -86,7 +86,7 @@ impl Lane {
         }
         let reply = message.reply.as_ref().map_or("", |reply| reply.as_str());
         let Some(delivery) = Delivery::parse(reply) else {
-            tracing::warn!(subject = %message.subject, "not a message of JetStream: left");
+            tracing::warn!(event = "jetstream_stray_message", subject = %message.subject, "not a message of JetStream: left");
             return Taken::Status(usize::from(self.pulls.took()));
         };
         if matches!(&self.keeping, Keeping::Owned(owned) if owned.is_stale(reply::consumer(reply)))

@@ -120,14 +120,24 @@ impl Owned {
         match news {
             None => {}
             Some(News::Gained(place)) => {
-                tracing::info!(route = wish.route, next = place.next, "this instance reads it now");
+                tracing::info!(
+                    event = "stream_owned",
+                    route = wish.route,
+                    next = place.next,
+                    "this instance reads it now"
+                );
                 self.begin(place);
                 follows.unbind = true;
             }
             Some(News::Landed(place)) => self.landed(place, &mut follows),
             Some(News::Lost) => {
                 let holder = self.lease.holder().unwrap_or("nobody");
-                tracing::warn!(route = wish.route, holder, "another instance reads it now");
+                tracing::warn!(
+                    event = "stream_taken_over",
+                    route = wish.route,
+                    holder,
+                    "another instance reads it now"
+                );
                 self.anew = None;
                 self.begins = None;
                 follows.events.extend(self.let_go());
@@ -141,7 +151,12 @@ impl Owned {
         let holder = self.lease.holder().map(str::to_owned);
         if self.holder != holder {
             if let Some(holder) = &holder {
-                tracing::info!(route = wish.route, holder, "read by another instance: standing by");
+                tracing::info!(
+                    event = "stream_standby",
+                    route = wish.route,
+                    holder,
+                    "read by another instance: standing by"
+                );
             }
             self.holder = holder;
         }
@@ -301,11 +316,18 @@ impl Owned {
         }
         self.set_back = None;
         let next = if same { last + 1 } else { 1 };
-        tracing::warn!(route = wish.route, made, next, "the stream was made anew, or set back");
+        tracing::warn!(
+            event = "stream_made_anew",
+            route = wish.route,
+            made,
+            next,
+            "the stream was made anew, or set back"
+        );
         if self.partition.is_none()
             && let Some(note) = landed.note.as_deref().filter(|note| note.contains(':'))
         {
             tracing::error!(
+                event = "uncertain",
                 route = wish.route,
                 note,
                 "what was announced of the stream before cannot be read any more: whether it landed \

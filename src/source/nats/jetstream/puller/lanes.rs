@@ -92,7 +92,11 @@ impl Puller {
             let forget = reader.map(|(stream, consumer)| Question::Forget(stream, consumer));
             forget.into_iter().for_each(|forget| self.ask(number, forget));
             if let Some(lane) = &lane {
-                tracing::info!(consumer = lane.consumer(), "JetStream consumer left");
+                tracing::info!(
+                    event = "jetstream_consumer_left",
+                    consumer = lane.consumer(),
+                    "JetStream consumer left"
+                );
             }
         }
     }
