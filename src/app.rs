@@ -32,6 +32,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::FutureExt as _;
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -130,13 +131,7 @@ pub async fn run(
         live: Arc::clone(&live),
     });
     let http_end = CancellationToken::new();
-    let end = http_end.clone().cancelled_owned();
-    let serving = http::serve(listener, state, access, Limits::default(), end);
-    tasks.spawn(async move {
-        if let Err(error) = serving.await {
-            tracing::error!(event = "http_failed", "HTTP: {error:#}");
-        }
-    });
+    tasks.spawn(answer(listener, state, access, http_end.clone()));
     let fleet = join_fleet(&config, &status, &http_end, &mut tasks).await?;
     let memory = look_after_memory(&http_end, &mut tasks);
     Beside { recorder, reloader, lookout, webhooks, otlp, exposition }.start(&mut tasks, &http_end);
@@ -167,6 +162,14 @@ pub async fn run(
         ended.context("a task of the service panicked")?;
     }
     Ok(exit_code(&ending?))
+}
+
+/// Answers HTTP until `end`.
+async fn answer(listener: TcpListener, state: HttpState, access: Access, end: CancellationToken) {
+    let serving = http::serve(listener, state, access, Limits::default(), end.cancelled_owned());
+    if let Err(error) = serving.await {
+        tracing::error!(event = "http_failed", "HTTP: {error:#}");
+    }
 }
 
 /// What looks at the bridge, tells of it, and changes it: for as long as HTTP answers.
