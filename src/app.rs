@@ -84,14 +84,7 @@ pub async fn run(
     let config_status = ConfigStatus::first(loaded.hash(), jiff::Timestamp::now().as_millisecond());
     let (reloader, door) =
         Reloader::new(files, loaded, notices_sender, set_log_level, can_go_over)?;
-    let (instance, routes) = (&config.instance, config.routes.len());
-    tracing::info!(
-        event = "starting",
-        instance,
-        routes,
-        "data-bridge {} starts",
-        env!("CARGO_PKG_VERSION")
-    );
+    say_that_it_starts(&config);
     let access = Access::new(&config.http)?;
     let listener = http::bind(config.http.listen).await?;
     let (stop_sender, stop) = watch::channel(Stop::Run);
@@ -103,7 +96,7 @@ pub async fn run(
     let metrics = Metrics::new();
     let identity = Identity::new(config.instance.clone());
     let (lookout, alerts) = Lookout::new(reloader.followed(), snapshots.clone());
-    let webhooks = Webhooks::new(&config.webhooks, instance, &alerts)?;
+    let webhooks = Webhooks::new(&config.webhooks, &config.instance, &alerts)?;
     let (publisher, hall) = source::live::connect(&config.live.publish);
     let live = Arc::new(Live::new(config.live.clone(), &config.routes));
     let (tap, feed) = live::tap(&live);
@@ -137,19 +130,8 @@ pub async fn run(
     Beside { recorder, reloader, lookout, webhooks, otlp, exposition }.start(&mut tasks, &http_end);
 
     let stopping = stop.clone();
-    let outside = Outside { memory, fleet };
-    let service = Service {
-        config,
-        config_status,
-        notices,
-        outside,
-        metrics,
-        status,
-        stop,
-        hall,
-        tap,
-        tracer,
-    };
+    let ends = Ends { hall, tap, tracer, outside: Outside { memory, fleet } };
+    let service = Service { config, config_status, notices, metrics, status, stop, ends };
     let ending = run_beside(&live, service, stopping).await;
     while let Some(ended) = feeding.join_next().await {
         ended.context("the live feed panicked")?;
@@ -158,10 +140,21 @@ pub async fn run(
         live.close().await;
     }
     http_end.cancel();
+    all_ended(tasks).await?;
+    Ok(exit_code(&ending?))
+}
+
+fn say_that_it_starts(config: &Config) {
+    let (instance, routes) = (&config.instance, config.routes.len());
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(event = "starting", instance, routes, "data-bridge {version} starts");
+}
+
+async fn all_ended(mut tasks: JoinSet<()>) -> anyhow::Result<()> {
     while let Some(ended) = tasks.join_next().await {
         ended.context("a task of the service panicked")?;
     }
-    Ok(exit_code(&ending?))
+    Ok(())
 }
 
 /// Answers HTTP until `end`.
@@ -273,14 +266,19 @@ struct Service {
     config: Arc<Config>,
     config_status: ConfigStatus,
     notices: mpsc::Receiver<Notice>,
-    outside: Outside,
     metrics: Metrics,
     status: watch::Sender<Arc<Snapshot>>,
     stop: watch::Receiver<Stop>,
+    ends: Ends,
+}
+
+/// The pipeline's ends of what works beside it.
+struct Ends {
     /// Where records are published into.
     hall: source::live::Hall,
     tap: Tap,
     tracer: Tracer,
+    outside: Outside,
 }
 
 impl Service {
@@ -298,7 +296,8 @@ impl Service {
         let (events_sender, events) = mpsc::channel(EVENTS);
         let limits = &self.config.backpressure;
         let credits = Arc::new(Credits::new(limits.pull_limit, limits.max_buffer_size));
-        let sources = Sources::start(&self.config, &events_sender, &credits, self.hall).await?;
+        let Ends { hall, tap, tracer, outside } = self.ends;
+        let sources = Sources::start(&self.config, &events_sender, &credits, hall).await?;
         drop(events_sender);
         let pipeline = Pipeline::new(Parts {
             config: self.config,
@@ -311,9 +310,9 @@ impl Service {
             stop: self.stop,
             config_status: self.config_status,
             notices: self.notices,
-            tap: self.tap,
-            outside: self.outside,
-            tracer: self.tracer,
+            tap,
+            outside,
+            tracer,
         })?;
         let mut ending = pipeline.run().await;
         ending.closed &= sources.running.join().await;

@@ -222,8 +222,7 @@ impl<S: Sink> Pipeline<S> {
         let attach = |(id, handle)| Attached::new(id, handle, &classes, &mut ledger);
         let sources: Vec<Attached> = (0..).zip(sources).map(attach).collect();
         let Layout { writers, mut tables, routes } = Layout::new(&config);
-        let mut limits = Limits::default();
-        limits.change(&config, &numbers(&config, &routes), Instant::now());
+        let limits = Limits::new(&config, &numbers(&config, &routes), Instant::now());
         let mut schemas = Schemas::default();
         schemas.want(&tables);
         tables.iter_mut().for_each(|table| table.apart = sink.is_apart(&table.name));

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::limits::Ahead;
 use super::jetstream;
+use super::limits::Ahead;
 use super::problem::Problems;
 use super::rate;
 use super::raw;

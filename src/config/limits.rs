@@ -94,11 +94,13 @@ pub(super) struct Ahead {
 impl Ahead {
     /// As given; else the default, or within a budget a share of it, if that is less.
     pub(super) fn of(raw: &Raw) -> Self {
-        let streams = raw.routes.iter().filter(|route| !route.jetstream_subjects.is_empty()).count();
+        let streams =
+            raw.routes.iter().filter(|route| !route.jetstream_subjects.is_empty()).count();
         let clients = usize::from(raw.kafka.is_some()) + streams;
-        let share = raw.backpressure.memory_budget.map(|budget| {
-            Size(budget.0 / FETCHED_SHARE / clients.max(1)).max(LEAST_FETCHED)
-        });
+        let share = raw
+            .backpressure
+            .memory_budget
+            .map(|budget| Size(budget.0 / FETCHED_SHARE / clients.max(1)).max(LEAST_FETCHED));
         let ahead = |given: Option<Size>, default: Size| {
             given.unwrap_or_else(|| share.map_or(default, |share| share.min(default))).0
         };

@@ -35,6 +35,12 @@ struct RouteLimit {
 }
 
 impl Limits {
+    pub(super) fn new(config: &Config, ids: &[RouteId], now: Instant) -> Self {
+        let mut new = Self::default();
+        new.change(config, ids, now);
+        new
+    }
+
     /// Goes over to this configuration; what was saved or is owed stays.
     pub(super) fn change(&mut self, config: &Config, ids: &[RouteId], now: Instant) {
         let pushed = config.nats.as_ref().and_then(|nats| nats.rate_limit);

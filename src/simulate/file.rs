@@ -67,9 +67,9 @@ impl Check<'_> {
         let kind = match (&raw.bridge, &raw.share) {
             (Some(_), Some(_)) => {
                 self.wrong("share", "{...}", "either share or bridge, not both");
-                Kind::Bridge(BridgePlan::default())
+                Kind::Bridge(Box::default())
             }
-            (Some(bridge), None) => Kind::Bridge(self.bridge(raw, bridge)),
+            (Some(bridge), None) => Kind::Bridge(Box::new(self.bridge(raw, bridge))),
             (None, Some(share)) => Kind::Share(self.share(raw, share)),
             (None, None) => Kind::Stream(self.stream(raw, duration)),
         };

@@ -24,7 +24,7 @@ pub enum Kind {
     /// Several producers that share a consumer, each steered by AIMD.
     Share(SharePlan),
     /// Kafka and NATS, the bridge's controller, ClickHouse.
-    Bridge(BridgePlan),
+    Bridge(Box<BridgePlan>),
 }
 
 /// A time in which nothing is taken.
@@ -154,7 +154,7 @@ pub fn built_in() -> Vec<Scenario> {
     let about = "the bridge's own controller: ClickHouse stands still for 20 s, then catches up";
     let stall = Stall { after: Duration::from_secs(10), lasts: Duration::from_secs(20) };
     let bridge = BridgePlan { stall: Some(stall), ..BridgePlan::default() };
-    let bridge = scenario("bridge", about, minute, Kind::Bridge(bridge));
+    let bridge = scenario("bridge", about, minute, Kind::Bridge(Box::new(bridge)));
     vec![block, oldest, adaptive, bursts, fair, compare, bridge]
 }
 

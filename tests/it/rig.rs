@@ -161,6 +161,10 @@ pub(crate) struct Rig {
     pub(crate) spans: Spans,
 }
 
+fn traced_percent(config: &Config) -> u32 {
+    config.otlp.as_ref().map_or(0, |otlp| otlp.sample_percent)
+}
+
 impl Rig {
     pub(crate) fn both(more: &str) -> Self {
         Self::start(&config(Sources::Both, more))
@@ -223,8 +227,7 @@ impl Rig {
         let (notices, notices_receiver) = mpsc::channel(EVENTS);
         let (memory, known_memory) = watch::channel(None);
         let (fleet, seen) = watch::channel(Arc::default());
-        let share = config.otlp.as_ref().map_or(0, |otlp| otlp.sample_percent);
-        let (tracer, spans) = trace::channel(share);
+        let (tracer, spans) = trace::channel(traced_percent(config));
         let parts = Parts {
             config: Arc::clone(config),
             sink: Arc::clone(&sink),
@@ -240,9 +243,7 @@ impl Rig {
             outside: Outside { memory: known_memory, fleet: config.fleet.as_ref().map(|_| seen) },
             tracer,
         };
-        let mut pipeline = JoinSet::new();
-        pipeline.spawn(Pipeline::new(parts).unwrap().run());
-        let identity = Identity::new("rig");
+        let pipeline = JoinSet::from_iter([Pipeline::new(parts).unwrap().run()]);
         Self {
             sink,
             credits,
@@ -259,7 +260,7 @@ impl Rig {
             notices,
             pipeline,
             minders,
-            identity,
+            identity: Identity::new("rig"),
             spans,
         }
     }

@@ -105,7 +105,7 @@ impl Batch {
 
     /// The next record, or what the broker says in place of one. It goes back to librdkafka with the
     /// call after this one.
-    pub(super) fn next(&mut self) -> Option<Result<View<'_>, Unread>> {
+    pub(super) fn next(&mut self) -> Option<Result<View<'_>, Box<Unread>>> {
         let message = NonNull::new(self.messages.next()?)?;
         Some(self.lent.insert(Message(message)).view().checked())
     }
@@ -166,7 +166,7 @@ impl<'a> View<'a> {
     }
 
     /// The record, if it is one.
-    fn checked(self) -> Result<Self, Unread> {
+    fn checked(self) -> Result<Self, Box<Unread>> {
         let code = RDKafkaErrorCode::from(self.raw().err);
         let error = match code {
             RDKafkaErrorCode::NoError => return Ok(self),
@@ -177,7 +177,7 @@ impl<'a> View<'a> {
         let words = unsafe { CStr::from_ptr(rd::rd_kafka_message_errstr(self.raw.as_ptr())) };
         let has_place = !self.raw().rkt.is_null();
         let place = has_place.then(|| (self.topic().to_owned(), self.partition(), self.offset()));
-        Err(Unread { error, reason: words.to_string_lossy().into_owned(), place })
+        Err(Box::new(Unread { error, reason: words.to_string_lossy().into_owned(), place }))
     }
 
     /// Tells topics apart, and means nothing else.

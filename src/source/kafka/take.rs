@@ -133,7 +133,8 @@ impl Poller {
         while let Some(next) = batch.next() {
             match next {
                 Ok(record) => count += usize::from(self.put(filling, record)?),
-                Err(Unread { error, reason, place }) => {
+                Err(unread) => {
+                    let Unread { error, reason, place } = *unread;
                     let topic = place.as_ref().map(|(topic, number, _)| (topic.as_str(), *number));
                     self.apply_error(&error, Some(reason), topic);
                     filling.ahead.extend(place);

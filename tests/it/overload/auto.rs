@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use data_bridge::config;
+use data_bridge::config::{self, Memory};
 use data_bridge::memory::limit::Limit;
 
 use crate::rig::logs::Logs;
@@ -118,15 +118,17 @@ async fn a_limit_that_changes_moves_the_bytes_at_once_and_the_cap_step_by_step()
     let now = rig.now().backpressure.clone();
     assert!(now.max_buffer_bytes * 10 < large.1, "{} of {}", now.max_buffer_bytes, large.1);
     assert!(now.max_buffer_size >= large.0 / 10 * 8, "{} of {}", now.max_buffer_size, large.0);
-    assert!(now.auto.is_some_and(|auto| auto.why.contains("256 MiB (a test)")));
+    assert!(now.auto.is_some_and(|auto| auto.why.contains("256 MiB: a test")));
     rig.after(HEARTBEAT * 60).await;
     assert!(limits(&rig)[0] <= now.max_buffer_bytes / 1_024 * 11 / 10, "{}", limits(&rig)[0]);
     // Another configuration is compared with what is known now, and changes nothing of it.
     let before = limits(&rig);
     let same = "[backpressure]\nthresholds = \"auto\"\n[retry]\nmax_delay = \"10s\"\n";
     let mut other = configured(Sources::Nats, same);
-    let auto = Arc::make_mut(&mut other).backpressure.auto.as_mut().unwrap();
-    (auto.memory.limit, auto.memory.from) = (256 * MIB, "a test".to_owned());
+    let limits_of_other = &mut Arc::make_mut(&mut other).backpressure;
+    let auto = limits_of_other.auto.as_mut().unwrap();
+    auto.memory = Memory::within(&known(256 * MIB).unwrap(), auto.memory.fetched);
+    limits_of_other.memory_budget = Some(auto.memory.budget);
     rig.change_to(&other).await.unwrap();
     rig.moment().await;
     assert_eq!(limits(&rig), before);
@@ -175,7 +177,10 @@ fn what_is_chosen_is_not_given_too() {
     for key in ["max_buffer_size = 60000", "pull_limit = 30000", "max_buffer_bytes = \"1GiB\""] {
         refused(&format!("thresholds = \"auto\"\n{key}"), &[key, "is chosen by"]);
     }
-    refused("thresholds = \"auto\"\nmemory_budget = \"1MiB\"", &["at least \"", "48MiB for the process"]);
+    refused(
+        "thresholds = \"auto\"\nmemory_budget = \"1MiB\"",
+        &["at least \"", "48MiB for the process"],
+    );
     refused("thresholds = \"automatic\"", &["must be \"fixed\" or \"auto\""]);
 }
 
@@ -186,12 +191,14 @@ fn a_budget_is_shared_by_what_is_fetched_ahead_and_what_is_held() {
     let file = dir.path().join("bridge.toml");
     let load = |limits: &str, kafka: &str| {
         let route = "[[routes]]\nname = \"x\"\nkafka_topics = [\"x\"]\ntable = \"t\"\n";
-        std::fs::write(&file, format!("[backpressure]\n{limits}\n[kafka]\n{kafka}\n{route}")).unwrap();
-        config::load(&[file.clone()]).map_err(|error| error.to_string())
+        std::fs::write(&file, format!("[backpressure]\n{limits}\n[kafka]\n{kafka}\n{route}"))
+            .unwrap();
+        config::load(std::slice::from_ref(&file)).map_err(|error| error.to_string())
     };
     let bytes = |limits: &str, kafka: &str| {
         let config = load(limits, kafka).unwrap();
-        let (held, ahead) = (config.backpressure.max_buffer_bytes, config.kafka.unwrap().prefetch_bytes);
+        let (held, ahead) =
+            (config.backpressure.max_buffer_bytes, config.kafka.unwrap().prefetch_bytes);
         (held / MIB, ahead / MIB)
     };
     assert_eq!(bytes("", ""), (256, 32));
