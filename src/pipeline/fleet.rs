@@ -69,8 +69,17 @@ impl<S: Sink> Pipeline<S> {
         let limits: Vec<_> = self.sources.iter().filter_map(|source| source.slowed_to).collect();
         let most: u64 = limits.iter().map(|limit| u64::from(limit.records_per_second)).sum();
         match slowed {
-            true => tracing::warn!(fill, most, "the fleet fills up: pulling more slowly"),
-            false => tracing::info!(fill, "the fleet has drained: pulling as before"),
+            true => tracing::warn!(
+                event = "fleet_slowed",
+                fill,
+                most,
+                "the fleet fills up: pulling more slowly"
+            ),
+            false => tracing::info!(
+                event = "fleet_drained",
+                fill,
+                "the fleet has drained: pulling as before"
+            ),
         }
         self.hold_to_rates();
     }

@@ -152,7 +152,12 @@ impl<S: Sink> Pipeline<S> {
         drop(memory);
         if another {
             let max_buffer_bytes = limits.max_buffer_bytes;
-            tracing::info!(max_buffer_bytes, "thresholds = \"auto\": {}", auto.why());
+            tracing::info!(
+                event = "memory_changed",
+                max_buffer_bytes,
+                "thresholds = \"auto\": {}",
+                auto.why()
+            );
         }
         if !auto.step(limits, self.held) && !another {
             return;

@@ -343,7 +343,7 @@ async fn resume_before_stop() {
         "BACKPRESSURE RELEASED: Buffer normal (40,001/50,000) for shutdown",
         "Kafka subscriber resumed for shutdown",
         "stopping: nothing is held any more",
-        "closed source=\"kafka\"",
+        "closed event=\"source_closed\" source=\"kafka\"",
     ];
     let places = order.map(|line| logs.place(line));
     assert!(places.is_sorted(), "{places:?}");

@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_request_holds_what_fits_and_never_nothing() {
-        let (short, long) = ("x".repeat(100_000), "x".repeat(BATCH_BYTES + 1));
+        let (short, long) = ("x".repeat(BATCH_BYTES / 2 - 1), "x".repeat(BATCH_BYTES + 1));
         assert_eq!(fitting(&[&short, &short, &short]), 2);
         assert_eq!(fitting(&[&long, &short]), 1);
     }

@@ -38,13 +38,26 @@ pub(super) fn page(openapi: &Value, asyncapi: &Value) -> String {
         }
     }
     put(&mut html, "h2", "Shapes");
-    for (name, schema) in members(&openapi["components"]["schemas"]) {
+    for (document, name, schema) in shapes(openapi, asyncapi) {
         open_card(&mut html, "schema", name, name, text(&schema["description"]));
-        write_schema(&mut html, openapi, schema, 0);
+        write_schema(&mut html, document, schema, 0);
         html.push_str("</details>\n");
     }
     html.push_str("</main>\n</body>\n</html>\n");
     html
+}
+
+/// Those of both documents; what has one name there is one thing.
+fn shapes<'a>(
+    openapi: &'a Value,
+    asyncapi: &'a Value,
+) -> impl Iterator<Item = (&'a Value, &'a str, &'a Value)> {
+    let of = |document: &'a Value| {
+        let schemas = members(&document["components"]["schemas"]);
+        schemas.map(move |(name, schema)| (document, name, schema))
+    };
+    let known = &openapi["components"]["schemas"];
+    of(openapi).chain(of(asyncapi).filter(|(_, name, _)| known.get(name).is_none()))
 }
 
 fn write_operation<'a>(

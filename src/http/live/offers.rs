@@ -32,7 +32,7 @@ impl Offers {
     pub(super) async fn hand_over(&mut self, offer: Offer) {
         while let Some(ended) = self.waiting.try_join_next() {
             if let Err(error) = ended {
-                tracing::error!("a message's answer: {error}");
+                tracing::error!(event = "live_answer_failed", "a message's answer: {error}");
             }
         }
         match self.taken(&offer).await {

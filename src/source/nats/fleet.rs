@@ -125,8 +125,11 @@ impl<F: Fn() -> Said + Send> Member<F> {
         }
         if self.error != error {
             match &error {
-                Some(why) => tracing::warn!("the fleet is not heard of, work goes on: {why}"),
-                None => tracing::info!("the fleet is heard of again"),
+                Some(why) => tracing::warn!(
+                    event = "fleet_away",
+                    "the fleet is not heard of, work goes on: {why}"
+                ),
+                None => tracing::info!(event = "fleet_back", "the fleet is heard of again"),
             }
             self.error.clone_from(&error);
         }
