@@ -25,22 +25,22 @@
 //! comes again (Kafka, JetStream) and what is lost (core NATS, counted), exit 1. Steps 1 to 7 are taken in
 //! `pipeline/drain.rs`, which owns the state that they are about.
 
+mod sources;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
-use futures_util::FutureExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::sources::{Sources, can_go_over};
 use crate::alert::Lookout;
-use crate::config::{Config, DeadLetters, Loaded, Route, Takes};
-use crate::credits::{Credits, Gate};
+use crate::config::{Config, DeadLetters, Loaded};
+use crate::credits::Credits;
 use crate::dead_letter::{Destination, WithLetters};
 use crate::fleet::View;
 use crate::history::Recorder;
@@ -50,11 +50,11 @@ use crate::memory::{self, limit::Limit};
 use crate::metrics::{Exposition, Metrics};
 use crate::otlp::Otlp;
 use crate::pipeline::{Ending, Outside, Parts, Pipeline, Stop};
-use crate::reload::{Notice, Outcome, Reloader, SetLogLevel};
+use crate::reload::{Notice, Reloader, SetLogLevel};
 use crate::retry;
 use crate::shutdown::Signals;
 use crate::sink::clickhouse::{ClickHouse, CreateIfMissing, quoted};
-use crate::source::{self, Delivery, SourceEvent, SourceHandle, SourceId, kafka, nats};
+use crate::source::{self, nats};
 use crate::status::{ConfigStatus, Identity, Snapshot};
 use crate::trace::Tracer;
 use crate::webhook::Webhooks;
@@ -65,9 +65,6 @@ const EVENTS: usize = 4;
 /// Changes of the configuration on their way to the pipeline: they come one at a time, and what was
 /// refused before is told beside them.
 const NOTICES: usize = 4;
-
-/// How long the clients may take to close after they said that they are done.
-const JOIN_WITHIN: Duration = Duration::from_secs(5);
 
 /// The table for dead letters, as the profile has it.
 const DEAD_LETTERS: &str = include_str!("../config/schema/dead_letters.sql");
@@ -249,14 +246,6 @@ async fn join_fleet(
     Ok(Some(view))
 }
 
-/// What only the sources know of a configuration that may take the place of another.
-fn can_go_over(from: &Config, to: &Config) -> Result<(), Outcome> {
-    let wrong = |error: anyhow::Error| Outcome::Invalid(format!("{error:#}"));
-    kafka::settings::check_topics(&to.kafka_topics()).map_err(wrong)?;
-    let unfit = |error: anyhow::Error| Outcome::NeedsRestart(vec![format!("{error:#}")]);
-    nats::can_go_over(&from.takes(), &to.takes()).map_err(unfit)
-}
-
 fn is_clean(ending: &Ending) -> bool {
     ending.abandoned == 0 && ending.closed && !ending.aborted
 }
@@ -359,121 +348,5 @@ impl Service {
             }
         }
         *stop.borrow() == Stop::Run
-    }
-}
-
-/// The sources that are configured: the pipeline's ends, and what is to be joined.
-struct Sources {
-    handles: Vec<SourceHandle>,
-    running: Running,
-}
-
-#[derive(Default)]
-struct Running {
-    kafka: Option<kafka::Running>,
-    nats: Option<source::Running>,
-    jetstream: Option<source::Running>,
-    live: Option<source::Running>,
-}
-
-impl Sources {
-    async fn start(
-        config: &Config,
-        events: &mpsc::Sender<(SourceId, SourceEvent)>,
-        credits: &Arc<Credits>,
-        hall: source::live::Hall,
-    ) -> anyhow::Result<Self> {
-        let mut sources = Self { handles: Vec::new(), running: Running::default() };
-        // Without topics (or subjects) the section says only where dead letters go.
-        let topics = config.kafka_topics();
-        if let Some(kafka) = config.kafka.as_ref().filter(|_| !topics.is_empty()) {
-            let id = SourceId(sources.handles.len());
-            let (mut handle, port) = source::connect(id, "kafka", Delivery::Pulled, events.clone());
-            let credits = Gate::from(Arc::clone(credits));
-            credits.set_limit(kafka.rate_limit);
-            handle.gate = Some(credits.clone());
-            sources.handles.push(handle);
-            let of_kafka =
-                |route: &Route| route.is_exactly_once() && !route.kafka_topics.is_empty();
-            let exactly_once = config.routes.iter().any(of_kafka);
-            let options = kafka::Options { exactly_once, ..kafka::Options::default() };
-            let running = kafka::start(kafka, &config.instance, &topics, port, credits, options)?;
-            sources.running.kafka = Some(running);
-        }
-        if let Some(nats) = config.nats.as_ref().filter(|_| config.has_core_nats()) {
-            let id = SourceId(sources.handles.len());
-            let (handle, port) = source::connect(id, "nats", Delivery::Pushed, events.clone());
-            sources.handles.push(handle);
-            let Takes { subjects, system, .. } = config.takes();
-            let capacity = nats::SUBSCRIPTION_CAPACITY;
-            let running =
-                nats::start(nats, &config.instance, &subjects, &system, port, capacity).await?;
-            sources.running.nats = Some(running);
-        }
-        if let Some(nats) = &config.nats
-            && let Some(settings) = &nats.jetstream
-        {
-            let id = SourceId(sources.handles.len());
-            let (mut handle, port) =
-                source::connect(id, "jetstream", Delivery::Pulled, events.clone());
-            let credits = Gate::from(Arc::clone(credits));
-            credits.set_limit(settings.rate_limit);
-            handle.gate = Some(credits.clone());
-            sources.handles.push(handle);
-            let Takes { streams, .. } = config.takes();
-            let running =
-                nats::jetstream::start(nats, settings, &config.instance, &streams, port, credits)
-                    .await?;
-            sources.running.jetstream = Some(running);
-        }
-        sources.start_live(config, events, credits, hall);
-        Ok(sources)
-    }
-
-    /// What is published needs nobody to connect to.
-    fn start_live(
-        &mut self,
-        config: &Config,
-        events: &mpsc::Sender<(SourceId, SourceEvent)>,
-        credits: &Arc<Credits>,
-        hall: source::live::Hall,
-    ) {
-        if !config.has_live() {
-            return hall.stay_empty();
-        }
-        let id = SourceId(self.handles.len());
-        let (mut handle, port) = source::connect(id, "live", Delivery::Offered, events.clone());
-        let credits = Gate::from(Arc::clone(credits));
-        credits.set_limit(config.live.publish.rate_limit);
-        handle.gate = Some(credits.clone());
-        self.handles.push(handle);
-        let routes = config.takes().published;
-        self.running.live = Some(source::live::start(hall, &routes, port, credits));
-    }
-}
-
-impl Running {
-    /// Waits for the clients to close; says whether all did, in time.
-    async fn join(self) -> bool {
-        let deadline = Instant::now() + JOIN_WITHIN;
-        let mut closed = true;
-        if let Some(kafka) = self.kafka
-            && let Err(error) = kafka.join(deadline).await
-        {
-            tracing::error!(event = "source_failed", "Kafka: {error:#}");
-            closed = false;
-        }
-        let nats = [("NATS", self.nats), ("JetStream", self.jetstream)];
-        let nats = nats.map(|(label, nats)| (label, nats.map(|nats| nats.join().boxed())));
-        let live = ("Live", self.live.map(|live| live.join().boxed()));
-        for (label, joining) in nats.into_iter().chain([live]) {
-            let Some(joining) = joining else { continue };
-            let joined = tokio::time::timeout_at(deadline, joining).await;
-            if let Err(error) = joined.context("the client did not close in time").flatten() {
-                tracing::error!(event = "source_failed", "{label}: {error:#}");
-                closed = false;
-            }
-        }
-        closed
     }
 }

@@ -83,11 +83,11 @@ const ONLY: &[(&str, &[&str])] = &[
     ("prometheus_client", &["metrics.rs", "metrics/"]),
     ("opentelemetry_proto", &["otlp.rs", "otlp/"]),
     ("prost", &["otlp.rs", "otlp/"]),
-    ("crate::otlp", &["otlp.rs", "otlp/", "app.rs", "metrics.rs", "metrics/"]),
-    ("crate::pipeline", &["pipeline.rs", "pipeline/", "app.rs", "shutdown.rs"]),
-    ("crate::app", &["app.rs", "cli.rs", "cli/"]),
+    ("crate::otlp", &["otlp.rs", "otlp/", "app.rs", "app/", "metrics.rs", "metrics/"]),
+    ("crate::pipeline", &["pipeline.rs", "pipeline/", "app.rs", "app/", "shutdown.rs"]),
+    ("crate::app", &["app.rs", "app/", "cli.rs", "cli/"]),
     ("crate::cli", &["main.rs", "cli.rs", "cli/"]),
-    ("crate::http", &["http.rs", "http/", "app.rs"]),
+    ("crate::http", &["http.rs", "http/", "app.rs", "app/"]),
     ("crate::generate", &["generate.rs", "generate/", "cli.rs", "cli/"]),
     ("crate::simulate", &["simulate.rs", "simulate/", "cli.rs", "cli/"]),
     (
@@ -96,6 +96,7 @@ const ONLY: &[(&str, &[&str])] = &[
             "source/kafka.rs",
             "source/kafka/",
             "app.rs",
+            "app/",
             "cli.rs",
             "cli/",
             // how to connect is one thing, whoever connects
@@ -109,6 +110,7 @@ const ONLY: &[(&str, &[&str])] = &[
             "source/nats.rs",
             "source/nats/",
             "app.rs",
+            "app/",
             "cli.rs",
             "cli/",
             "dead_letter/nats.rs",
@@ -118,7 +120,7 @@ const ONLY: &[(&str, &[&str])] = &[
     ),
     (
         "crate::sink::clickhouse",
-        &["sink/clickhouse.rs", "sink/clickhouse/", "app.rs", "cli.rs", "cli/"],
+        &["sink/clickhouse.rs", "sink/clickhouse/", "app.rs", "app/", "cli.rs", "cli/"],
     ),
 ];
 

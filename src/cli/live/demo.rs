@@ -60,6 +60,8 @@ struct Course {
     told: Cell<u64>,
     /// The slow one was cut off.
     cut: Cell<bool>,
+    /// And told so; the word comes behind all that it had not read, and may never be read either.
+    heard_why: Cell<bool>,
 }
 
 pub(super) async fn run(
@@ -174,7 +176,10 @@ async fn lag_behind(
     loop {
         let text = match timeout(SETTLED, socket.hear()).await {
             Ok(Ok(text)) => text,
-            Ok(Err(_)) if course.cut.get() => return Ok(()),
+            Ok(Err(Trouble::Away(_))) if course.cut.get() || args.policy == "disconnect" => {
+                course.cut.set(true);
+                return Ok(());
+            }
             Ok(Err(trouble)) => return Err(trouble),
             Err(_) if course.ended.get() => {
                 bridge.done(Method::DELETE, &topics::path(topic, ""), "").await?;
@@ -190,7 +195,10 @@ async fn lag_behind(
             }
         }
         course.told.set(course.told.get() + told.dropped);
-        course.cut.set(course.cut.get() || told.refusal().is_some());
+        if told.refusal().is_some() {
+            course.cut.set(true);
+            course.heard_why.set(true);
+        }
         if told.event.as_deref() == Some("topic_deleted") {
             break;
         }
@@ -224,10 +232,10 @@ async fn report(bridge: &Bridge, topic: &str, course: &Course) -> Result<(), Tro
 fn conclude(course: &Course) -> Result<(), Trouble> {
     let [published, fast, slow, told] =
         [&course.published, &course.fast, &course.slow, &course.told].map(Cell::get);
-    let end = if course.cut.get() {
-        "then it was told SLOW_CONSUMER, and cut off".to_owned()
-    } else {
-        format!("and was told of {} that it lost", thousands(told))
+    let end = match (course.cut.get(), course.heard_why.get()) {
+        (true, true) => "then it was told SLOW_CONSUMER, and cut off".to_owned(),
+        (true, false) => "then it was cut off, before it had read why".to_owned(),
+        (false, _) => format!("and was told of {} that it lost", thousands(told)),
     };
     print(&format!(
         "\n{} published; the fast one saw {}, the slow one {}, {end}\n",

@@ -78,7 +78,7 @@ async fn limits_that_were_chosen_go_on_from_where_they_are() {
     rig.moment().await;
     assert_eq!(limits(&rig), chosen, "planned as before");
     assert_eq!(rig.accounts_close().backpressure.current_buffer, 30_000);
-    let larger = auto.replace("256MiB", "2GiB");
+    let larger = auto.replace("204MiB", "2GiB");
     rig.change_to(&config(Sources::Nats, &larger)).await.unwrap();
     rig.moment().await;
     assert!(limits(&rig).0[0] > chosen.0[0], "planned anew");
