@@ -3,6 +3,7 @@
 mod adaptive;
 mod auto;
 mod config;
+mod group;
 mod kept;
 mod real;
 mod tiers;
