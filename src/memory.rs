@@ -1,15 +1,11 @@
-//! How memory that is free is kept, and given back to the system now and then.
+//! Gives memory that is free back to the system, now and then.
 //!
 //! glibc keeps what was freed in as many arenas as threads asked at once, each as large as it ever
 //! was, as long as anything at its end is in use. Measured after an outage of two minutes with a
 //! full buffer: 10 MB in use in arenas of 223 MB, 248 MB resident; after a trim 78 MB. Without it
 //! the resident memory of a bridge with small outages grows for hours, and looks like a leak.
 //!
-//! In between it is kept. Left alone, glibc gives back what a batch took as soon as the batch is
-//! gone, and the next one has all of it faulted in again, page by page: a third of what the thread
-//! that takes records from Kafka computed.
-//!
-//! Owns nothing. One of the two files with `unsafe`: there is no safe name for these calls.
+//! Owns nothing. One of the two files with `unsafe`: there is no safe name for this call.
 
 pub mod limit;
 
@@ -21,9 +17,8 @@ use tokio_util::sync::CancellationToken;
 /// was given back costs a page fault when it is wanted again: under a thousandth of the time.
 const EVERY: Duration = Duration::from_secs(60);
 
-/// Sets how it is kept, and gives back what is free, now and then, until `end`.
+/// Until `end`.
 pub async fn give_back_until(end: CancellationToken) {
-    keep();
     while end.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
         // It computes rather than waits: not on the threads that serve.
         if tokio::task::spawn_blocking(trim).await.is_err() {
@@ -40,31 +35,7 @@ fn trim() {
     let _gave_back = unsafe { libc::malloc_trim(0) };
 }
 
-/// Bodies of inserts are as large as that, and chunks are smaller: both are taken from what is kept.
-#[cfg(target_env = "gnu")]
-const KEPT_AT_ONCE: libc::c_int = 32 << 20;
-
-/// So much may be free at the end of an arena before it is given back there and then.
-#[cfg(target_env = "gnu")]
-const KEPT_IN_ALL: libc::c_int = 128 << 20;
-
-#[cfg(target_env = "gnu")]
-#[expect(unsafe_code, reason = "a plain C function; measured above")]
-fn keep() {
-    // SAFETY: both take numbers by value, and may be called at any time.
-    let is_set = unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, KEPT_AT_ONCE) == 1
-            && libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_IN_ALL) == 1
-    };
-    if !is_set {
-        tracing::debug!("glibc keeps free memory as it likes");
-    }
-}
-
-/// Other allocators keep and give back by themselves.
-#[cfg(not(target_env = "gnu"))]
-fn keep() {}
-
+/// Other allocators give back by themselves.
 #[cfg(not(target_env = "gnu"))]
 fn trim() {}
 
