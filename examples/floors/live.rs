@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -201,7 +201,10 @@ async fn publisher(socket: Socket, n: usize, load: Load, seen: Shared) -> Result
         batch.clear();
         at = match load.rate {
             0 => {
-                changed.notified().await;
+                tokio::select! {
+                    () = changed.notified() => {}
+                    ended = answers.join_next() => return Err(no_more_answers(ended)),
+                }
                 began.elapsed()
             }
             // When it was due, and not when it came: what is late is late.
@@ -219,6 +222,15 @@ async fn publisher(socket: Socket, n: usize, load: Load, seen: Shared) -> Result
     seen.published += taken;
     seen.refused += refused;
     Ok((n % load.topics, taken))
+}
+
+/// Why nobody counts answers any more.
+fn no_more_answers(ended: Option<Result<Result<()>, tokio::task::JoinError>>) -> anyhow::Error {
+    match ended {
+        Some(Ok(Err(error))) => error.context("waiting for answers"),
+        Some(Err(error)) => error.into(),
+        Some(Ok(Ok(()))) | None => anyhow!("there are no more answers"),
+    }
 }
 
 #[derive(Default)]

@@ -1,5 +1,6 @@
 """The operating system's accounts of processes: CPU, memory, bytes written. Linux only."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,9 +16,18 @@ POLL_S = 0.02
 
 def cpu_seconds(pid):
     """User and system time of a process, all its threads, and its children that have ended."""
-    # The name in parentheses may hold spaces: count from behind it.
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11:15])) / TICKS_PER_S
+    return sum(map(int, _fields(pid)[11:15])) / TICKS_PER_S
+
+
+def cpu_by_thread(pid):
+    """User and system time by the names of the threads that run, in seconds."""
+    used = {}
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            name, _, rest = (task / "stat").read_text().partition("(")[2].rpartition(")")
+            cpu = sum(map(int, rest.split()[11:13])) / TICKS_PER_S
+            used[name] = used.get(name, 0.0) + cpu
+    return used
 
 
 def peak_mib(pid):
@@ -38,9 +48,22 @@ def written_bytes(pid):
     raise Problem(f"/proc/{pid}/io does not say what was written")
 
 
+def _cpu_seconds_or_none(pid):
+    try:
+        return cpu_seconds(pid)
+    except OSError:
+        return 0.0
+
+
+def _fields(pid):
+    """What the system says of a process, from its state on."""
+    # The name in parentheses may hold spaces: count from behind it.
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
 @dataclass
 class Used:
-    """What a process used, from its start to its end, children included."""
+    """What a process used, from its start to its end, and all that it has started."""
 
     cpu_s: float
     peak_mib: float
@@ -70,18 +93,20 @@ class Child:
         return self._reap(os.WNOHANG) is None
 
     def stop(self, grace_s=40):
-        """SIGTERM, and SIGKILL to its whole session after the grace. Gives what it used."""
-        peak = peak_mib(self.pid) if self._ended is None else 0.0
-        if self.alive():
-            os.kill(self.pid, signal.SIGTERM)
+        """SIGTERM, and SIGKILL after the grace, to it and to all that it has started: a shell ends by
+        itself and leaves its programs behind. Gives what they used."""
+        members = self._group()
+        peak = sum(map(peak_mib, members))
+        # What the system says of a shell that ended holds nothing of what it did not wait for.
+        before = sum(map(_cpu_seconds_or_none, members))
+        self._signal(signal.SIGTERM)
         deadline = time.monotonic() + grace_s
-        while self.alive() and time.monotonic() < deadline:
+        while (self.alive() or self._group()) and time.monotonic() < deadline:
             time.sleep(POLL_S)
-        if self.alive():
-            os.killpg(self.pid, signal.SIGKILL)
-            self._reap(0)
+        self._signal(signal.SIGKILL)
+        self._reap(0)
         status, usage = self._ended
-        cpu = usage.ru_utime + usage.ru_stime
+        cpu = max(usage.ru_utime + usage.ru_stime, before)
         # Python would reap the process again, and find nothing.
         self._child.returncode = os.waitstatus_to_exitcode(status)
         return Used(cpu, peak or usage.ru_maxrss / 1024, self._child.returncode)
@@ -89,6 +114,23 @@ class Child:
     def tail(self, lines=12):
         text = Path(self.log).read_text(errors="replace").splitlines()[-lines:]
         return "\n".join(f"    | {line}" for line in text)
+
+    def _group(self):
+        """Its process and those that it has started, as far as they run."""
+        return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if self._has(pid)]
+
+    def _has(self, pid):
+        try:
+            state, _parent, group = _fields(pid)[:3]
+        except OSError:
+            return False
+        return int(group) == self.pid and state != "Z"
+
+    def _signal(self, number):
+        # Once nobody is in it, the group's number may be somebody else's.
+        if self._group():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
 
     def _reap(self, flags):
         if self._ended is None:

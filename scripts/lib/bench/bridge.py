@@ -6,10 +6,13 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import accounts
 from bench.problem import EXIT_USAGE, Problem
 from bench.stand import DATABASE, REPOSITORY, clean_env, free_port
 
 TUNED = REPOSITORY / "benches" / "tuned.toml"
+# Laid over it where exactly once is promised.
+EXACT = REPOSITORY / "benches" / "exact.toml"
 ANSWER_WITHIN_S = 5
 PASSED = 'passed through (format = "json")'
 
@@ -133,6 +136,14 @@ class Running:
     def pauses(self):
         return self.metrics().get("backpressure", {}).get("pause_count", 0)
 
+    def threads(self):
+        """CPU seconds by the names of threads, of bridges."""
+        used = {}
+        for child in self.children if self.http else ():
+            for name, cpu in accounts.cpu_by_thread(child.pid).items():
+                used[name] = used.get(name, 0.0) + cpu
+        return used
+
     def stop(self):
         """CPU of all of them, and the memory of the largest."""
         used = [self.stand.end(child) for child in self.children]
@@ -143,10 +154,11 @@ class Running:
 
 def all_bridges():
     tuned = {"layer": TUNED}
+    exact = {**tuned, "delivery": "exactly_once", "more": EXACT.read_text()}
     return [
         Bridge("defaults", "data-bridge, at least once, defaults"),
         Bridge("tuned", "data-bridge, at least once, tuned", **tuned),
-        Bridge("exact", "data-bridge, exactly once, tuned", delivery="exactly_once", **tuned),
+        Bridge("exact", "data-bridge, exactly once, tuned", **exact),
         Bridge("pass", f"data-bridge, {PASSED}, tuned", pass_through=True, **tuned),
     ]
 

@@ -9,7 +9,7 @@ CPU that no row is to blame for. A bridge's is taken when it has ended. Nothing 
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bench import accounts
 from bench.problem import Problem
@@ -40,6 +40,8 @@ class Result:
     peak_mib: float | None = None
     rows_per_insert: float | None = None
     pauses: int = 0
+    # CPU seconds of a bridge by the names of its threads.
+    threads: dict = field(default_factory=dict)
     # Empty: every row is there, and is what it should be.
     trouble: str = ""
 
@@ -124,6 +126,7 @@ def _run(stand, contender, job, result):
         result.rows_per_s = _wait_rows(stand, running, job, began)
         result.broker_cpu_s = accounts.cpu_seconds(broker) - broker_cpu
         result.pauses = running.pauses()
+        result.threads = running.threads()
         blocks = server.event("MergeTreeDataWriterBlocks") - blocks
         if not server.wait_quiet():
             raise Problem("the merges did not come to an end")

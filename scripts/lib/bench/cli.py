@@ -10,6 +10,7 @@ from pathlib import Path
 from bench import (
     backlog,
     bridge,
+    compression,
     engine,
     latency,
     live,
@@ -130,6 +131,11 @@ def _scaling(options, stand, floors, found):
     found.scaling += scaling.measure(stand, floors, options.shapes[0], rows, options.rounds)
 
 
+def _compression(options, stand, floors, found):
+    shape, rows = options.shapes[0], options.rows
+    found.compression += compression.measure(stand, floors, shape, rows, options.rounds)
+
+
 def _live(options, stand, floors, found):
     shape = options.shapes[0]
     for run in live.measure(stand, shape, 2 if options.quick else live.SECONDS):
@@ -149,6 +155,7 @@ SECTIONS = {
     "latency": _latency,
     "overload": _overload,
     "nats": _nats,
+    "compression": _compression,
     "scaling": _scaling,
     "live": _live,
 }
@@ -212,7 +219,8 @@ def _parse(arguments):
 
 QUICK_ROWS = 20_000
 CONTENDERS = "default: all. defaults, tuned, exact, pass, engine, and those of the next three"
-COMMAND = """any other program, run by a shell until SIGTERM; BENCH_BROKERS, BENCH_TOPIC,
+COMMAND = """any other program, run by a shell until SIGTERM, which all that it started gets; a single
+program that is exec'ed (cd DIR && exec ./mine) is measured most exactly; BENCH_BROKERS, BENCH_TOPIC,
 BENCH_GROUP, BENCH_CLICKHOUSE_URL, BENCH_DATABASE, BENCH_TABLE and BENCH_ROWS tell it what to do"""
 SCALING = "also: 10 times the rows; 1, 6, 60 partitions; 1, 10, 100 routes; two instances"
 FLOORS = "of the floors' inserts (default: 200,000, as tuned)"

@@ -80,6 +80,9 @@ class Consuming:
     def pauses(self):
         return 0
 
+    def threads(self):
+        return {}
+
     def explain(self):
         try:
             said = "SELECT toString(exceptions.text) FROM system.kafka_consumers"

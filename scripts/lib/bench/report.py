@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, field
 
-from bench import targets
-from bench.stats import median, number, ratio
+from bench import reasons, targets
+from bench.stats import median, number, ratio, spread
 
 INTRODUCTION = """\
-# Benchmarks
+# {title}
 
 Written by `scripts/bench`. Everything ran on one machine, side by side, so the servers took their
 share of the cores: compare within this page, not with other machines.
@@ -52,13 +52,14 @@ class Findings:
     overloads: list = field(default_factory=list)
     jetstream: list = field(default_factory=list)
     pushes: list = field(default_factory=list)
+    compression: list = field(default_factory=list)
     scaling: list = field(default_factory=list)
     live: list = field(default_factory=list)
     beside_live: list = field(default_factory=list)
     failures: list = field(default_factory=list)
 
     def troubles(self):
-        scaled = [one for _, _, one in self.scaling]
+        scaled = [one for _, _, one in self.scaling] + [one for _, one in self.compression]
         measured = [*self.results, *self.floors, *self.latencies, *self.overloads]
         measured += [*self.jetstream, *scaled, *self.live, *self.beside_live]
         return [one for one in measured if one.trouble] + self.failures
@@ -66,14 +67,15 @@ class Findings:
 
 def text(found):
     rounds = f"{found.rounds} rounds" if found.rounds > 1 else "one round"
-    parts = [INTRODUCTION.format(rounds=rounds), _facts(found)]
+    title = "Benchmarks" if found.results else "Benchmarks of the live feed"
+    parts = [INTRODUCTION.format(title=title, rounds=rounds), _facts(found)]
     if found.rows < ROWS_AT_LEAST:
         parts.append(FEW)
     if found.results:
         parts += ["## Targets", *_targets(found)]
     for shape in dict.fromkeys(one.shape for one in found.results):
         parts += [f"## {found.titles.get(shape, shape)}", *_backlog(found, shape)]
-    parts += _flow(found) + _nats(found) + _scaling(found) + _live(found)
+    parts += _flow(found) + _nats(found) + _compression(found) + _scaling(found) + _live(found)
     parts += _settings(found) + _troubles(found)
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -93,6 +95,7 @@ def _targets(found):
         rows.append([f"{one.number}. {one.sentence}", wanted, number(one.measured), one.verdict])
     yield table(rows)
     yield f"On {found.titles.get(shape, shape)}; where none is named, by the bridge as tuned."
+    yield "\n".join(f"- {reason}" for reason in reasons.all_of(found, shape))
 
 
 def _backlog(found, shape):
@@ -106,6 +109,35 @@ def _backlog(found, shape):
         rows.append([same[0].name, number(speed, 0), number(cpu)])
     if len(rows) > 1:
         yield table(rows)
+    yield _threads([one for one in mine if one.threads and not one.trouble])
+
+
+# What the threads do, by how their names begin.
+WORK = {
+    "rdk:": "librdkafka: fetches and unpacks",
+    "kafka-poll": "takes records out of librdkafka's queue, copies them into chunks",
+    "tokio": "decodes, encodes, sends",
+    "data-bridge": "the owner: admits, holds, settles",
+}
+
+
+def _threads(results):
+    """Where the bridges' CPU goes: seconds per million rows, medians, until the last row can be read."""
+    names = list(dict.fromkeys(one.name for one in results))
+    rows = [["CPU by thread", *names]]
+    for start, work in WORK.items():
+        cells = []
+        for name in names:
+            mine = [one for one in results if one.name == name]
+            used = [_of_threads(one, start) for one in mine]
+            cells.append(number(median(used)))
+        rows.append([work, *cells])
+    return table(rows) if names else ""
+
+
+def _of_threads(one, start):
+    cpu = sum(cpu for name, cpu in one.threads.items() if name.startswith(start))
+    return cpu / one.rows * 1e6
 
 
 HEADINGS = ["", "rows/s", "bridge", "ClickHouse", "broker", "bridge + ClickHouse", "spread"]
@@ -131,7 +163,7 @@ def _results(results, label=lambda one: one.name, yardstick=YARDSTICK):
             number(speed, 0),
             *(number(_median(mine, what)) for what in ("bridge", "clickhouse", "broker")),
             number(total),
-            f"{100 * ((max(totals) - min(totals)) / total if total else 0):.0f} %",
+            f"{100 * (spread(totals) or 0):.0f} %",
             number(ratio(total, yard["total"])),
             number(ratio(speed, yard["rows_per_s"])),
             *(number(_median(mine, what), 0) for what in ("peak_mib", "rows_per_insert")),
@@ -174,12 +206,23 @@ def _nats(found):
     return parts
 
 
+def _compression(found):
+    if not found.compression:
+        return []
+    rows = found.compression[0][1].rows
+    said = f"What is sent to ClickHouse, of {rows:,} rows, as tuned."
+    return ["## Compression", said, _labelled(found.compression)]
+
+
 def _scaling(found):
     if not found.scaling:
         return []
-    labels = {id(one): label for _, label, one in found.scaling}
-    results = [one for _, _, one in found.scaling]
-    return ["## Scaling", _results(results, lambda one: labels[id(one)])]
+    return ["## Scaling", _labelled([(label, one) for _, label, one in found.scaling])]
+
+
+def _labelled(results):
+    labels = {id(one): label for label, one in results}
+    return _results([one for _, one in results], lambda one: labels[id(one)])
 
 
 LIVE = """\

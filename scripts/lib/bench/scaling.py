@@ -12,12 +12,12 @@ LARGER = 10
 
 
 def measure(stand, floors, shape, rows, count):
-    """Yields (group, label, result), each case `count` times; `rows` is the smaller size."""
+    """Yields (group, label, result), each case once a round; `rows` is the smaller size."""
     cases = [*_sizes(rows), *_partitions(rows), *_routes(rows), *_instances(rows)]
-    for group, label, (topics, partitions), job_rows, extra, contender in cases:
-        stand.fill(shape.name, job_rows, partitions, topics)
-        expected = floors.reference(shape, job_rows)
-        for turn in range(count):
+    for turn in range(count):
+        for group, label, (topics, partitions), job_rows, extra, contender in cases:
+            stand.fill(shape.name, job_rows, partitions, topics)
+            expected = floors.reference(shape, job_rows)
             key = f"{contender.key}_{turn}"
             job = Job(shape, job_rows, f"t_{key}", f"bench-{key}", topics, **extra)
             result = catchup.measure(stand, contender, job, expected)
@@ -32,7 +32,11 @@ def _case(group, label, key, topics, partitions, rows, extra=None, **bridge):
 
 def _sizes(rows):
     for n in (rows, LARGER * rows):
-        yield _case("rows", f"{n:,} rows", f"rows_{n}", [f"scaling.rows.{n}"], 6, n)
+        yield _case("rows", f"{n:,} rows", f"rows_{n}", [_topic(n)], 6, n)
+
+
+def _topic(rows):
+    return f"scaling.rows.{rows}"
 
 
 def _partitions(rows):
@@ -53,7 +57,8 @@ def _routes(rows):
 
 
 def _instances(rows):
+    """Of the larger size: sharing a group takes the second one seconds."""
+    rows *= LARGER
     for n in INSTANCES:
-        label = f"{n} instance{'s' * (n > 1)}"
-        topics = ["scaling.instances"]
-        yield _case("instances", label, f"instances_{n}", topics, 6, rows, instances=n)
+        label = f"{rows:,} rows, {n} instance{'s' * (n > 1)}"
+        yield _case("instances", label, f"instances_{n}", [_topic(rows)], 6, rows, instances=n)

@@ -41,8 +41,9 @@ class Stand:
         return self
 
     def __exit__(self, *_):
-        # A second Ctrl-C would leave servers behind.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # A second Ctrl-C, or a second SIGTERM, would leave servers behind.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         for child in self.children:
             child.stop()
         self._stack("down", check=False)
@@ -82,14 +83,18 @@ class Stand:
     def generate(self, arguments):
         """What was sent, as the generator says it."""
         argv = [self.bridge, "generate", "--quiet", "--json", *arguments]
-        done = subprocess.run(
-            argv,
-            cwd=self.place,
-            capture_output=True,
-            text=True,
-            timeout=FILL_WITHIN_S,
-            env=clean_env(),
-        )
+        try:
+            done = subprocess.run(
+                argv,
+                cwd=self.place,
+                capture_output=True,
+                text=True,
+                timeout=FILL_WITHIN_S,
+                env=clean_env(),
+            )
+        except subprocess.TimeoutExpired as late:
+            problem = f"{' '.join(map(str, argv))}: not done within {FILL_WITHIN_S:,} s"
+            raise Problem(problem) from late
         if done.returncode != 0:
             raise Problem(f"{' '.join(map(str, argv))}: {done.stderr.strip()}")
         return json.loads(done.stdout)

@@ -14,5 +14,11 @@ def number(value, digits=2):
     return f"{value:,.0f}" if digits == 0 else f"{value:,.{digits}f}"
 
 
+def spread(values):
+    """How far they lie apart, as a share of their median."""
+    middle = median(values)
+    return ratio(max(values) - min(values), middle) if middle else None
+
+
 def ratio(value, of):
     return None if value is None or not of else value / of
