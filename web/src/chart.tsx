@@ -35,7 +35,8 @@ export function Chart(shown: Shown) {
   const place = useRef<HTMLDivElement>(null);
   const latest = useRef(shown);
   const plot = useRef<uPlot | null>(null);
-  const [at, point] = useState<number | null>(null);
+  // The time under the cursor, not its place in the list: what is oldest leaves the list.
+  const [cursor, point] = useState<number | null>(null);
   latest.current = shown;
 
   useEffect(() => {
@@ -43,6 +44,7 @@ export function Chart(shown: Shown) {
     const draw = () => {
       plot.current?.destroy();
       plot.current = new uPlot(options(element, () => latest.current, point), dataOf(latest.current), element);
+      show(plot.current, latest.current);
     };
     draw();
     const resized = new ResizeObserver(() => plot.current?.setSize(sizeOf(element, latest.current)));
@@ -57,15 +59,14 @@ export function Chart(shown: Shown) {
   }, []);
 
   useEffect(() => {
-    plot.current?.batch(() => {
-      plot.current?.setData(dataOf(shown), false);
-      plot.current?.setScale("x", { min: shown.from, max: shown.to });
-      plot.current?.setScale("y", { min: 0, max: topOf(shown) });
-    });
+    if (plot.current) show(plot.current, shown);
   }, [shown]);
 
-  const said = at ?? lastOf(shown);
+  const at = cursor === null ? -1 : shown.at.indexOf(cursor);
+  const said = at < 0 ? lastOf(shown) : at;
   const values = shown.lines.map((line) => `${line.name} ${shown.show(line.values[said])}`).join(", ");
+  const under = shown.at[at];
+  const when = under === undefined ? "now" : `at ${timeOfDay(under * 1000)}`;
   const keyed = (event: KeyboardEvent) => {
     if (plot.current && step(plot.current, event.key, said)) event.preventDefault();
   };
@@ -75,7 +76,7 @@ export function Chart(shown: Shown) {
         <h2>{shown.title}</h2>
         <span class="soft note">{shown.note}</span>
         <span class="reading">
-          {at !== null && shown.at[at] !== undefined && <span class="soft">{timeOfDay(shown.at[at] * 1000)}</span>}
+          {under !== undefined && <span class="soft">{timeOfDay(under * 1000)}</span>}
           {shown.lines.map((line) => (
             <span class={`value ${line.color}`} key={line.name}>
               {line.name} <b>{shown.show(line.values[said])}</b>
@@ -88,11 +89,20 @@ export function Chart(shown: Shown) {
         ref={place}
         tabIndex={0}
         role="img"
-        aria-label={`${shown.title}, the last ten minutes; now: ${values}. Arrow keys move through time.`}
+        aria-label={`${shown.title}, the last ten minutes; ${when}: ${values}. Arrow keys move through time.`}
         onKeyDown={keyed}
       />
     </figure>
   );
+}
+
+/** What is known now, at its scale; a new plot has none of its own, and would be empty. */
+function show(plot: uPlot, shown: Shown): void {
+  plot.batch(() => {
+    plot.setData(dataOf(shown), false);
+    plot.setScale("x", { min: shown.from, max: shown.to });
+    plot.setScale("y", { min: 0, max: topOf(shown) });
+  });
 }
 
 /** Moves the cursor; false for keys that are not ours. */
@@ -124,7 +134,7 @@ function topOf(shown: Shown): number {
   return Math.max(most, shown.top ?? 0) * 1.06 || 1;
 }
 
-function options(element: HTMLElement, shown: () => Shown, point: (at: number | null) => void): uPlot.Options {
+function options(element: HTMLElement, shown: () => Shown, point: (time: number | null) => void): uPlot.Options {
   const style = getComputedStyle(element);
   const color = (name: string) => style.getPropertyValue(`--${name}`).trim();
   const font = `11px ${style.fontFamily}`;
@@ -137,7 +147,7 @@ function options(element: HTMLElement, shown: () => Shown, point: (at: number | 
   });
   return {
     ...sizeOf(element, shown()),
-    padding: [8, 12, 0, 0],
+    padding: [8, 26, 0, 0],
     legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, sync: { key: "time" }, points: { size: 6 } },
     scales: { x: { time: true, auto: false }, y: { auto: false } },
@@ -149,7 +159,7 @@ function options(element: HTMLElement, shown: () => Shown, point: (at: number | 
     hooks: {
       drawClear: [(plot) => shade(plot, shown(), color)],
       draw: [(plot) => mark(plot, shown(), color, font)],
-      setCursor: [(plot) => point(plot.cursor.idx ?? null)],
+      setCursor: [(plot) => point(plot.data[0][plot.cursor.idx ?? -1] ?? null)],
     },
   };
 }

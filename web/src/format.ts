@@ -49,6 +49,14 @@ export function duration(seconds: number | null | undefined): string {
   return `${Math.floor(s / 86_400)} d ${Math.floor(minutes / 60) % 24} h`;
 }
 
+/** In the largest unit: a forecast is no more exact. */
+export function roughly(seconds: number | null): string {
+  if (seconds === null) return NOTHING;
+  const units: [string, number][] = [["d", 86_400], ["h", 3600], ["min", 60]];
+  const [unit, size] = units.find(([, size]) => seconds >= size) ?? ["s", 1];
+  return `${Math.round(seconds / size)} ${unit}`;
+}
+
 export function timeOfDay(ms: number): string {
   return Number.isNaN(ms) ? NOTHING : clock.format(ms);
 }

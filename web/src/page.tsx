@@ -5,6 +5,7 @@ import { Charts } from "./parts/charts";
 import { Headline, Notices } from "./parts/headline";
 import { Routes, Sources, Writers } from "./parts/flows";
 import { Drops, Letters } from "./parts/losses";
+import { Receivers } from "./parts/receivers";
 import { Servers } from "./parts/servers";
 import { Tiles } from "./parts/tiles";
 import { duration } from "./format";
@@ -12,7 +13,7 @@ import type { Known } from "./stream";
 
 export function Page({ known }: { known: Known }) {
   const { health } = known.now;
-  const word = known.speaks ? known.now.verdict.word : "No answer";
+  const word = known.speaks ? known.now.verdict.word : known.closed === null ? "No answer" : "Not live";
   document.title = `${word} · ${health.instance} · data-bridge`;
   return (
     <>
@@ -38,6 +39,7 @@ export function Page({ known }: { known: Known }) {
           <Letters known={known} />
           <Drops health={health} />
         </div>
+        <Receivers health={health} />
         <Config known={known} />
         <Runbook />
       </main>

@@ -33,7 +33,10 @@ export interface Series {
 
 /** Those before and those that have come, each once, in order, of the last ten minutes. */
 export function merged(before: Sample[], come: Sample[]): Sample[] {
-  const byTime = new Map([...before, ...come].map((sample) => [sample.at, sample]));
+  // A clock that was set back: what was before would be in the future for as long.
+  const latest = before.at(-1)?.at ?? 0;
+  const known = (come.at(-1)?.at ?? latest) < latest - WINDOW_MS ? [] : before;
+  const byTime = new Map([...known, ...come].map((sample) => [sample.at, sample]));
   const all = [...byTime.values()].sort((a, b) => a.at - b.at);
   const last = all.at(-1)?.at ?? 0;
   return all.filter((sample) => sample.at > last - WINDOW_MS);

@@ -56,6 +56,7 @@ export interface Health {
   wedged: string | null;
   needs_person: string[];
   alerts: Alert[];
+  webhooks: Webhook[];
   config: { hash: string; reloads: number; last_refusal: { at: string; why: string } | null };
   metrics: Metrics;
 }
@@ -68,6 +69,19 @@ export interface Alert {
   summary: string;
   remedy: string;
   runbook: string;
+}
+
+/** Who is told of alerts: what became of the last message, and since when it is so. */
+export interface Webhook {
+  name: string;
+  kind: "json" | "slack" | "alertmanager";
+  /** Scheme and host. */
+  to: string;
+  state: "untold" | "delivered" | "refused";
+  since: string | null;
+  reason: string | null;
+  sent: number;
+  failed: number;
 }
 
 export interface Metrics {
@@ -134,6 +148,8 @@ export interface Source {
   released: number;
   dropped_by_reason: Record<string, Counts>;
   dropped_subjects: Counts;
+  /** Only of the source that is published into. */
+  refused_requests?: number;
   unrouted: Counts;
 }
 

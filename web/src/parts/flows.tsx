@@ -11,7 +11,7 @@ export function Sources({ known }: { known: Known }) {
     key: name,
     cells: [
       name,
-      <SourceState source={source} />,
+      <SourceState source={source} refuses={(rateOf(known, (h) => h.metrics.sources[name]?.refused_requests) ?? 0) > 0} />,
       perSecond(rateOf(known, (h) => h.metrics.sources[name]?.received)),
       count(source.received),
       count(source.held),
@@ -34,11 +34,15 @@ export function Sources({ known }: { known: Known }) {
   );
 }
 
-function SourceState({ source }: { source: Source }) {
+/** `refuses`: publishers, in these seconds. */
+function SourceState({ source, refuses }: { source: Source; refuses: boolean }) {
   if (!source.connected) return <State tone="bad">away: {source.error ?? "not connected yet"}</State>;
   if (source.paused) return <State tone="warn">paused</State>;
   if (source.held_topics.length > 0) return <State tone="warn">waits: {source.held_topics.join(", ")}</State>;
   if (source.error) return <State tone="warn">{source.error}</State>;
+  const refused = source.refused_requests ?? 0;
+  if (refuses) return <State tone="warn">refuses publishers: {count(refused)} requests so far</State>;
+  if (refused > 0) return <State tone="good">reading; {count(refused)} requests were refused</State>;
   const partitions = source.assigned === undefined ? "" : `, ${count(source.assigned)} partitions`;
   return <State tone="good">reading{partitions}</State>;
 }

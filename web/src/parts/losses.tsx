@@ -48,8 +48,8 @@ function Sample({ letter }: { letter: Letter | undefined }) {
 }
 
 export function Drops({ health }: { health: Health }) {
-  const rows = Object.entries(health.metrics.sources).flatMap(([name, source]) =>
-    Object.entries(source.dropped_by_reason).flatMap(([group, reasons]) =>
+  const rows = Object.entries(health.metrics.sources).flatMap(([name, source]) => {
+    const byReason = Object.entries(source.dropped_by_reason).flatMap(([group, reasons]) =>
       Object.entries(reasons).map(([reason, records]) => ({
         key: `${name}/${group}/${reason}`,
         cells: [
@@ -57,15 +57,19 @@ export function Drops({ health }: { health: Health }) {
             {name}, class {group} <span class="soft">{words(reason)}</span>
           </>,
           count(records),
-          <Subjects counts={source.dropped_subjects} />,
+          "",
         ],
       })),
-    ),
-  );
+    );
+    const all = total(source.dropped_subjects);
+    // Of which subjects they were is known of all together.
+    const bySubject = { key: name, cells: [`${name}, in all`, count(all), <Subjects counts={source.dropped_subjects} />] };
+    return all > 0 ? [...byReason, bySubject] : byReason;
+  });
   return (
     <Table
       title="Dropped"
-      note="core NATS keeps nothing: these are lost, and counted"
+      note="lost for good, and counted"
       columns={[...texts("source, class and reason"), ...numbers("count"), ...texts("most of them from")]}
       rows={rows}
       none="None."

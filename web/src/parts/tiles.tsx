@@ -1,6 +1,6 @@
 // The few numbers that are looked at first.
 
-import { brief, bytes, count, duration, millis, perSecond } from "../format";
+import { brief, bytes, count, duration, millis, perSecond, roughly } from "../format";
 import { rateOf, type Known } from "../stream";
 import type { Health, Source, Writer } from "../told";
 
@@ -49,7 +49,7 @@ function Outlook({ health }: { health: Health }) {
   return (
     <Tile
       name={full === null ? "drained in" : "full in"}
-      value={duration(full ?? drained)}
+      value={roughly(full ?? drained)}
       more="if all goes on so"
       warns={full !== null && full < SOON_SECONDS}
     />
