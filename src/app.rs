@@ -113,6 +113,7 @@ pub async fn run(
     let state = HttpState::new(Known {
         snapshots,
         alerts,
+        webhooks: webhooks.tallies(),
         histories,
         identity,
         exposition: Arc::clone(&exposition),

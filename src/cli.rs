@@ -17,10 +17,10 @@ mod run;
 mod schema;
 mod simulate;
 mod table;
+mod terminal;
 mod top;
 
 use std::fmt;
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -29,12 +29,14 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::config::ConfigError;
 use crate::source::ProbeError;
 
+pub(crate) use terminal::print;
+
 const EXAMPLES: &str = "\
 Examples:
   data-bridge config                             what the files and the environment amount to
   data-bridge --config base.toml --config prod.toml config
   DATA_BRIDGE__KAFKA__BROKERS=a:9092,b:9092 data-bridge config
-  data-bridge schema --apply                     create the tables of the profile
+  data-bridge schema --apply                     create the tables of schema/*.sql beside it
   data-bridge check                              do the servers, topics and tables fit?
   data-bridge top                                how is it, live
   data-bridge alerts test                        does a notice reach those who are on call?
@@ -89,7 +91,7 @@ enum Command {
     Audit(Box<audit::Args>),
     /// Print the effective configuration, or a JSON Schema for editors
     Config(config::Args),
-    /// Print the tables of the profile, or create them
+    /// Print the tables of schema/*.sql beside the configuration, or create them
     Schema(schema::Args),
     /// Show what was refused and why, and send it through again
     DeadLetters(dead_letters::Args),
@@ -169,8 +171,7 @@ impl Failure {
     }
 
     fn report(&self) -> ExitCode {
-        // nobody is left to tell that stderr is closed
-        drop(writeln!(std::io::stderr().lock(), "data-bridge: {}", self.message));
+        terminal::note(&format!("data-bridge: {}", self.message));
         ExitCode::from(self.code)
     }
 }
@@ -199,16 +200,5 @@ impl From<ProbeError> for Failure {
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         Self::usage(error)
-    }
-}
-
-/// What a command says on stdout. A reader that went away (`| head`) is no failure.
-pub(crate) fn print(text: &str) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::other(format!("cannot write to stdout: {error}")))
-        }
-        _ => Ok(()),
     }
 }

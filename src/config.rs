@@ -61,9 +61,9 @@ pub use self::change::Change;
 pub use self::fleet::Fleet;
 pub use self::kafka_client::is_secret as is_secret_property;
 pub use self::layers::{DEFAULT_FILE, Layer, files};
-pub use self::limits::{AutoThresholds, Backpressure, Memory};
+pub use self::limits::{AutoThresholds, Backpressure, Memory, Shares};
 pub use self::live::{Live, LiveAccess, LiveQueue};
-pub use self::load::{Loaded, effective, load, load_over};
+pub use self::load::{Loaded, effective, load, load_after, load_over};
 pub use self::log::LogLevel;
 pub use self::otlp::Otlp;
 pub use self::overload::{Overload, RouteOverload, Strategy, Tier};
@@ -265,6 +265,7 @@ pub enum Endpoints {
 pub enum Compression {
     None,
     Lz4,
+    Zstd,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use crate::batch::{Batch, Letter, LooseRow, Refused};
+use crate::batch::{Batch, Letter, LooseRow, Refused, Row};
 use crate::config::RouteFormat;
 use crate::dead_letter::letter::DeadLetter;
 use crate::decode::{Columns, Decoder, Extra, Reason, Reject};
@@ -147,7 +147,7 @@ pub fn encode(batch: &mut Batch, program: &Program, naming: Naming) -> Result<En
             (body, "JSONEachRow", Vec::new(), RefusedRows::new(), Rounded::default())
         }
     };
-    if let Some((_, why)) = refused.iter().find(|(row, _)| batch.letter(*row).is_some()) {
+    if let Some((_, why)) = refused.first().filter(|_| batch.is_of_letters()) {
         let why = &why.outline;
         return Err(format!("the table takes no dead letters: {why}; correct its columns"));
     }
@@ -165,12 +165,11 @@ fn after_restart(batch: &Batch, noted: bool) -> AfterRestart {
     if !noted {
         return AfterRestart::OtherToken;
     }
-    match batch.len().checked_sub(1) {
-        Some(last) if batch.letter(last).is_some() => {
-            let id = |row| letter_id(&batch.record(row));
-            AfterRestart::UnlessThere(id(0), id(last))
-        }
-        _ => AfterRestart::SameToken,
+    if batch.is_of_letters() {
+        let id = |row| letter_id(&batch.record(row));
+        AfterRestart::UnlessThere(id(0), id(batch.len() - 1))
+    } else {
+        AfterRestart::SameToken
     }
 }
 
@@ -180,13 +179,12 @@ fn native(batch: &Batch, columnar: &Columnar, naming: &Naming) -> (Bytes, Refuse
     let mut workspace = columnar.take();
     let Workspace { decoder, columns } = &mut workspace;
     let (mut refused, mut rounded) = (Vec::new(), Rounded::default());
-    for row in 0..batch.len() {
-        let record = batch.record(row);
-        let extra = batch.letter(row).map(|letter| extra(batch, row, letter, naming));
-        match decoder.decode(&record, extra.as_ref(), columns) {
-            Ok(decoded) => rounded.add(batch.route(row), decoded.rounded),
+    for (number, row) in batch.rows().enumerate() {
+        let extra = row.letter.map(|letter| extra(&row, letter, naming));
+        match decoder.decode(&row.record, extra.as_ref(), columns) {
+            Ok(decoded) => rounded.add(row.ticket.route(), decoded.rounded),
             Err(Reject { reason, error, outline }) => {
-                refused.push((row, Refused { reason: reason.as_str(), error, outline }));
+                refused.push((number, Refused { reason: reason.as_str(), error, outline }));
             }
         }
     }
@@ -195,13 +193,13 @@ fn native(batch: &Batch, columnar: &Columnar, naming: &Naming) -> (Bytes, Refuse
     (body, refused, rounded)
 }
 
-fn extra<'a>(batch: &Batch, row: usize, letter: &'a Letter, naming: &'a Naming) -> Extra<'a> {
+fn extra<'a>(row: &Row<'_>, letter: &'a Letter, naming: &'a Naming) -> Extra<'a> {
     Extra {
-        id: letter_id(&batch.record(row)),
+        id: letter_id(&row.record),
         time: letter.time,
         instance: &naming.instance,
         source: letter.source,
-        route: naming.routes.get(batch.route(row).index()).map_or("", String::as_str),
+        route: naming.routes.get(row.ticket.route().index()).map_or("", String::as_str),
         reason: letter.refused.reason,
         error: &letter.refused.error,
     }
@@ -210,10 +208,10 @@ fn extra<'a>(batch: &Batch, row: usize, letter: &'a Letter, naming: &'a Naming) 
 /// One line a letter; every record can be one.
 fn letters(batch: &Batch, naming: &Naming) -> Bytes {
     let mut body = Vec::with_capacity(batch.bytes());
-    for row in 0..batch.len() {
-        let letter = batch.letter(row).expect("only dead letters are written this way");
-        let extra = extra(batch, row, letter, naming);
-        DeadLetter::new(&batch.record(row), &extra).write(&mut body);
+    for row in batch.rows() {
+        let letter = row.letter.expect("only dead letters are written this way");
+        let extra = extra(&row, letter, naming);
+        DeadLetter::new(&row.record, &extra).write(&mut body);
     }
     body.into()
 }
@@ -240,14 +238,14 @@ fn letter_id(record: &Record<'_>) -> uuid::Uuid {
 fn json_lines(batch: &Batch) -> (Bytes, RefusedRows) {
     let mut body = Vec::with_capacity(batch.bytes());
     let mut refused = Vec::new();
-    for row in 0..batch.len() {
-        let payload = batch.record(row).payload().unwrap_or_default();
+    for (number, row) in batch.rows().enumerate() {
+        let payload = row.record.payload().unwrap_or_default();
         match check_object(payload) {
             Ok(()) => {
                 body.extend_from_slice(payload);
                 body.push(b'\n');
             }
-            Err(why) => refused.push((row, why)),
+            Err(why) => refused.push((number, why)),
         }
     }
     (body.into(), refused)

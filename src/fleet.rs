@@ -156,8 +156,7 @@ impl Fleet {
     }
 }
 
-/// What a source may take while the fleet is slowed down, of what ClickHouse took from it when that
-/// began.
+/// What a source may take while the fleet is slowed down, of what ClickHouse takes from it.
 #[must_use]
 pub fn slowed_to(percent: u8, inserted_per_second: f64) -> RateLimit {
     let rate = (inserted_per_second * f64::from(percent) / 100.0).max(LEAST_PER_SECOND);

@@ -1,8 +1,8 @@
 //! What was: a few numbers of the snapshot once a second, for the last ten minutes, so that a page
 //! that is opened at 3 a.m. shows what happened before; and since when the bridge is in its state.
 //!
-//! One task owns it and publishes it by `watch`; who watches is woken once a second. About 70 KB,
-//! and a few additions a second, whether anybody watches or not.
+//! One task owns it and publishes it by `watch`; who watches is woken once a second. It keeps 600
+//! looks, and makes a few additions a second, whether anybody watches or not.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -28,6 +28,7 @@ use crate::reload::Door;
 use crate::source::live::Publisher;
 use crate::status::health::Health;
 use crate::status::{Identity, Snapshot, Snapshots};
+use crate::webhook::Tallies;
 
 mod access;
 mod admin;
@@ -53,6 +54,8 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 pub struct Known {
     pub snapshots: Snapshots,
     pub alerts: Alerts,
+    /// Who is told of them.
+    pub webhooks: Tallies,
     pub histories: Histories,
     pub identity: Identity,
     pub exposition: Arc<Exposition>,
@@ -68,6 +71,7 @@ pub struct Known {
 pub struct HttpState {
     snapshots: Snapshots,
     alerts: Alerts,
+    webhooks: Tallies,
     identity: Identity,
     exposition: Arc<Exposition>,
     histories: Histories,
@@ -85,12 +89,13 @@ pub struct HttpState {
 impl HttpState {
     #[must_use]
     pub fn new(known: Known) -> Self {
-        let Known { snapshots, alerts, histories, identity, exposition, door, publisher, live } =
-            known;
+        let Known { snapshots, alerts, webhooks, histories, identity, .. } = known;
+        let Known { exposition, door, publisher, live, .. } = known;
         let watchers = Arc::new(Semaphore::new(stream::WATCHERS));
         Self {
             snapshots,
             alerts,
+            webhooks,
             identity,
             exposition,
             histories,
@@ -113,7 +118,8 @@ impl HttpState {
 
     fn health_of(&self, snapshot: &Snapshot) -> Health {
         let firing = Arc::clone(&self.alerts.borrow());
-        snapshot.health(&self.identity, &firing, Instant::now())
+        let health = snapshot.health(&self.identity, &firing, Instant::now());
+        health.with_webhooks(&self.webhooks)
     }
 }
 
@@ -132,6 +138,7 @@ fn router(state: HttpState, token: Option<Present<SecretString>>) -> Router {
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn_with_state(state.clone(), refuse_large_bodies))
         .layer(middleware::from_fn_with_state(guard, access::require_token))
+        .layer(middleware::from_fn_with_state(state.clone(), live::share))
         .layer(middleware::from_fn(common_headers))
         .with_state(state)
 }
@@ -201,9 +208,7 @@ async fn refuse_large_bodies(
     let of_messages = publish::is_messages(request.uri().path());
     let most =
         if of_messages { state.publisher.limits().max_request_bytes } else { MAX_BODY_BYTES };
-    let announced = request.headers().get(header::CONTENT_LENGTH);
-    let length = announced.and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|length| length > most as u64) {
+    if body::announced(request.headers()).is_some_and(|length| length > most) {
         let detail = match of_messages {
             true => "the body is larger than live.publish.max_request_bytes",
             false => "no other path takes a body of more than 64 KiB",

@@ -6,11 +6,12 @@
 //! offset of the last batch" loses data.
 
 mod by_route;
+mod runs;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub use self::by_route::ByRoute;
+use self::runs::Runs;
 use crate::record::{Partition, Position};
 use crate::route::RouteId;
 use crate::source::SourceId;
@@ -20,7 +21,7 @@ use crate::source::SourceId;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Slot(u32);
 
-/// The claim of one admitted record; given back by [`Ledger::settle`].
+/// The claim of one admitted record, or of the first of some; given back by [`Ledger::settle`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket {
     slot: Slot,
@@ -34,35 +35,31 @@ impl Ticket {
         self.slot
     }
 
-    /// Of the record, in its partition; without one it means nothing.
+    #[must_use]
+    pub fn route(self) -> RouteId {
+        self.route
+    }
+
+    /// Of the record, in its partition; without one it is its number in the slot.
     #[must_use]
     pub fn offset(self) -> i64 {
         self.offset
     }
-}
 
-/// A record that is not settled, or a settled one behind it that was not folded into it yet.
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    offset: i64,
-    settled: bool,
-    /// Settled records directly behind this one that have no entry of their own any more.
-    folded: u64,
+    /// That of the record so many behind this one, where they took the same way and no offset
+    /// between them is missing.
+    #[must_use]
+    pub fn nth(self, n: u32) -> Self {
+        Self { offset: self.offset + i64::from(n), ..self }
+    }
 }
-
-/// Settled entries are folded when there are this many, and more than unsettled ones: so a record
-/// that stays for hours costs nothing for all that pass it, and folding costs little per record.
-const FOLD_AT: usize = 1_024;
 
 #[derive(Debug)]
 struct State {
     source: SourceId,
     /// None: no position, nothing to commit, ever; only counted.
     partition: Option<Arc<Partition>>,
-    /// From the first record that is not settled on, in order.
-    open: VecDeque<Entry>,
-    /// Where in it the next one to be settled lies, most likely: those of a batch follow each other.
-    next: usize,
+    open: Runs,
     unsettled: usize,
     /// The same, by route.
     held: ByRoute,
@@ -79,54 +76,20 @@ struct State {
 }
 
 impl State {
-    fn enter(&mut self, offset: i64) {
-        self.unsettled += 1;
+    /// A record comes; returns what its ticket says of its place.
+    fn enter(&mut self, offset: i64) -> i64 {
+        let offset = if self.partition.is_some() { offset } else { self.end };
+        debug_assert!(self.end <= offset, "offsets ascend");
+        self.end = offset + 1;
         self.admitted_records += 1;
-        if self.partition.is_some() {
-            debug_assert!(self.end <= offset, "offsets ascend");
-            self.end = offset + 1;
-            self.open.push_back(Entry { offset, settled: false, folded: 0 });
-        }
+        offset
     }
 
-    fn settle(&mut self, offset: i64) {
-        self.unsettled -= 1;
-        if self.partition.is_none() {
-            return;
+    fn prefix_grows(&mut self, records: u64) {
+        if records > 0 {
+            self.prefix_records += records;
+            self.committable = Some(self.open.first().unwrap_or(self.end));
         }
-        let index = self.find(offset);
-        let entry = &mut self.open[index];
-        assert!(!entry.settled, "a ticket is settled once");
-        entry.settled = true;
-        self.next = index + 1;
-        while let Some(first) = self.open.front().filter(|entry| entry.settled) {
-            self.prefix_records += 1 + first.folded;
-            self.open.pop_front();
-            self.next = self.next.saturating_sub(1);
-            self.committable = Some(self.open.front().map_or(self.end, |next| next.offset));
-        }
-        if self.open.len() - self.unsettled > self.unsettled.max(FOLD_AT) {
-            self.fold();
-        }
-    }
-
-    fn find(&self, offset: i64) -> usize {
-        if self.open.get(self.next).is_some_and(|entry| entry.offset == offset) {
-            return self.next;
-        }
-        let found = self.open.binary_search_by_key(&offset, |entry| entry.offset);
-        found.expect("a ticket is settled once")
-    }
-
-    fn fold(&mut self) {
-        let mut kept: VecDeque<Entry> = VecDeque::with_capacity(self.unsettled);
-        for entry in self.open.drain(..) {
-            match kept.back_mut().filter(|_| entry.settled) {
-                Some(before) => before.folded += 1 + entry.folded,
-                None => kept.push_back(entry),
-            }
-        }
-        self.open = kept;
     }
 }
 
@@ -149,8 +112,7 @@ impl Ledger {
         self.states.push(State {
             source,
             partition,
-            open: VecDeque::new(),
-            next: 0,
+            open: Runs::default(),
             unsettled: 0,
             held: ByRoute::default(),
             end: 0,
@@ -167,7 +129,11 @@ impl Ledger {
     /// partition there is no order to keep and nothing to commit: the record is only counted.
     pub fn admit(&mut self, slot: Slot, offset: i64, route: RouteId) -> Ticket {
         let state = self.open_slot(slot);
-        state.enter(offset);
+        let offset = state.enter(offset);
+        if state.partition.is_some() {
+            state.open.enter(offset);
+        }
+        state.unsettled += 1;
         *state.held.entry(route.index()) += 1;
         Ticket { slot, route, offset }
     }
@@ -177,19 +143,23 @@ impl Ledger {
     pub fn pass(&mut self, slot: Slot, offset: i64) {
         let state = self.open_slot(slot);
         state.enter(offset);
-        state.settle(offset);
+        if state.partition.is_some() {
+            let longer = state.open.pass();
+            state.prefix_grows(longer);
+        }
     }
 
-    /// The record is durable. False if its slot was released: then it is nobody's any more.
-    pub fn settle(&mut self, ticket: Ticket) -> bool {
-        match self.state_mut(ticket.slot) {
-            Some(state) => {
-                state.settle(ticket.offset);
-                *state.held.entry(ticket.route.index()) -= 1;
-                true
-            }
-            None => false,
+    /// The record is durable, and so are those of the next tickets ([`Ticket::nth`]), `records` in
+    /// all. False if its slot was released: then they are nobody's any more.
+    pub fn settle(&mut self, first: Ticket, records: u32) -> bool {
+        let Some(state) = self.state_mut(first.slot) else { return false };
+        state.unsettled -= records as usize;
+        *state.held.entry(first.route.index()) -= records as usize;
+        if state.partition.is_some() {
+            let longer = state.open.settle(first.offset, first.nth(records).offset);
+            state.prefix_grows(longer);
         }
+        true
     }
 
     /// Forgets a slot; says how many of its records were not settled: they come again.
@@ -236,7 +206,7 @@ impl Ledger {
     #[must_use]
     pub fn next_needed(&self, slot: Slot) -> Option<i64> {
         let state = self.state(slot)?;
-        state.committable.or_else(|| state.open.front().map(|entry| entry.offset))
+        state.committable.or_else(|| state.open.first())
     }
 
     /// The partition of a slot that is open.

@@ -7,7 +7,8 @@
 //!
 //! One task, for which nobody waits. What a collector that is away would have been told is dropped and
 //! counted: of spans the newest, once there is no room; metrics are told anew with the next. It is
-//! one line in the log when it goes away, and one when it is back.
+//! one line in the log when it goes away, and one when it is back; of each signal by itself, because many a
+//! collector takes one and not the other.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -65,9 +66,9 @@ pub struct Requests {
 /// What goes to the collector, before it runs.
 #[derive(Debug)]
 pub struct Otlp {
-    traces: Post,
+    traces: Way,
     /// None: a scraper fetches them.
-    metrics: Option<Post>,
+    metrics: Option<Way>,
     interval: Duration,
     resource: Resource,
     identity: Identity,
@@ -79,7 +80,6 @@ pub struct Otlp {
     failures: u32,
     /// When the spans that wait are told; None while there are none.
     due: Option<Instant>,
-    away: bool,
 }
 
 impl Otlp {
@@ -95,9 +95,9 @@ impl Otlp {
         let (tracer, spans) = trace::channel(config.sample_percent);
         let spans_full = Arc::clone(&spans.dropped);
         let tally = Arc::new(Tally { spans_full, ..Tally::default() });
-        let metrics = config.metrics.then(|| post(config, "/v1/metrics")).transpose()?;
+        let metrics = config.metrics.then(|| Way::new(config, "metrics")).transpose()?;
         let otlp = Self {
-            traces: post(config, "/v1/traces")?,
+            traces: Way::new(config, "traces")?,
             metrics,
             interval: config.interval,
             resource: words::resource(config, &identity.instance),
@@ -107,7 +107,6 @@ impl Otlp {
             waiting: Vec::new(),
             failures: 0,
             due: None,
-            away: false,
         };
         Ok((tracer, Some(otlp)))
     }
@@ -162,9 +161,7 @@ impl Otlp {
 
     async fn tell_spans(&mut self) {
         let body = traces::request(&self.waiting, &self.resource).encode_to_vec();
-        let result = self.traces.send(body).await;
-        self.count(&self.tally.traces, &result);
-        match &result {
+        match self.traces.tell(body, &self.tally.traces).await {
             Err(failure) if failure.passes => {
                 self.failures += 1;
                 self.due = Some(Instant::now() + retry::delay(&RETRY, self.failures));
@@ -178,11 +175,10 @@ impl Otlp {
                 (self.failures, self.due) = (0, None);
             }
         }
-        self.note(result);
     }
 
     async fn tell_metrics(&mut self, exposition: &Exposition) {
-        let Some(post) = &self.metrics else { return };
+        let Some(way) = &mut self.metrics else { return };
         let now = jiff::Timestamp::now().as_nanosecond();
         let times = metrics::Times {
             start: self.identity.started_at.unsigned_abs() * 1_000_000,
@@ -191,9 +187,8 @@ impl Otlp {
         let text = exposition.text(crate::metrics::Format::OpenMetrics);
         let families = crate::metrics::families(&text);
         let body = metrics::request(&families, times, &self.resource).encode_to_vec();
-        let result = post.send(body).await;
-        self.count(&self.tally.metrics, &result);
-        self.note(result);
+        // what does not arrive is told anew with the next
+        drop(way.tell(body, &self.tally.metrics).await);
     }
 
     /// What was settled in the last moments, and how things stand.
@@ -214,41 +209,50 @@ impl Otlp {
         }
         self.tell_metrics(exposition).await;
     }
-
-    fn count(&self, requests: &Requests, result: &Result<(), Failure>) {
-        let counter = if result.is_ok() { &requests.sent } else { &requests.failed };
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A line when it goes away, and one when it is back.
-    fn note(&mut self, result: Result<(), Failure>) {
-        match result {
-            Err(Failure { what, .. }) if !self.away => {
-                tracing::warn!(
-                    event = "otlp_failed",
-                    "the OpenTelemetry collector is not reached: {what}"
-                );
-                self.away = true;
-            }
-            Ok(()) if self.away => {
-                tracing::info!(event = "otlp_works", "the OpenTelemetry collector is told again");
-                self.away = false;
-            }
-            _ => {}
-        }
-    }
 }
 
-fn post(config: &config::Otlp, path: &str) -> anyhow::Result<Post> {
-    let headers = config.headers.iter().map(|(name, value)| (name.as_str(), value.clone()));
-    Post::new(To {
-        url: &format!("{}{path}", config.endpoint).into(),
-        headers: headers.collect(),
-        content_type: "application/x-protobuf",
-        tls: config.tls.as_ref(),
-        timeout: config.timeout,
-        keys: &tls::Keys::OTLP,
-        see: ["otlp.headers", "otlp.endpoint"],
-    })
-    .context("otlp")
+/// One signal's way to the collector.
+#[derive(Debug)]
+struct Way {
+    signal: &'static str,
+    post: Post,
+    away: bool,
+}
+
+impl Way {
+    fn new(config: &config::Otlp, signal: &'static str) -> anyhow::Result<Self> {
+        let headers = config.headers.iter().map(|(name, value)| (name.as_str(), value.clone()));
+        let post = Post::new(To {
+            url: &format!("{}/v1/{signal}", config.endpoint).into(),
+            headers: headers.collect(),
+            content_type: "application/x-protobuf",
+            tls: config.tls.as_ref(),
+            timeout: config.timeout,
+            keys: &tls::Keys::OTLP,
+            see: ["otlp.headers", "otlp.endpoint"],
+        });
+        Ok(Self { signal, post: post.context("otlp")?, away: false })
+    }
+
+    /// One request, counted; with a line in the log when it goes away, and one when it is back.
+    async fn tell(&mut self, body: Vec<u8>, requests: &Requests) -> Result<(), Failure> {
+        let result = self.post.send(body).await;
+        let counter = if result.is_ok() { &requests.sent } else { &requests.failed };
+        counter.fetch_add(1, Ordering::Relaxed);
+        let (was_away, signal) = (std::mem::replace(&mut self.away, result.is_err()), self.signal);
+        match &result {
+            Err(Failure { what, .. }) if !was_away => tracing::warn!(
+                event = "otlp_failed",
+                signal,
+                "the OpenTelemetry collector does not get {signal}: {what}"
+            ),
+            Ok(()) if was_away => tracing::info!(
+                event = "otlp_works",
+                signal,
+                "the OpenTelemetry collector gets {signal} again"
+            ),
+            _ => {}
+        }
+        result
+    }
 }

@@ -54,7 +54,9 @@ use crate::reload::Notice;
 use crate::route::{RouteId, Router};
 use crate::sink::Sink;
 use crate::source::{SourceEvent, SourceHandle, SourceId};
-use crate::status::{ConfigStatus, Forecast, Rates, RunStage, Snapshot};
+use crate::status::ahead::Ahead;
+use crate::status::forecast::Levels;
+use crate::status::{ConfigStatus, Rates, RunStage, Snapshot};
 use crate::trace::Tracer;
 
 use attempt::Job;
@@ -113,6 +115,8 @@ struct Attached {
     /// It handed over all that had been delivered (pushed sources, at stop).
     drained: bool,
     closed: bool,
+    /// Nobody wanted it to.
+    ended_by_itself: bool,
     /// While the fleet is slowed down.
     slowed_to: Option<RateLimit>,
 }
@@ -206,9 +210,8 @@ pub struct Pipeline<S> {
     /// The snapshot is behind the state.
     changed: bool,
     rates: Rates,
-    forecast: Forecast,
-    /// The furthest that a record was ahead of this clock: in this heartbeat interval, and in the last.
-    ahead: (Duration, Duration),
+    levels: Levels,
+    ahead: Ahead,
     last_heartbeat: Option<Arc<Snapshot>>,
     timers: Timers,
 }
@@ -262,8 +265,8 @@ impl<S: Sink> Pipeline<S> {
             close_failed: false,
             changed: true,
             rates: Rates::default(),
-            forecast: Forecast::default(),
-            ahead: (Duration::ZERO, Duration::ZERO),
+            levels: Levels::default(),
+            ahead: Ahead::default(),
             last_heartbeat: None,
             config,
             sink,
@@ -408,6 +411,7 @@ impl Attached {
             slot: ledger.open(SourceId(id), None),
             drained: handle.delivery.has_credits(),
             closed: false,
+            ended_by_itself: false,
             slowed_to: None,
             tally: SourceTally::new(classes),
             assigned: HashMap::new(),

@@ -21,7 +21,7 @@ use crate::tls;
 const ANSWER_BYTES: usize = 16 * 1024;
 const ANSWER_CHARS: usize = 200;
 
-/// Shorter parts of an address stand in any sentence.
+/// Shorter parts of an address or of a header stand in any sentence.
 const SECRET_CHARS: usize = 4;
 /// Paths that are no secret.
 const KNOWN_PATHS: [&str; 3] = ["/api/v2/alerts", "/v1/traces", "/v1/metrics"];
@@ -165,14 +165,15 @@ impl Post {
 }
 
 /// What is a secret of an address: its path as a whole and in parts, its query; and what goes along
-/// in headers.
+/// in headers, also without the scheme before it (`Bearer`, `Basic`).
 fn secrets<'a>(uri: &Uri, headers: impl Iterator<Item = &'a str>) -> Vec<String> {
     let whole = uri.path_and_query().map(hyper::http::uri::PathAndQuery::as_str);
     let query = uri.query().into_iter().flat_map(|query| query.split(['&', '=']));
     let parts = whole.into_iter().chain([uri.path()]).chain(uri.path().split('/')).chain(query);
-    let parts = parts.filter(|part| part.len() >= SECRET_CHARS && !KNOWN_PATHS.contains(part));
-    let tokens = headers.map(|value| value.strip_prefix("Bearer ").unwrap_or(value));
-    let mut secrets: Vec<String> = parts.chain(tokens).map(str::to_owned).collect();
+    let parts = parts.filter(|part| !KNOWN_PATHS.contains(part));
+    let tokens = headers.flat_map(|value| [Some(value), value.split_once(' ').map(|(_, it)| it)]);
+    let all = parts.chain(tokens.flatten()).filter(|part| part.len() >= SECRET_CHARS);
+    let mut secrets: Vec<String> = all.map(str::to_owned).collect();
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     secrets
 }
@@ -193,5 +194,14 @@ mod tests {
             "Cannot POST /hooks/T0Secret/B0?key=k3ysecret; path \"T0Secret\", k3ysecret, t0ken";
         let shown = without(page, &secrets);
         assert_eq!(shown, "Cannot POST ***; path \"***\", ***, ***");
+    }
+
+    #[test]
+    fn a_login_is_hidden_without_its_scheme_and_what_stands_in_any_sentence_is_not() {
+        let headers = ["Basic dXNlcjpwYXNz", "1", ""];
+        let secrets = secrets(&"http://h/".parse().unwrap(), headers.into_iter());
+        let page = "bad credentials dXNlcjpwYXNz in \"Basic dXNlcjpwYXNz\", tenant 1 of 12";
+        let shown = without(page, &secrets);
+        assert_eq!(shown, "bad credentials *** in \"***\", tenant 1 of 12");
     }
 }

@@ -17,8 +17,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 
-use crate::config::{self, Change, Config, Layer, Loaded, LogLevel};
+use crate::config::{self, Change, Config, ConfigError, Layer, Loaded, LogLevel};
 
 /// The owner turns within milliseconds; before it runs (ClickHouse has not answered yet) it takes
 /// nothing.
@@ -157,7 +158,12 @@ pub struct Reloader {
     pipeline: mpsc::Sender<Notice>,
     set_log_level: SetLogLevel,
     check: Check,
+    /// What was not read in time, and still is: nothing else is read before it has ended, or a file
+    /// system that hangs would keep one thread after the other.
+    reading: Option<Reading>,
 }
+
+type Reading = JoinHandle<Result<Loaded, ConfigError>>;
 
 impl std::fmt::Debug for Reloader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -193,6 +199,7 @@ impl Reloader {
             pipeline,
             set_log_level,
             check,
+            reading: None,
         };
         Ok((reloader, door))
     }
@@ -295,21 +302,8 @@ impl Reloader {
     }
 
     /// Reads it anew and says what is different, or why it cannot take the place of what is in force.
-    async fn compare(&self, over: Option<Layer>) -> Result<Compared, Outcome> {
-        let files = self.files.clone();
-        // A file system may be slow, or hang: not on the async threads.
-        let read = tokio::task::spawn_blocking(move || config::load_over(&files, over.as_ref()));
-        let new = match tokio::time::timeout(READ_WITHIN, read).await {
-            Ok(Ok(Ok(new))) => new,
-            Ok(Ok(Err(error))) => return Err(Outcome::Invalid(error.to_string())),
-            Ok(Err(error)) => {
-                return Err(Outcome::NotNow(format!("reading the configuration: {error}")));
-            }
-            Err(_) => {
-                let within = format!("the configuration cannot be read within {READ_WITHIN:?}");
-                return Err(Outcome::NotNow(within));
-            }
-        };
+    async fn compare(&mut self, over: Option<Layer>) -> Result<Compared, Outcome> {
+        let new = self.read(over).await?;
         let (hash, changes) = (new.hash(), self.current.changes(&new));
         let needs_restart = self.current.needs_restart(&new);
         if !needs_restart.is_empty() {
@@ -317,6 +311,27 @@ impl Reloader {
         }
         (self.check)(&self.current.config, &new.config)?;
         Ok(Compared { new, hash, changes })
+    }
+
+    async fn read(&mut self, over: Option<Layer>) -> Result<Loaded, Outcome> {
+        if self.reading.as_ref().is_some_and(|reading| !reading.is_finished()) {
+            let text = "the configuration is still being read: its file system does not answer";
+            return Err(Outcome::NotNow(text.to_owned()));
+        }
+        let (shares, files) = (self.current.shares(), self.files.clone());
+        // A file system may be slow, or hang: not on the async threads.
+        let read = move || config::load_after(shares, &files, over.as_ref());
+        let mut reading = tokio::task::spawn_blocking(read);
+        match tokio::time::timeout(READ_WITHIN, &mut reading).await {
+            Ok(Ok(Ok(new))) => Ok(new),
+            Ok(Ok(Err(error))) => Err(Outcome::Invalid(error.to_string())),
+            Ok(Err(error)) => Err(Outcome::NotNow(format!("reading the configuration: {error}"))),
+            Err(_) => {
+                self.reading = Some(reading);
+                let text = format!("the configuration cannot be read within {READ_WITHIN:?}");
+                Err(Outcome::NotNow(text))
+            }
+        }
     }
 
     async fn tell_pipeline(&self, config: Arc<Config>, hash: &str) -> Result<(), String> {

@@ -192,6 +192,8 @@ pub struct Observed {
     pub reconnects: AtomicU64,
     /// What the client dropped, in events that it reported (not records).
     pub slow_consumer_events: AtomicU64,
+    /// Requests that an offered source had no room for.
+    pub refused_requests: AtomicU64,
     /// What a person has to do before some of the records can come, in words.
     pub needs_person: std::sync::Mutex<Vec<String>>,
     /// Lag and committed offset per partition, for the metrics; replaced whole.

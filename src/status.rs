@@ -17,6 +17,7 @@ use crate::record::UnixMs;
 use crate::route::RouteId;
 
 pub mod accounting;
+pub mod ahead;
 pub mod backpressure;
 pub mod condition;
 pub mod config;
@@ -43,6 +44,8 @@ pub type Snapshots = watch::Receiver<Arc<Snapshot>>;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Snapshot {
     pub stage: RunStage,
+    /// The source that ended by itself, which is why it drains; None where it was told to stop.
+    pub source_ended: Option<&'static str>,
     pub config: ConfigStatus,
     pub backpressure: BackpressureStatus,
     pub overload: OverloadStatus,
@@ -62,10 +65,10 @@ pub struct Snapshot {
     pub subscriber_drops: u64,
     /// Over the last heartbeat interval.
     pub rates: Rates,
-    /// From the same interval.
+    /// From the last heartbeats.
     pub forecast: Forecast,
-    /// The furthest that a record which became durable in the last heartbeat interval was ahead of
-    /// this clock.
+    /// The furthest that a record which became durable in the last five minutes was ahead of this
+    /// clock.
     pub record_ahead_seconds: f64,
     /// What needs a person, in words that say what to do; empty when nothing does.
     pub needs_person: Vec<String>,
@@ -190,6 +193,8 @@ pub struct SourceStatus {
     /// Times the client reported that it dropped records because nobody took them fast enough.
     /// Events, not records: those are among `dropped`.
     pub slow_consumer_events: u64,
+    /// Requests of publishers for which there was no room; None for a source that cannot refuse.
+    pub refused_requests: Option<u64>,
     /// Drops by subject, at most 1,000 subjects, then `other`.
     pub dropped_subjects: BTreeMap<String, u64>,
     /// Records of class `system`, by subject, at most 1,000 subjects, then `other`.
@@ -297,7 +302,9 @@ impl Snapshot {
         });
         let live = config
             .has_live()
-            .then(|| ("live".to_owned(), source(None, None, |route| route.publish)));
+            .then(|| source(None, None, |route| route.publish))
+            .map(|live| SourceStatus { refused_requests: Some(0), ..live })
+            .map(|live| ("live".to_owned(), live));
         let routes = config.routes.iter().map(|route| {
             // A `count` route waits for no table.
             let state = match route.action {

@@ -17,6 +17,13 @@ pub fn thousands(number: impl ToString + Integer) -> String {
     grouped
 }
 
+/// The number, and of what: `1 pause`, `1,204 dead letters`.
+#[must_use]
+pub fn counted(number: u64, one: &str) -> String {
+    let several = if number == 1 { "" } else { "s" };
+    format!("{} {one}{several}", thousands(number))
+}
+
 /// The types that [`thousands`] takes: those that print as digits only.
 pub trait Integer {}
 impl Integer for u32 {}
@@ -26,7 +33,7 @@ impl Integer for i64 {}
 
 #[cfg(test)]
 mod tests {
-    use super::thousands;
+    use super::{counted, thousands};
 
     #[test]
     fn a_comma_stands_between_each_three_digits() {
@@ -38,5 +45,11 @@ mod tests {
         assert_eq!(thousands(-1_234_i64), "-1,234");
         assert_eq!(thousands(-123_i64), "-123");
         assert_eq!(thousands(u64::MAX), "18,446,744,073,709,551,615");
+    }
+
+    #[test]
+    fn one_is_one() {
+        let said = [0, 1, 2, 1_001].map(|number| counted(number, "row"));
+        assert_eq!(said, ["0 rows", "1 row", "2 rows", "1,001 rows"]);
     }
 }

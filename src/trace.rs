@@ -69,6 +69,8 @@ pub enum StepKind {
 /// One thing that was done with a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
+    /// Drawn once: whoever is told of it again knows it by its id.
+    pub context: Context,
     pub kind: StepKind,
     /// Since the batch was cut.
     pub after: Duration,
@@ -226,7 +228,8 @@ impl Trace {
             return;
         }
         let after = began.saturating_duration_since(open.began);
-        span.steps.push(Step { kind, after, took: began.elapsed(), error: error() });
+        let context = span.context.child();
+        span.steps.push(Step { context, kind, after, took: began.elapsed(), error: error() });
     }
 
     /// So many of its rows became dead letters.

@@ -12,7 +12,6 @@
 //! for which nobody waits.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -27,14 +26,20 @@ use crate::post::{Post, To};
 use crate::{retry, tls};
 
 pub mod message;
+mod tally;
 mod told;
 
 use message::Notice;
+pub use tally::{Delivery, Last, Tallies, Tally};
 use told::Told;
 
-/// Slower than inserts: a receiver that is down is a nuisance, no outage.
-const RETRY: Retry =
-    Retry { base_delay: Duration::from_secs(1), max_delay: Duration::from_secs(300) };
+/// Slower than inserts: a receiver that is down is a nuisance, no outage. But whoever wants to hear
+/// of everything again more often is not kept waiting for longer: Alertmanager takes for over what it
+/// does not hear of.
+fn retry_of(config: &Webhook) -> Retry {
+    let max_delay = Duration::from_secs(300).min(config.repeat_every);
+    Retry { base_delay: Duration::from_secs(1), max_delay }
+}
 
 /// For a last word when the bridge stops.
 const LAST_WORD: Duration = Duration::from_secs(2);
@@ -72,17 +77,6 @@ fn of_alertmanager(url: &str) -> String {
     format!("{place}{ALERTMANAGER}{query}")
 }
 
-/// What became of the messages to a receiver.
-#[derive(Debug, Default)]
-pub struct Tally {
-    pub name: String,
-    pub sent: AtomicU64,
-    pub failed: AtomicU64,
-}
-
-/// Of every receiver, by name.
-pub type Tallies = Arc<[Arc<Tally>]>;
-
 /// The receivers, before they run.
 #[derive(Debug)]
 pub struct Webhooks {
@@ -100,14 +94,13 @@ impl Webhooks {
     ) -> anyhow::Result<Self> {
         let receiver = |(name, config): (&String, &Webhook)| {
             let post = post(config).with_context(|| format!("webhooks.{name}"))?;
-            let tally = Tally { name: name.clone(), ..Tally::default() };
             anyhow::Ok(Receiver {
                 config: config.clone(),
                 instance: instance.to_owned(),
                 alerts: alerts.clone(),
                 post,
                 told: Told::default(),
-                tally: Arc::new(tally),
+                tally: Arc::new(Tally::new(name, config)),
             })
         };
         let receivers: Vec<_> =
@@ -169,10 +162,10 @@ impl Receiver {
         }
         // What else comes now belongs to it.
         sleep(self.config.group_wait).await;
-        let mut failures = 0;
+        let (retry_by, mut failures) = (retry_of(&self.config), 0);
         while self.attempt().await.is_err() {
             failures += 1;
-            sleep(retry::delay(&RETRY, failures)).await;
+            sleep(retry::delay(&retry_by, failures)).await;
         }
         true
     }
@@ -192,13 +185,13 @@ impl Receiver {
         let result = self.post.send(body).await;
         match &result {
             Ok(()) => {
-                self.tally.sent.fetch_add(1, Ordering::Relaxed);
+                self.tally.delivered(wall);
                 tracing::debug!(event = "notice_sent", webhook, "alerts delivered: {notice}");
                 self.told.told(notice, Instant::now());
             }
             Err(error) => {
-                self.tally.failed.fetch_add(1, Ordering::Relaxed);
                 let what = &error.what;
+                self.tally.refused(what, wall);
                 tracing::warn!(event = "notice_failed", webhook, "alerts not delivered: {what}");
             }
         }

@@ -11,7 +11,6 @@ use crate::batch::{Batch, Letter, LooseRow};
 use crate::config;
 use crate::ledger::{Slot, Ticket};
 use crate::record::Chunk;
-use crate::route::RouteId;
 
 /// Why a batch was cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -112,8 +111,8 @@ impl OpenBatches {
         self.of.iter_mut().max_by_key(|(_, buffer)| buffer.rows())?.1.cut()
     }
 
-    /// Drops the rows whose claim fulfils `gone`; says how many rows and bytes.
-    pub fn forget(&mut self, gone: impl Fn(Ticket) -> bool) -> (usize, usize) {
+    /// Drops the rows of the slots that are `gone`; says how many rows and bytes.
+    pub fn forget(&mut self, gone: impl Fn(Slot) -> bool) -> (usize, usize) {
         let forgotten = self.of.iter_mut().map(|(_, buffer)| buffer.forget(&gone));
         let sum = forgotten.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
         self.of.retain(|(slot, buffer)| slot.is_none() || buffer.rows() > 0);
@@ -148,10 +147,9 @@ impl TableBuffer {
         chunk: &Arc<Chunk>,
         index: usize,
         ticket: Ticket,
-        route: RouteId,
         now: Instant,
     ) -> Option<(Batch, CutReason)> {
-        self.open.push(chunk, index, ticket, route);
+        self.open.push(chunk, index, ticket);
         self.pushed(now)
     }
 
@@ -159,7 +157,7 @@ impl TableBuffer {
     #[must_use]
     pub fn push_letter(
         &mut self,
-        row: LooseRow,
+        row: &LooseRow,
         letter: Letter,
         now: Instant,
     ) -> Option<(Batch, CutReason)> {
@@ -193,8 +191,8 @@ impl TableBuffer {
         (!batch.is_empty()).then_some(batch)
     }
 
-    /// Drops the rows whose claim fulfils `gone` from the open batch; says how many rows and bytes.
-    pub fn forget(&mut self, gone: impl Fn(Ticket) -> bool) -> (usize, usize) {
+    /// Drops the rows of the slots that are `gone` from the open batch; says how many rows and bytes.
+    pub fn forget(&mut self, gone: impl Fn(Slot) -> bool) -> (usize, usize) {
         let before = self.open.bytes();
         let rows = self.open.forget(gone);
         if self.open.is_empty() {

@@ -75,7 +75,8 @@ fn tap(bencher: Bencher<'_, '_>, routes: u16) {
     let (mut tap, _) = live::tap(&live);
     let route = |n| (RouteId(n), RouteTopic { name: format!("r{n}"), key: None });
     tap.lay_routes((0..routes).map(route));
-    let rows = || (0..chunk.len()).zip((0..routes).map(RouteId).cycle());
+    let each = || (0..chunk.len()).map(|index| index..index + 1);
+    let rows = || each().zip((0..routes).map(RouteId).cycle());
     bencher.counter(ItemsCount::new(RECORDS)).bench_local(|| tap.admitted(&chunk, rows()));
 }
 
@@ -135,7 +136,7 @@ fn ledger(bencher: Bencher<'_, '_>) {
             tickets.push(ledger.admit(slot, next, RouteId(0)));
             next += 1;
         }
-        tickets.drain(..).filter(|&ticket| ledger.settle(ticket)).count()
+        tickets.drain(..).filter(|&ticket| ledger.settle(ticket, 1)).count()
     });
 }
 
@@ -148,8 +149,8 @@ fn fill_batch(bencher: Bencher<'_, '_>) {
     let ticket = ledger.admit(slot, 0, RouteId(0));
     bencher.counter(ItemsCount::new(RECORDS)).bench_local(|| {
         let mut batch = Batch::default();
-        for index in 0..chunk.len() {
-            batch.push(&chunk, index, ticket, RouteId(0));
+        for (index, n) in (0..chunk.len()).zip(0..) {
+            batch.push(&chunk, index, ticket.nth(n));
         }
         batch
     });

@@ -76,14 +76,14 @@ impl Board {
         wall: UnixMs,
     ) -> Vec<Transition> {
         self.history.see(snapshot, now);
-        let Some(found) = rules::look(settings, snapshot, &self.history, now) else {
-            return Vec::new();
-        };
+        let found = rules::look(settings, snapshot, &self.history, now);
         let mut said = Vec::new();
-        for finding in found {
+        for finding in found.findings {
             self.find(settings, finding, now, wall, &mut said);
         }
-        self.let_go(settings, now, &mut said);
+        if found.is_all {
+            self.let_go(settings, now, &mut said);
+        }
         self.fire(settings, now, &mut said);
         said
     }
@@ -117,13 +117,16 @@ impl Board {
         }
         let since = since.unwrap_or(now);
         let began = wall - i64::try_from((now - since).as_millis()).unwrap_or_default();
+        // As it is configured now: a reload may move it.
+        let runbook = format!("{}#{id}", settings.runbook);
         let watched = self.watched.entry(key).or_insert_with(|| {
-            let runbook = format!("{}#{id}", settings.runbook);
-            let alert = Alert { id, of, since: began, summary: String::new(), runbook };
+            let (summary, runbook) = (String::new(), String::new());
+            let alert = Alert { id, of, since: began, summary, runbook };
             Watched { since, seen_at: now, said_at: None, alert }
         });
         watched.seen_at = now;
         watched.alert.summary = summary;
+        watched.alert.runbook = runbook;
     }
 
     /// What was not found any more: forgotten if it never fired, resolved if it was quiet for long

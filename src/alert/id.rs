@@ -22,6 +22,7 @@ pub enum AlertId {
     ServerAway,
     RouteHeldBack,
     SourceDisconnected,
+    SourceEnded,
     DeadLetters,
     RecordsDropped,
     SubscriberDrops,
@@ -46,7 +47,7 @@ struct Facts {
 }
 
 impl AlertId {
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Wedged,
         Self::NeedsPerson,
         Self::Paused,
@@ -58,6 +59,7 @@ impl AlertId {
         Self::ServerAway,
         Self::RouteHeldBack,
         Self::SourceDisconnected,
+        Self::SourceEnded,
         Self::DeadLetters,
         Self::RecordsDropped,
         Self::SubscriberDrops,
@@ -162,7 +164,8 @@ impl AlertId {
                 "bring ClickHouse back; there is nothing to reset here",
             ),
             Self::ServerAway => {
-                ("server_away", Warning, 120, "bring that server back; the others take its share")
+                let remedy = "bring that server back; others, if there are any, take its share";
+                ("server_away", Warning, 120, remedy)
             }
             Self::RouteHeldBack => (
                 "route_held_back",
@@ -175,6 +178,12 @@ impl AlertId {
                 Critical,
                 120,
                 "run data-bridge check: it tells a wrong name, password or certificate apart",
+            ),
+            Self::SourceEnded => (
+                "source_ended",
+                Critical,
+                0,
+                "keep its log and report it: it is a bug; see that the bridge is started again",
             ),
             Self::DeadLetters => (
                 "dead_letters",
@@ -233,7 +242,7 @@ impl AlertId {
             Self::ClockSkew => (
                 "clock_skew",
                 Warning,
-                5 * 60,
+                0,
                 "compare the clocks of the producers and of this machine (NTP)",
             ),
             Self::WindowRunningOut => (

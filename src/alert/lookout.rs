@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Alert, Board, Firing, Severity, Transition};
 use crate::config::Config;
-use crate::status::Snapshots;
+use crate::status::{RunStage, Snapshots};
 
 /// Where it is read, and waited for.
 pub type Alerts = watch::Receiver<Firing>;
@@ -37,15 +37,18 @@ impl Lookout {
         (Self { config, snapshots, board: Board::default(), firing }, alerts)
     }
 
-    /// Until `end`.
+    /// Until `end`: at every heartbeat, and at once when the bridge begins to run or to go away, which
+    /// may take less than that.
     pub async fn run(mut self, end: impl Future<Output = ()> + Send) {
         tokio::pin!(end);
         loop {
             self.look();
             let interval = self.config.borrow().heartbeat.interval;
+            let stage = self.snapshots.borrow().stage;
             tokio::select! {
                 () = &mut end => return,
                 () = sleep(interval) => {}
+                true = is_other(&mut self.snapshots, stage) => {}
             }
         }
     }
@@ -63,6 +66,11 @@ impl Lookout {
             changed
         });
     }
+}
+
+/// Waits for another stage. False: there will be none.
+async fn is_other(snapshots: &mut Snapshots, stage: RunStage) -> bool {
+    snapshots.wait_for(|snapshot| snapshot.stage != stage).await.is_ok()
 }
 
 /// A warning at WARN, a critical one at ERROR, its end at INFO; `event` is what a program looks for.

@@ -12,7 +12,7 @@ use super::history::{History, LATELY, Of, lags};
 use super::trend::Trend;
 use crate::config::Alerts;
 use crate::status::{BreakerState, RunStage, Snapshot, float};
-use crate::thousands::thousands;
+use crate::thousands::{counted, thousands};
 
 /// So much of the time before has to be known before anything is called normal.
 const ENOUGH_FOR_NORMAL: Duration = Duration::from_secs(30 * 60);
@@ -27,22 +27,33 @@ pub(super) struct Finding {
     pub(super) held_for: Option<Duration>,
 }
 
-/// What is found; None while nothing can be said: the bridge goes away.
+/// What is found at a look.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) findings: Vec<Finding>,
+    /// What is not among them is not so. A bridge that goes away looks at little.
+    pub(super) is_all: bool,
+}
+
 pub(super) fn look(
     settings: &Alerts,
     snapshot: &Snapshot,
     history: &History,
     now: Instant,
-) -> Option<Vec<Finding>> {
+) -> Found {
     let mut look = Look { settings, snapshot, history, now, found: Vec::new() };
     match snapshot.stage {
         // Nothing runs but the wait for ClickHouse.
         RunStage::Starting => look.needs_person(),
         RunStage::Running => look.everything(),
-        RunStage::Draining | RunStage::Stopped => return None,
+        RunStage::Draining | RunStage::Stopped => {
+            look.wedged();
+            look.source_ended();
+        }
     }
     look.found.retain(|finding| !settings.off.contains(&finding.id));
-    Some(look.found)
+    let is_all = matches!(snapshot.stage, RunStage::Starting | RunStage::Running);
+    Found { findings: look.found, is_all }
 }
 
 struct Look<'a> {
@@ -169,12 +180,14 @@ impl Look<'_> {
             }
             let letters = self.history.growth(Of::DeadLetters, name);
             if letters > signed(self.settings.dead_letters) {
-                let text = format!("{} dead letters in 5 minutes", thousands(letters));
+                let letters = counted(letters.unsigned_abs(), "dead letter");
+                let text = format!("{letters} in 5 minutes");
                 self.find_of(AlertId::DeadLetters, of(), &text);
             }
             let dropped = self.history.growth(Of::Dropped, name);
             if dropped > signed(self.settings.drops) {
-                let text = format!("{} records lost in 5 minutes", thousands(dropped));
+                let dropped = counted(dropped.unsigned_abs(), "record");
+                let text = format!("{dropped} lost in 5 minutes");
                 self.find_of(AlertId::RecordsDropped, of(), &text);
             }
             let covers = route.window.and_then(|window| window.covers_seconds);
@@ -198,6 +211,13 @@ impl Look<'_> {
             let why = source.error.as_deref().unwrap_or("no connection yet");
             let text = format!("not connected: {why}");
             self.find_of(AlertId::SourceDisconnected, format!("source {name}"), &text);
+        }
+    }
+
+    fn source_ended(&mut self) {
+        if let Some(name) = self.snapshot.source_ended {
+            let text = "it ended by itself, and the bridge with it";
+            self.find_of(AlertId::SourceEnded, format!("source {name}"), text);
         }
     }
 
@@ -231,17 +251,17 @@ impl Look<'_> {
             && normal > 0.0
             && input > normal * f64::from(settings.surge_percent) / 100.0
         {
-            let text = format!("{input:.0} records a second come, and {normal:.0} are normal");
+            let text = format!("{} come, and {} are normal", per_second(input), rate(normal));
             self.find(AlertId::InputSurge, text);
         }
         if let Some(output) = self.lately(Of::Output)
             && input > output * f64::from(settings.input_over_output_percent) / 100.0
         {
-            let text = format!("{input:.0} records a second come, and {output:.0} go out");
+            let text = format!("{} come, and {} go out", per_second(input), rate(output));
             self.find(AlertId::InputOverOutput, text);
         }
         if let Some(least) = settings.min_input.filter(|least| input < float(*least)) {
-            let text = format!("{input:.0} records a second come, at least {least} are expected");
+            let text = format!("{} come, at least {least} are expected", per_second(input));
             self.find(AlertId::InputLow, text);
         }
     }
@@ -275,7 +295,7 @@ impl Look<'_> {
     fn clock_skew(&mut self) {
         let ahead = self.snapshot.record_ahead_seconds;
         if ahead > self.settings.clock_ahead.as_secs_f64() {
-            let text = format!("records come from {ahead:.0} s in the future, by this clock");
+            let text = format!("a record came from {ahead:.0} s in the future, by this clock");
             self.find(AlertId::ClockSkew, text);
         }
     }
@@ -286,6 +306,16 @@ impl Look<'_> {
             self.find_of(AlertId::AccountingGap, gap.of, &text);
         }
     }
+}
+
+fn per_second(records: f64) -> String {
+    format!("{} records a second", rate(records))
+}
+
+/// Little is not nothing.
+fn rate(records: f64) -> String {
+    let digits = if records > 0.0 && records < 10.0 { 2 } else { 0 };
+    format!("{records:.digits$}")
 }
 
 fn more(others: usize) -> String {

@@ -7,9 +7,10 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::config::{Alerts as Settings, load};
-use crate::source::PartitionObserved;
 use crate::status::samples::busy;
 use crate::status::{BreakerState, EndpointStatus, RouteStatus, RunStage, Snapshot, SourceStatus};
+
+mod rules;
 
 /// Between two looks.
 const TICK: u64 = 5;
@@ -194,6 +195,17 @@ fn what_is_switched_off_says_nothing_and_another_time_is_obeyed() {
     assert_eq!(world.fired(AlertId::BufferHigh), [10 * MINUTE + TICK]);
 }
 
+#[test]
+fn what_fires_names_the_runbook_that_is_configured_now() {
+    let (_, begin, _) = CASES[2];
+    let mut world = World::new("");
+    world.pass(2 * MINUTE, begin);
+    world.settings = settings("[alerts]\nrunbook = 'https://wiki.example/bridge'\n");
+    world.pass(TICK, begin);
+    let firing = world.board.firing();
+    assert_eq!(firing[0].runbook, "https://wiki.example/bridge#buffer_high");
+}
+
 /// The sentences and their times, as they always were.
 #[test]
 fn a_long_pause_warns_then_alarms_repeats_both_and_ends_at_once() {
@@ -251,170 +263,6 @@ fn a_look_after_a_long_silence_says_it_once() {
 }
 
 #[test]
-fn counts_fire_with_the_first_too_many_and_end_with_their_window() {
-    type Count = (AlertId, fn(&mut Snapshot), u64);
-    let counts: [Count; 4] = [
-        (AlertId::DeadLetters, |s| letters(s, 1), 5),
-        (AlertId::RecordsDropped, |s| route(s).dropped += 1, 5),
-        (AlertId::PausingOften, |s| s.backpressure.pause_count += 6, 15),
-        (AlertId::SubscriberDrops, |s| s.subscriber_drops += 1_001, 1),
-    ];
-    for (id, once, minutes) in counts {
-        let mut world = World::new("");
-        world.pass(20 * MINUTE, nothing);
-        world.pass(TICK, once);
-        assert_eq!(world.fired(id), [20 * MINUTE + TICK], "{id}");
-        world.pass(minutes * MINUTE, nothing);
-        assert!(world.resolved(id).is_empty(), "{id}");
-        // The edge of the window, and the quiet minute.
-        world.pass(2 * MINUTE + minutes * MINUTE / 30, nothing);
-        assert_eq!(world.resolved(id).len(), 1, "{id}: {:?}", world.said);
-    }
-    let mut world = World::new("");
-    world.pass(MINUTE, |s| s.backpressure.pause_count = 8);
-    assert!(world.fired(AlertId::PausingOften).is_empty(), "five are not too many");
-    world.pass(MINUTE, |s| s.subscriber_drops += 80);
-    assert!(world.fired(AlertId::SubscriberDrops).is_empty(), "960 a minute are not too many");
-}
-
-fn letters(snapshot: &mut Snapshot, more: u64) {
-    route(snapshot).dead_lettered += more;
-    kafka(snapshot).dead_lettered += more;
-    route(snapshot).inserted -= more;
-    kafka(snapshot).inserted -= more;
-}
-
-fn lag(snapshot: &mut Snapshot, lag: i64) {
-    let topic = "ticks".to_owned();
-    let of = PartitionObserved { topic, number: 0, lag: Some(lag), committed: None };
-    kafka(snapshot).partitions = vec![of];
-}
-
-#[test]
-fn lag_that_grows_is_told_and_a_backlog_that_shrinks_is_not() {
-    let mut world = World::new("");
-    let mut waiting = 100_000;
-    world.pass(60 * MINUTE, |s| {
-        waiting -= 100;
-        lag(s, waiting);
-    });
-    assert_eq!(world.said, []);
-    world.pass(40 * MINUTE, |s| {
-        waiting += 500;
-        lag(s, waiting);
-    });
-    assert_eq!(world.fired(AlertId::LagGrowing).len(), 1);
-    assert_eq!(world.board.firing()[0].of.as_deref(), Some("topic ticks"));
-    world.pass(10 * MINUTE, |s| lag(s, 10_000));
-    assert_eq!(world.resolved(AlertId::LagGrowing).len(), 1, "little waits");
-}
-
-/// Partitions come from another instance, with what waits in them.
-#[test]
-fn a_backlog_that_came_at_once_and_shrinks_since_is_not_told() {
-    for phase in 0..12 {
-        let mut world = World::new("");
-        world.pass(40 * MINUTE + phase * TICK, |s| lag(s, 0));
-        let mut waiting = 1_000_000;
-        world.pass(30 * MINUTE, |s| {
-            waiting -= 400;
-            lag(s, waiting);
-            kafka(s).uncommitted = 60_000;
-        });
-        assert_eq!(world.said, [], "{phase}");
-    }
-}
-
-#[test]
-fn uncommitted_records_beyond_the_whole_buffer_are_told_while_they_become_more() {
-    let mut world = World::new("");
-    world.pass(MINUTE, |s| kafka(s).uncommitted = 50_000);
-    world.pass(6 * MINUTE, |s| kafka(s).uncommitted += 10);
-    assert_eq!(world.fired(AlertId::UncommittedGrowing), [MINUTE + 5 * MINUTE + TICK]);
-    world.pass(13 * MINUTE, nothing);
-    assert_eq!(world.resolved(AlertId::UncommittedGrowing).len(), 1, "they become no more");
-}
-
-#[test]
-fn input_is_held_against_what_is_normal() {
-    let mut world = World::new("");
-    let surge = |s: &mut Snapshot| flow(s, 1_000, 1_000);
-    world.pass(20 * MINUTE, nothing);
-    world.pass(10 * MINUTE, surge);
-    assert_eq!(world.said, [], "nobody knows yet what is normal");
-    let mut world = World::new("");
-    world.pass(70 * MINUTE, nothing);
-    world.pass(20 * MINUTE, surge);
-    assert_eq!(world.fired(AlertId::InputSurge).len(), 1);
-    world.pass(20 * MINUTE, nothing);
-    assert_eq!(world.resolved(AlertId::InputSurge).len(), 1);
-}
-
-#[test]
-fn input_is_held_against_what_goes_out() {
-    let mut world = World::new("");
-    world.pass(10 * MINUTE, nothing);
-    world.pass(15 * MINUTE, |s| flow(s, 150, 0));
-    assert_eq!(world.fired(AlertId::InputOverOutput).len(), 1, "{:?}", world.said);
-    world.pass(10 * MINUTE, nothing);
-    assert_eq!(world.resolved(AlertId::InputOverOutput).len(), 1);
-}
-
-#[test]
-fn input_is_held_against_what_is_expected() {
-    let mut world = World::new("[alerts]\nmin_input = 100\n");
-    world.pass(20 * MINUTE, nothing);
-    assert_eq!(world.said, [], "100 a second come");
-    let still = |s: &mut Snapshot| undo(s);
-    world.pass(15 * MINUTE, still);
-    assert_eq!(world.fired(AlertId::InputLow).len(), 1);
-    world.pass(10 * MINUTE, nothing);
-    assert_eq!(world.resolved(AlertId::InputLow).len(), 1);
-}
-
-#[test]
-fn a_route_of_which_something_is_expected_is_told_when_it_is_silent() {
-    let mut world = World::new("[alerts.silent]\ncandles = '10m'\n");
-    world.pass(10 * MINUTE, nothing);
-    // While it pauses nothing is taken.
-    let paused = |s: &mut Snapshot| {
-        undo(s);
-        s.backpressure.active = true;
-    };
-    world.pass(15 * MINUTE, paused);
-    assert!(world.fired(AlertId::Silent).is_empty());
-    // The first record after it may take its time.
-    world.pass(9 * MINUTE, |s| {
-        undo(s);
-        s.backpressure.active = false;
-    });
-    assert!(world.fired(AlertId::Silent).is_empty(), "the pause was not silence: {:?}", world.said);
-    world.pass(2 * MINUTE, undo);
-    assert_eq!(world.fired(AlertId::Silent).len(), 1);
-    world.pass(5 * MINUTE, paused);
-    assert!(world.resolved(AlertId::Silent).is_empty(), "nothing has come");
-    world.pass(2 * MINUTE, |s| s.backpressure.active = false);
-    assert_eq!(world.resolved(AlertId::Silent).len(), 1);
-}
-
-/// As if nothing had come since the last look.
-fn undo(snapshot: &mut Snapshot) {
-    for (received, inserted) in [
-        {
-            let s = snapshot.sources.get_mut("kafka").unwrap();
-            (&mut s.received, &mut s.inserted)
-        },
-        {
-            let r = snapshot.routes.get_mut("candles").unwrap();
-            (&mut r.received, &mut r.inserted)
-        },
-    ] {
-        *received -= 500;
-        *inserted -= 500;
-    }
-}
-
-#[test]
 fn each_of_several_has_an_alert_of_its_own() {
     let mut world = World::new("");
     world.pass(3 * MINUTE, |s| kafka(s).connected = false);
@@ -438,6 +286,40 @@ fn before_it_runs_only_what_a_person_must_do_is_told_and_while_it_leaves_nothing
         s.needs_person.clear();
     });
     assert_eq!((world.firing(), world.said.len()), (vec![AlertId::NeedsPerson], 1));
+}
+
+#[test]
+fn a_source_that_ends_by_itself_is_told_of_while_the_bridge_goes_away() {
+    let mut world = World::new("");
+    world.pass(2 * MINUTE, |s| s.needs_person = vec!["create table t".into()]);
+    world.pass(TICK, |s| {
+        s.stage = RunStage::Draining;
+        s.source_ended = Some("kafka");
+    });
+    assert_eq!(world.fired(AlertId::SourceEnded), [2 * MINUTE + TICK], "at once");
+    world.pass(5 * MINUTE, |s| s.needs_person.clear());
+    let both = [AlertId::NeedsPerson, AlertId::SourceEnded];
+    assert_eq!(world.firing(), both, "what fired before is not looked at, and stays");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bridge_that_goes_away_is_looked_at_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("c.toml");
+    let text = "[kafka]\n[heartbeat]\ninterval = '1m'\n\
+                [[routes]]\nname = 'candles'\nkafka_topics = ['x']\ntable = 't'\n";
+    std::fs::write(&file, text).unwrap();
+    let (_follow, follows) = tokio::sync::watch::channel(Arc::new(load(&[file]).unwrap()));
+    let (status, snapshots) = tokio::sync::watch::channel(Arc::new(busy()));
+    let (lookout, mut alerts) = Lookout::new(follows, snapshots);
+    let mut task = tokio::task::JoinSet::new();
+    task.spawn(lookout.run(std::future::pending()));
+    tokio::task::yield_now().await;
+    let (stage, source_ended) = (RunStage::Draining, Some("kafka"));
+    status.send_replace(Arc::new(Snapshot { stage, source_ended, ..busy() }));
+    let told = alerts.wait_for(|firing| !firing.is_empty());
+    let told = tokio::time::timeout(Duration::from_secs(1), told).await;
+    assert_eq!(told.expect("long before the heartbeat").unwrap()[0].id, AlertId::SourceEnded);
 }
 
 #[test]

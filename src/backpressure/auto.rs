@@ -88,15 +88,38 @@ impl Auto {
     pub fn memory_is(&mut self, limit: &Limit, limits: &mut Backpressure) -> bool {
         let known = &self.plan.memory;
         let memory = Memory::within(limit, known.fetched);
-        if !known.follows || memory.budget == known.budget {
+        if !known.follows || memory == *known {
             return false;
         }
-        limits.memory_budget = Some(memory.budget);
+        let moved = memory.budget != known.budget;
         self.plan.memory = memory;
+        self.lay(limits);
+        moved
+    }
+
+    /// It is planned otherwise from now on. What the records weigh is known all the same, so the cap
+    /// goes on from where it is; where the memory was given and is another, or is not given any more,
+    /// somebody wants other limits, and they begin anew.
+    pub fn replan(&mut self, plan: AutoThresholds, limits: &mut Backpressure) {
+        let (before, memory) = (&self.plan.memory, &plan.memory);
+        let goes_on =
+            before.follows == memory.follows && (memory.follows || before.budget == memory.budget);
+        if goes_on {
+            self.plan = plan;
+            let cap = limits.max_buffer_size.max(self.plan.least);
+            self.set(limits, cap);
+        } else {
+            *self = Self::new(plan);
+            self.begin(limits);
+        }
+        self.lay(limits);
+    }
+
+    /// The limits that do not move by steps.
+    fn lay(&self, limits: &mut Backpressure) {
+        limits.memory_budget = Some(self.plan.memory.budget);
         limits.max_buffer_bytes = self.max_bytes();
-        // Another configuration is compared with what is known now.
         limits.auto = Some(self.plan.clone());
-        true
     }
 
     /// Records were admitted.
@@ -252,7 +275,8 @@ mod tests {
         let mut auto = auto(2_048);
         let mut limits = begun(&mut auto);
         let start = limits.max_buffer_size;
-        assert!(!auto.memory_is(&limit(2_048, "the same"), &mut limits));
+        assert!(!auto.memory_is(&limit(2_048, "another group"), &mut limits));
+        assert!(auto.why().contains("another group"), "{}", auto.why());
         assert!(auto.memory_is(&limit(256, "less"), &mut limits));
         assert_eq!(limits.max_buffer_bytes / MIB, 36);
         assert!(auto.step(&mut limits, 0) && limits.max_buffer_size >= start * 89 / 100);
@@ -270,6 +294,34 @@ mod tests {
         let mut limits = begun(&mut auto);
         assert!(!auto.memory_is(&limit(256, "less"), &mut limits));
         assert_eq!(limits.max_buffer_bytes / MIB, 514);
+    }
+
+    #[test]
+    fn planned_otherwise_the_cap_goes_on_from_where_it_is() {
+        let mut auto = auto(2_048);
+        let mut limits = begun(&mut auto);
+        let start = limits.max_buffer_size;
+        for _ in 0..100 {
+            auto.admitted(10_000, 1_850_000);
+            let _ = auto.step(&mut limits, 0);
+        }
+        let (learnt, bytes) = (limits.max_buffer_size, limits.max_buffer_bytes);
+        assert!(learnt > 4 * start, "{learnt}");
+        // One more client fetches, a batch is larger, the limit was read at another moment.
+        let mut plan = auto.plan.clone();
+        plan.memory = Memory::within(&limit(2_000, "a moment later"), 64 * MIB);
+        plan.least = 40_000;
+        auto.replan(plan.clone(), &mut limits);
+        assert_eq!((limits.max_buffer_size, &limits.auto), (learnt, &Some(plan.clone())));
+        assert!(limits.max_buffer_bytes < bytes && auto.record_bytes() < 200.0);
+        plan.least = 2 * learnt;
+        auto.replan(plan.clone(), &mut limits);
+        assert_eq!(limits.max_buffer_size, 2 * learnt, "room for two of the largest batches");
+        // A budget that is given now is somebody's wish.
+        plan.memory.follows = false;
+        plan.least = 20_000;
+        auto.replan(plan, &mut limits);
+        assert!(limits.max_buffer_size < start && auto.record_bytes() > 1_000.0);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Failure, table};
 use crate::alert::AlertId;
-use crate::config::{self, Config, Webhook, WebhookKind};
+use crate::config::{self, Alerts, Config, Webhook};
 use crate::webhook;
 use crate::webhook::message::{self, Notice};
 
@@ -48,16 +48,22 @@ fn list(config: &Config) -> String {
     let mut table = table::table();
     table.set_header(["ALERT", "SEVERITY", "FIRES", "WHAT TO DO"]);
     for id in AlertId::ALL {
-        let fires = if config.alerts.off.contains(&id) {
-            "off".to_owned()
-        } else if config.alerts.pending(id).is_zero() {
-            "at once".to_owned()
-        } else {
-            format!("after {}", humantime::format_duration(config.alerts.pending(id)))
-        };
+        let fires = fires(&config.alerts, id);
         table.add_row([id.name(), id.severity().name(), &fires, id.remedy()]);
     }
     format!("{}\n", table::shown(table))
+}
+
+/// When it fires, in a few words.
+fn fires(alerts: &Alerts, id: AlertId) -> String {
+    match id {
+        _ if alerts.off.contains(&id) => "off".to_owned(),
+        AlertId::InputLow if alerts.min_input.is_none() => "never: no min_input".to_owned(),
+        AlertId::Silent if alerts.silent.is_empty() => "never: no [alerts.silent]".to_owned(),
+        AlertId::Silent => "after [alerts.silent]".to_owned(),
+        _ if alerts.pending(id).is_zero() => "at once".to_owned(),
+        _ => format!("after {}", humantime::format_duration(alerts.pending(id))),
+    }
 }
 
 fn test(config: &Config, names: &[String]) -> Result<ExitCode, Failure> {
@@ -79,11 +85,7 @@ fn test(config: &Config, names: &[String]) -> Result<ExitCode, Failure> {
     let results = super::block_on(async { Ok(ask(&wanted, &config.instance).await) })?;
     let mut table = table::table();
     for ((name, webhook), (result, took)) in wanted.iter().zip(&results) {
-        let kind = match webhook.kind {
-            WebhookKind::Json => "json",
-            WebhookKind::Slack => "slack",
-            WebhookKind::Alertmanager => "alertmanager",
-        };
+        let kind = webhook.kind.name();
         let (mark, text) = match result {
             Ok(()) => ("ok", format!("it took the notice, within {} ms", took.as_millis())),
             Err(why) => ("FAILED", why.clone()),
@@ -112,4 +114,20 @@ async fn ask(
         results.push((result, begin.elapsed()));
     }
     results
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_an_expectation_never_fires_without_one() {
+        let silent = [("x".to_owned(), std::time::Duration::from_secs(600))];
+        let (none, mut some) = (Alerts::default(), Alerts::default());
+        (some.min_input, some.silent) = (Some(10), silent.into());
+        let said = |alerts| [AlertId::InputLow, AlertId::Silent].map(|id| fires(alerts, id));
+        assert_eq!(said(&none), ["never: no min_input", "never: no [alerts.silent]"]);
+        assert_eq!(said(&some), ["after 5m", "after [alerts.silent]"]);
+        assert_eq!(fires(&none, AlertId::DeadLetters), "at once");
+    }
 }

@@ -2,12 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use axum::body::Body;
-use axum::http::{Request, StatusCode, Uri};
+use axum::http::{HeaderMap, Request, Response, StatusCode, Uri, header};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls::ClientConfig;
 use secrecy::SecretString;
@@ -18,6 +20,9 @@ use crate::{config, tls};
 
 /// Far above any honest answer: thousands of subjects.
 const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
+
+/// All addresses of a name together. How long an answer may take, whoever asks knows.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// Which one is meant.
 #[derive(Debug, clap::Args)]
@@ -114,18 +119,31 @@ pub(super) fn uri(url: &str, path: &str) -> anyhow::Result<Uri> {
     Ok(uri)
 }
 
+/// All of an answer.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    /// How long whoever was refused should stay away.
+    pub(super) retry_after: Option<Duration>,
+    pub(super) body: Vec<u8>,
+}
+
 /// The answer, whatever it says.
 ///
 /// # Errors
 ///
 /// When the bridge cannot be reached, with what to do about it where that is known.
-pub(super) async fn ask(
-    request: Request<Body>,
-    trust: ClientConfig,
-) -> anyhow::Result<(StatusCode, Vec<u8>)> {
-    let (status, body) = begin(request, trust).await?;
+pub(super) async fn ask(request: Request<Body>, trust: ClientConfig) -> anyhow::Result<Answer> {
+    let (head, body) = begin(request, trust).await?.into_parts();
     let body = axum::body::to_bytes(body, MAX_ANSWER_BYTES).await;
-    Ok((status, body.context("reading the answer")?.to_vec()))
+    let body = body.context("reading the answer")?.to_vec();
+    Ok(Answer { status: head.status, retry_after: retry_after(&head.headers), body })
+}
+
+/// In seconds, as a bridge says it; a date, as something before it might, is not understood.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
 }
 
 /// The beginning of an answer; the rest comes as it comes.
@@ -136,9 +154,12 @@ pub(super) async fn ask(
 pub(super) async fn begin(
     request: Request<Body>,
     trust: ClientConfig,
-) -> anyhow::Result<(StatusCode, Body)> {
+) -> anyhow::Result<Response<Body>> {
+    let mut tcp = HttpConnector::new();
+    tcp.set_connect_timeout(Some(CONNECT_WITHIN));
+    tcp.enforce_http(false);
     let connector = HttpsConnectorBuilder::new().with_tls_config(trust).https_or_http();
-    let connector = connector.enable_http1().build();
+    let connector = connector.enable_http1().wrap_connector(tcp);
     let client = Client::builder(TokioExecutor::new()).build::<_, Body>(connector);
     let uri = request.uri().clone();
     let answer = client.request(request).await.map_err(|error| {
@@ -146,7 +167,7 @@ pub(super) async fn begin(
         let advice = tls::advice(&format!("{error:#}"), &tls::Keys::HEALTH);
         advice.map_or_else(|| error.context(format!("cannot reach {uri}")), anyhow::Error::msg)
     })?;
-    Ok((answer.status(), Body::new(answer.into_body())))
+    Ok(answer.map(Body::new))
 }
 
 /// What an answer means that no data-bridge gives.

@@ -15,6 +15,7 @@ use tokio::time::{Instant, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::Failure;
+use super::terminal::note;
 use crate::config::{self, Kafka, Nats, NatsAuth};
 use crate::generate::{
     Burst, Kind, Pace, Plan, Recipe, Run, Servers, Tally, Target, demo_profile, sql_check,
@@ -333,11 +334,6 @@ impl Drop for Show {
             bar.finish_and_clear();
         }
     }
-}
-
-#[expect(clippy::print_stderr, reason = "progress goes beside the summary, not into it")]
-fn note(text: &str) {
-    eprintln!("{text}");
 }
 
 fn parse_count(text: &str) -> Result<u64, String> {

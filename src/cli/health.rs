@@ -1,6 +1,7 @@
-//! `data-bridge health`: asks a running bridge how it is, in one line and an exit code, so that a
-//! container's health check needs nothing but our own binary.
+//! `data-bridge health`: asks a running bridge how it is, in one line, what is wrong below it, and an
+//! exit code, so that a container's health check needs nothing but our own binary.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use rustls::ClientConfig;
 use serde::Deserialize;
 
 use super::{Failure, bridge};
-use crate::thousands::thousands;
+use crate::thousands::{counted, thousands};
 
 /// The bridge answers in milliseconds or not at all; health checks are usually given 5 s.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -33,6 +34,21 @@ struct AnswerMetrics {
     dead_letters: u64,
     #[serde(default)]
     dropped: u64,
+    #[serde(default)]
+    sources: BTreeMap<String, AnswerSource>,
+    breaker: Option<AnswerBreaker>,
+}
+
+#[derive(Debug, Deserialize)]
+struct AnswerSource {
+    connected: bool,
+    error: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct AnswerBreaker {
+    state: String,
+    reason: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -56,51 +72,73 @@ pub(super) struct Args {
 
 pub(super) fn command(args: Args, files: &[PathBuf]) -> Result<ExitCode, Failure> {
     let (url, trust) = args.bridge.place(files)?;
-    super::block_on(run(&url, trust))
+    let (code, said) = super::block_on(run(&url, trust))?;
+    super::print(&format!("{said}\n"))?;
+    Ok(code)
 }
 
-/// Asks, prints one line, and says by the exit code whether the bridge serves: 0 or 1.
-#[expect(clippy::print_stdout, reason = "a command talks on stdout")]
-async fn run(url: &str, trust: ClientConfig) -> anyhow::Result<ExitCode> {
+/// Asks, and says, also by the exit code, whether the bridge serves: 0 or 1.
+async fn run(url: &str, trust: ClientConfig) -> anyhow::Result<(ExitCode, String)> {
     let uri = bridge::uri(url, "/health")?;
     let request = Request::get(uri.clone()).body(Body::empty())?;
     match tokio::time::timeout(TIMEOUT, bridge::ask(request, trust)).await {
-        Ok(Ok((status, body))) => {
-            println!("{}", summary(status, &body));
-            Ok(if status == StatusCode::OK { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(Ok(bridge::Answer { status, body, .. })) => {
+            let serves = status == StatusCode::OK;
+            let code = if serves { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+            Ok((code, summary(status, &body)))
         }
-        Ok(Err(error)) => {
-            println!("unreachable: {error:#}");
-            Ok(ExitCode::FAILURE)
-        }
+        Ok(Err(error)) => Ok((ExitCode::FAILURE, format!("unreachable: {error:#}"))),
         Err(_) => {
-            println!("unreachable: no answer from {uri} within {} s", TIMEOUT.as_secs());
-            Ok(ExitCode::FAILURE)
+            let seconds = TIMEOUT.as_secs();
+            let said = format!("unreachable: no answer from {uri} within {seconds} s");
+            Ok((ExitCode::FAILURE, said))
         }
     }
 }
 
-/// `healthy, buffer 812/50,000, 3 pauses, 0 dead letters, 0 dropped`, and what is wrong.
+/// More than these are many consequences of one cause.
+const SHOWN: usize = 5;
+
+/// `healthy, buffer 812/50,000, 3 pauses, 0 dead letters, 0 dropped`, and below it what is wrong.
 fn summary(status: StatusCode, body: &[u8]) -> String {
     let Ok(answer) = serde_json::from_slice::<Answer>(body) else {
         return bridge::strange(status, body);
     };
     let backpressure = &answer.metrics.backpressure;
     let mut line = format!(
-        "{}{}, buffer {}/{}, {} pauses, {} dead letters, {} dropped",
+        "{}{}, buffer {}/{}, {}, {}, {} dropped",
         answer.status,
         if backpressure.active { " (paused)" } else { "" },
         thousands(backpressure.current_buffer),
         thousands(backpressure.max_buffer_size),
-        thousands(backpressure.pause_count),
-        thousands(answer.metrics.dead_letters),
+        counted(backpressure.pause_count, "pause"),
+        counted(answer.metrics.dead_letters, "dead letter"),
         thousands(answer.metrics.dropped),
     );
-    for trouble in answer.wedged.iter().chain(&answer.needs_person) {
-        line.push_str("; ");
+    let troubles = troubles(answer);
+    for trouble in troubles.iter().take(SHOWN) {
+        line.push_str("\n  ");
         line.push_str(trouble);
     }
+    if troubles.len() > SHOWN {
+        line.push_str(&format!("\n  and {} more: see /health", troubles.len() - SHOWN));
+    }
     line
+}
+
+/// Why it is not healthy, worst first.
+fn troubles(answer: Answer) -> Vec<String> {
+    let AnswerMetrics { sources, breaker, .. } = answer.metrics;
+    // one that starts has not connected yet, and one that ends does not any more
+    let runs = matches!(answer.status.as_str(), "degraded" | "critical");
+    let away = sources.into_iter().filter(|(_, source)| runs && !source.connected);
+    let away = away.map(|(name, source)| match source.error {
+        Some(why) => format!("{name} is not connected: {why}"),
+        None => format!("{name} is not connected yet"),
+    });
+    let broken = breaker.filter(|breaker| breaker.state != "closed").and_then(|b| b.reason);
+    let broken = broken.map(|why| format!("ClickHouse is left alone: {why}"));
+    answer.wedged.into_iter().chain(answer.needs_person).chain(broken).chain(away).collect()
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod watch;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode, header};
@@ -22,10 +23,19 @@ use rustls::ClientConfig;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, bridge};
+use super::terminal::note;
+use super::{Failure, bridge, terminal};
 use crate::config;
+
+/// For the bridge to answer a question, or to take a message.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// The same of what is published durably to a bridge whose configuration we have not
+/// (`live.publish.durable_timeout`).
+const DURABLE_WITHIN: Duration = Duration::from_secs(300);
 
 /// The live feed of a running bridge; without a command, a prompt that knows them all
 #[derive(Debug, clap::Args)]
@@ -44,7 +54,7 @@ Which bridge, and its token, are those of the configuration, unless --url and --
 otherwise.
 
 Exit codes: 0 done, or left by Ctrl-C; 64 wrong usage or configuration; 69 the bridge cannot be reached;
-1 it refuses: the token, a topic that is not there, a message.")]
+1 it refuses: the token, a topic that is not there, a message; or `publish` was left before its end.")]
 pub(super) struct Args {
     #[command(flatten)]
     bridge: bridge::Which,
@@ -92,7 +102,7 @@ pub(super) fn run(args: Args, files: &[PathBuf]) -> Result<ExitCode, Failure> {
     })?;
     match done {
         Ok(()) | Err(Trouble::NobodyReads) => Ok(ExitCode::SUCCESS),
-        Err(Trouble::Away(why)) => Err(Failure::unavailable(why)),
+        Err(Trouble::Away(why) | Trouble::Silent(why)) => Err(Failure::unavailable(why)),
         Err(Trouble::Refused(why)) => Err(Failure::other(why)),
         Err(Trouble::Usage(why)) => Err(Failure::usage(why)),
     }
@@ -125,6 +135,8 @@ async fn until_left(
 enum Trouble {
     /// The bridge does not answer, or not now: it may later.
     Away(String),
+    /// It was asked and did not answer in time: whether it did what was asked for is not known.
+    Silent(String),
     /// It answered, and will not.
     Refused(String),
     /// What was asked for makes no sense.
@@ -139,6 +151,8 @@ struct Bridge {
     url: String,
     trust: ClientConfig,
     token: Option<SecretString>,
+    /// What is published durably is answered within this time.
+    durable_within: Duration,
 }
 
 impl Bridge {
@@ -150,11 +164,12 @@ impl Bridge {
         let token = token_file.map(|file| secret(&file)).transpose()?;
         if token.is_some() || which.is_named() {
             let (url, trust) = which.place(files)?;
-            return Ok(Self { url, trust, token });
+            return Ok(Self { url, trust, token, durable_within: DURABLE_WITHIN });
         }
-        let http = config::load(files)?.http;
-        let (url, trust) = which.place_of(&http)?;
-        Ok(Self { url, trust, token: http.token })
+        let config = config::load(files)?;
+        let (url, trust) = which.place_of(&config.http)?;
+        let durable_within = config.live.publish.durable_timeout.saturating_add(ANSWER_WITHIN);
+        Ok(Self { url, trust, token: config.http.token, durable_within })
     }
 
     /// The header that opens the bridge.
@@ -163,14 +178,15 @@ impl Bridge {
         Some(format!("Bearer {}", token.expose_secret()))
     }
 
-    /// One question over plain HTTP, and its answer.
+    /// One question over plain HTTP, and its answer, which comes within this time or not at all.
     async fn ask(
         &self,
         method: Method,
         path: &str,
         media_type: &str,
         body: impl Into<Body>,
-    ) -> Result<(StatusCode, Vec<u8>), Trouble> {
+        within: Duration,
+    ) -> Result<bridge::Answer, Trouble> {
         let uri =
             bridge::uri(&self.url, path).map_err(|error| Trouble::Usage(error.to_string()))?;
         let mut request = Request::builder().method(method).uri(uri);
@@ -183,8 +199,13 @@ impl Bridge {
         let request = request.body(body.into());
         let request = request
             .map_err(|error| Trouble::Usage(format!("the token cannot be sent: {error}")))?;
-        let answer = bridge::ask(request, self.trust.clone()).await;
-        answer.map_err(|error| Trouble::Away(format!("{error:#}")))
+        match timeout(within, bridge::ask(request, self.trust.clone())).await {
+            Ok(answer) => answer.map_err(|error| Trouble::Away(format!("{error:#}"))),
+            Err(_) => {
+                let seconds = within.as_secs();
+                Err(Trouble::Silent(format!("no answer from {} within {seconds} s", self.url)))
+            }
+        }
     }
 
     /// The same, for those who need it to be done.
@@ -194,7 +215,8 @@ impl Bridge {
         path: &str,
         body: impl Into<Body>,
     ) -> Result<Vec<u8>, Trouble> {
-        let (status, body) = self.ask(method, path, "application/json", body).await?;
+        let asking = self.ask(method, path, "application/json", body, ANSWER_WITHIN);
+        let bridge::Answer { status, body, .. } = asking.await?;
         if status.is_success() { Ok(body) } else { Err(refusal(status, &body)) }
     }
 }
@@ -219,10 +241,9 @@ fn refusal(status: StatusCode, body: &[u8]) -> Trouble {
     }
 }
 
-/// What a command says beside what was asked for.
-fn note(text: &str) {
-    // nobody is left to tell that stderr is closed
-    drop(std::io::Write::write_all(&mut std::io::stderr().lock(), format!("{text}\n").as_bytes()));
+/// On stdout; who reads it may have gone.
+fn print(text: &str) -> Result<(), Trouble> {
+    terminal::write(&terminal::harmless(text)).map_err(|_| Trouble::NobodyReads)
 }
 
 /// Colour is for people.

@@ -86,9 +86,9 @@ pub(super) fn command(args: Args, files: &[PathBuf]) -> Result<ExitCode, Failure
         .header(header::CONTENT_TYPE, media_type)
         .body(Body::from(body))
         .map_err(|error| Failure::usage(format!("the token cannot be sent: {error}")))?;
-    let (status, answer) = super::block_on(async { Ok(ask(request, trust).await) })?
+    let answer = super::block_on(async { Ok(ask(request, trust).await) })?
         .map_err(|error| Failure::unavailable(format!("{error:#}")))?;
-    said(status, &answer, dry_run)
+    said(answer.status, &answer.body, dry_run)
 }
 
 /// A file to be sent, and what it is.
@@ -107,7 +107,7 @@ fn read(file: &Path) -> Result<String, Failure> {
         .map_err(|error| Failure::usage(format!("{error:#}")))
 }
 
-async fn ask(request: Request<Body>, trust: ClientConfig) -> anyhow::Result<(StatusCode, Vec<u8>)> {
+async fn ask(request: Request<Body>, trust: ClientConfig) -> anyhow::Result<bridge::Answer> {
     let uri = request.uri().clone();
     let answer = tokio::time::timeout(TIMEOUT, bridge::ask(request, trust)).await;
     answer.with_context(|| format!("no answer from {uri} within {} s", TIMEOUT.as_secs()))?

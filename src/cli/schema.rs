@@ -1,4 +1,4 @@
-//! `data-bridge schema`: the tables of the profile, from `schema/*.sql` beside the configuration.
+//! `data-bridge schema`: the tables of `schema/*.sql` beside the configuration.
 //! Prints them, or creates those that are missing. It never changes a table that exists.
 
 mod apply;

@@ -110,7 +110,7 @@ fn pending(
     limits: &Backpressure,
     problems: &mut Problems,
 ) -> BTreeMap<AlertId, Duration> {
-    // Where people have always said how long a pause may be.
+    // Where people have always said how long a pause may be, and a silence.
     let pauses = [
         (AlertId::Paused, "warn_after", limits.warn_after),
         (AlertId::PausedLong, "critical_after", limits.critical_after),
@@ -122,8 +122,14 @@ fn pending(
             problems.push(&key, span, no_such_id(name));
             continue;
         };
-        if let Some((_, instead, _)) = pauses.iter().find(|(pause, ..)| *pause == id) {
-            problems.push(&key, span, format!("is backpressure.{instead}; set that instead"));
+        let pause = pauses.iter().find(|(pause, ..)| *pause == id);
+        let instead = match (pause, id) {
+            (Some((_, key, _)), _) => Some(format!("backpressure.{key}")),
+            (None, AlertId::Silent) => Some("[alerts.silent]".to_owned()),
+            (None, _) => None,
+        };
+        if let Some(instead) = instead {
+            problems.push(&key, span, format!("is {instead}; set that instead"));
         }
         pending.insert(id, span.0);
     }

@@ -216,7 +216,10 @@ fn other_nats(old: &Config, new: &Config) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Loaded, load_over};
+    use std::collections::BTreeSet;
+
+    use super::super::{Loaded, load_after, load_over};
+    use super::LIVE;
 
     const BASE: &str = "[kafka]\n[clickhouse]\npassword = 's3cr3t'\n[[routes]]\nname = 'x'\n\
                         kafka_topics = ['x']\ntable = 't'\n[[routes]]\nname = 'y'\n\
@@ -229,10 +232,27 @@ mod tests {
         load_over(&[file], None).unwrap()
     }
 
+    /// As a bridge that runs with `from` reads `to`.
     fn said(from: &str, to: &str) -> (Vec<String>, Vec<String>) {
-        let (from, to) = (loaded(from), loaded(to));
+        let from = loaded(from);
+        let dir = tempfile::TempDir::new().unwrap();
+        let file = dir.path().join("c.toml");
+        std::fs::write(&file, to).unwrap();
+        let to = load_after(from.shares(), &[file], None).unwrap();
         let changes = from.changes(&to).iter().map(ToString::to_string).collect();
         (changes, from.needs_restart(&to))
+    }
+
+    #[test]
+    fn the_document_lists_what_may_change() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reload.md");
+        let text = std::fs::read_to_string(file).unwrap();
+        let table = text.split("| key | what of it |").nth(1).expect("a table of keys");
+        let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+        let keys = rows.flat_map(|row| row.split('|').nth(1).unwrap().split(','));
+        let listed: BTreeSet<&str> = keys.map(|key| key.trim().trim_matches('`')).collect();
+        let live = LIVE.iter().map(|key| key.trim_end_matches('.'));
+        assert_eq!(listed, live.collect());
     }
 
     #[test]
@@ -292,6 +312,31 @@ mod tests {
         assert_eq!((changes.len(), needs.len()), (1, 0), "{changes:?} {needs:?}");
         let (_, needs) = said(&stream, BASE);
         assert!(needs.iter().any(|need| need.contains("jetstream_subjects at all")), "{needs:?}");
+    }
+
+    #[test]
+    fn what_the_clients_fetch_ahead_follows_a_budget_only_at_the_start() {
+        let budget = "[backpressure]\nthresholds = 'auto'\nmemory_budget = '200MiB'\n";
+        let stream = |name: &str| {
+            format!("[[routes]]\nname = '{name}'\njetstream_subjects = ['{name}']\ntable = 't'\n")
+        };
+        let one = format!("{budget}[nats.jetstream]\n{BASE}{}", stream("s"));
+        let (changes, needs) = said(&one, &format!("{one}{}", stream("u")));
+        assert!(changes.iter().all(|change| change.starts_with("routes")), "{changes:?}");
+        assert_eq!(needs, [""; 0]);
+        let (changes, needs) = said(&one, &one.replace("200MiB", "150MiB"));
+        assert!(!changes.iter().any(|change| change.contains("prefetch")), "{changes:?}");
+        assert_eq!(needs, [""; 0]);
+        // What is given is as it is written.
+        let given =
+            one.replace("[nats.jetstream]\n", "[nats.jetstream]\nprefetch_bytes = '2MiB'\n");
+        let (_, needs) = said(&one, &given);
+        assert!(
+            needs.len() == 1 && needs[0].contains("nats.jetstream.prefetch_bytes"),
+            "{needs:?}"
+        );
+        let (_, needs) = said(&given, &one);
+        assert_eq!(needs.len(), 1, "{needs:?}");
     }
 
     #[test]

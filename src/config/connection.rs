@@ -30,7 +30,13 @@ pub(super) fn brokers(brokers: &[String], problems: &mut Problems) {
     }
 }
 
-pub(super) fn nats(raw: &raw::Nats, ahead: Ahead, problems: &mut Problems) -> Option<Nats> {
+/// `buffer`: how many records this instance may hold.
+pub(super) fn nats(
+    raw: &raw::Nats,
+    ahead: Ahead,
+    buffer: usize,
+    problems: &mut Problems,
+) -> Option<Nats> {
     if raw.servers.is_empty() {
         let text = "must name a server, such as [\"nats://localhost:4222\"]; to run without NATS, \
                     leave the [nats] table out";
@@ -48,7 +54,10 @@ pub(super) fn nats(raw: &raw::Nats, ahead: Ahead, problems: &mut Problems) -> Op
         auth: nats_auth(raw, problems)?,
         tls: tls("nats.tls", raw.tls.as_ref(), problems),
         rate_limit: rate::limit("nats.rate_limit", raw.rate_limit.as_ref(), problems),
-        jetstream: raw.jetstream.as_ref().map(|raw| jetstream::jetstream(raw, ahead, problems)),
+        jetstream: raw
+            .jetstream
+            .as_ref()
+            .map(|raw| jetstream::jetstream(raw, ahead, buffer, problems)),
     })
 }
 
@@ -198,6 +207,7 @@ pub(super) fn clickhouse(raw: &raw::ClickHouse, problems: &mut Problems) -> Clic
         compression: match raw.compression {
             raw::Compression::None => Compression::None,
             raw::Compression::Lz4 => Compression::Lz4,
+            raw::Compression::Zstd => Compression::Zstd,
         },
         insert_timeout: raw.insert_timeout.0,
         max_in_flight: raw.max_in_flight,

@@ -161,12 +161,9 @@ fn set(tree: &mut Value, path: &[String], value: Value) {
         tree.kind = ValueKind::Table(Map::new());
     }
     if let ValueKind::Table(table) = &mut tree.kind {
-        set(
-            table
-                .entry(key.clone())
-                .or_insert_with(|| Value::new(None, Map::<String, Value>::new())),
-            rest,
-            value,
-        );
+        // a table that no file has comes from the variable
+        let origin = value.origin().map(str::to_owned);
+        let none = || Value::new(origin.as_ref(), Map::<String, Value>::new());
+        set(table.entry(key.clone()).or_insert_with(none), rest, value);
     }
 }

@@ -15,10 +15,20 @@ use crate::subject::{SubjectPattern, minimal};
 const LEAST_ACK_WAIT: Duration = Duration::from_secs(1);
 /// Below it an instance that is busy for a moment would lose what it reads to another.
 const LEAST_LEASE: Duration = Duration::from_secs(1);
+/// Buffers that all instances together may fill of one consumer where nothing else is said.
+const BUFFERS: usize = 2;
+/// The most that may be given.
+const MOST_PENDING: usize = 10_000_000;
 /// The server's limit on the name of a consumer.
 const NAME_CHARS: usize = 255;
 
-pub(super) fn jetstream(raw: &raw::JetStream, ahead: Ahead, problems: &mut Problems) -> JetStream {
+/// `buffer`: how many records one instance may hold.
+pub(super) fn jetstream(
+    raw: &raw::JetStream,
+    ahead: Ahead,
+    buffer: usize,
+    problems: &mut Problems,
+) -> JetStream {
     if raw.ack_wait.0 < LEAST_ACK_WAIT {
         let text = "must be at least \"1s\"; minutes are better: \"2m\"";
         problems.text("nats.jetstream.ack_wait", &raw.ack_wait.to_string(), text);
@@ -34,7 +44,7 @@ pub(super) fn jetstream(raw: &raw::JetStream, ahead: Ahead, problems: &mut Probl
     bucket("nats.jetstream.state_bucket", &raw.state_bucket, problems);
     JetStream {
         ack_wait: raw.ack_wait.0,
-        max_ack_pending: raw.max_ack_pending,
+        max_ack_pending: raw.max_ack_pending.unwrap_or((BUFFERS * buffer).min(MOST_PENDING)),
         batch: raw.batch,
         prefetch_bytes: ahead.stream,
         rate_limit: rate::limit("nats.jetstream.rate_limit", raw.rate_limit.as_ref(), problems),
@@ -199,4 +209,26 @@ pub(super) fn disjoint(
 fn patterns(subjects: &[String]) -> Vec<SubjectPattern> {
     // those that are none were reported with the route
     subjects.iter().filter_map(|subject| subject.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load;
+
+    #[test]
+    fn unless_it_is_given_all_may_hold_two_buffers_of_a_consumer() {
+        let holds = |more: &str| {
+            let dir = tempfile::TempDir::new().unwrap();
+            let file = dir.path().join("c.toml");
+            let base = "[[routes]]\nname = 'x'\njetstream_subjects = ['x']\ntable = 't'\n\
+                        [nats]\n[nats.jetstream]\n";
+            std::fs::write(&file, format!("{base}{more}")).unwrap();
+            load(&[file]).unwrap().nats.unwrap().jetstream.unwrap().max_ack_pending
+        };
+        let buffer = |rows: usize| format!("[backpressure]\nmax_buffer_size = {rows}\n");
+        assert_eq!(holds(""), 100_000);
+        assert_eq!(holds(&buffer(300_000)), 600_000);
+        assert_eq!(holds(&buffer(20_000_000)), 10_000_000);
+        assert_eq!(holds("max_ack_pending = 7\n"), 7);
+    }
 }

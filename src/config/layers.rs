@@ -93,7 +93,12 @@ fn without_source(error: &str) -> String {
         rest.trim_start().starts_with('|')
     };
     let said: Vec<&str> = error.lines().filter(|line| !quotes(line)).map(str::trim).collect();
-    said.join(": ")
+    let mut said = said.join(": ");
+    // what TOML makes of a bare word that begins as `true` or `false` does
+    if said.contains("invalid boolean") {
+        said.push_str("; a text stands in quotes");
+    }
+    said
 }
 
 /// The value, saying of every part of it that it comes from this file.
@@ -149,6 +154,14 @@ mod tests {
         let said = without_source(&error);
         assert!(said.contains("line 3, column") && said.contains("invalid"), "{said}");
         assert!(!said.contains("s3cr3t") && !said.contains('|'), "{said}");
+    }
+
+    #[test]
+    fn a_word_without_its_quotes_is_told_as_such() {
+        for (text, hint) in [("a = temp", "stands in quotes"), ("a = word", "must be quoted")] {
+            let error = parse("c.toml", FileFormat::Toml, text).unwrap_err().to_string();
+            assert!(error.contains(hint), "{text}: {error}");
+        }
     }
 
     #[test]

@@ -82,6 +82,37 @@ pub(super) const MAX_BUFFER_BYTES: Size = Size::mib(256);
 /// Chunks on their way to the owner, of 4 MiB at most each.
 const ON_THEIR_WAY: usize = 4 * 4 * 1024 * 1024;
 
+/// What the clients may fetch ahead where nothing is given, in bytes; None where something is, or
+/// there is no such client. It follows from how many share a budget, and stays until a restart: the
+/// clients have been given it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Shares {
+    kafka: Option<usize>,
+    stream: Option<usize>,
+}
+
+impl Shares {
+    /// Gives a configuration that leaves them open those that are in use; says what it leaves open,
+    /// and is then.
+    pub(super) fn keep(self, raw: &mut Raw) -> Self {
+        let ahead = Ahead::of(raw);
+        let keep = |open: &mut Option<Size>, used: Option<usize>, chosen: usize| match open {
+            Some(_) => None,
+            None => {
+                *open = used.map(Size);
+                Some(used.unwrap_or(chosen))
+            }
+        };
+        let kafka = raw.kafka.as_mut();
+        let jetstream = raw.nats.as_mut().and_then(|nats| nats.jetstream.as_mut());
+        Self {
+            kafka: kafka.and_then(|it| keep(&mut it.prefetch_bytes, self.kafka, ahead.kafka)),
+            stream: jetstream
+                .and_then(|it| keep(&mut it.prefetch_bytes, self.stream, ahead.stream)),
+        }
+    }
+}
+
 /// What each client may fetch ahead, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ahead {

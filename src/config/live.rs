@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::problem::Problems;
 use super::raw_live::{self, Policy};
 use super::units::Size;
-use super::{Http, Publish, publish};
+use super::{Http, Publish, publish, raw_route};
 use crate::decode::{Metadata, Source};
 use crate::flow;
+use crate::live::name;
 
 /// The live feed: what the bridge carries, over WebSockets.
 #[derive(Debug, Clone)]
@@ -139,6 +140,41 @@ fn is_origin(text: &str) -> bool {
     matches!(scheme, "http" | "https") && host_is_bare && text == text.to_ascii_lowercase()
 }
 
+/// Each route has a topic of its own, and with `live_key` all that is under it.
+pub(super) fn topics(routes: &[raw_route::Route], problems: &mut Problems) {
+    let topics: Vec<String> = routes.iter().map(|route| name::of_route(&route.name)).collect();
+    for (index, (route, topic)) in routes.iter().zip(&topics).enumerate() {
+        let key = format!("routes[{index}]");
+        // A name that is there twice is told as such.
+        let has_it =
+            |(other, of): &(&raw_route::Route, &String)| *of == topic && other.name != route.name;
+        if let Some((other, _)) = routes.iter().zip(&topics).take(index).find(has_it) {
+            let text = format!(
+                "is \"{topic}\" in the live feed, as the route \"{}\" is: change one of the names, or \
+                 set live.enabled = false",
+                other.name
+            );
+            problems.text(&format!("{key}.name"), &route.name, text);
+        }
+        let is_above = |(other, of): &(&raw_route::Route, &String)| {
+            other.live_key.is_some() && name::is_below(of, topic)
+        };
+        if let Some((other, _)) = routes.iter().zip(&topics).find(is_above) {
+            let text = format!(
+                "is under \"{}\", a route whose live_key makes topics there: change one of the names, \
+                 or leave out live_key",
+                other.name
+            );
+            problems.text(&format!("{key}.name"), &route.name, text);
+        }
+        if let Some(live_key) = route.live_key.as_deref().filter(|_| !name::has_room_below(topic)) {
+            let text = "the route's name leaves no room for topics under it: with live_key it may \
+                        have 99 characters, in 7 segments with `/` between them";
+            problems.text(&format!("{key}.live_key"), live_key, text);
+        }
+    }
+}
+
 /// What of a route's records names their sub-topic.
 pub(super) fn key(route: &str, text: Option<&str>, problems: &mut Problems) -> Option<Source> {
     let text = text?;
@@ -162,4 +198,60 @@ pub(super) fn key(route: &str, text: Option<&str>, problems: &mut Problems) -> O
 fn can_name(source: &Source) -> bool {
     use Metadata::{Letter, Offset, Raw, ReceivedAt, Timestamp};
     !matches!(source, Source::Meta(Offset | Timestamp | ReceivedAt | Raw | Letter(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load_over;
+
+    /// What is wrong with routes of these names, each with its `live_key`.
+    fn wrong(more: &str, routes: &[(&str, Option<&str>)]) -> Option<String> {
+        let mut text = format!("[kafka]\n[live]\n{more}\n");
+        for (index, (name, live_key)) in routes.iter().enumerate() {
+            let route = format!("name = '{name}'\nkafka_topics = ['t{index}']\ntable = 't'\n");
+            let key = live_key.map(|key| format!("live_key = '{key}'\n")).unwrap_or_default();
+            text += &format!("[[routes]]\n{route}{key}");
+        }
+        let dir = tempfile::TempDir::new().unwrap();
+        let file = dir.path().join("c.toml");
+        std::fs::write(&file, &text).unwrap();
+        load_over(&[file], None).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn no_two_routes_have_one_topic() {
+        let long = "x".repeat(150);
+        for (one, other) in [
+            ("a b", "a_b"),
+            ("a b", "a*b"),
+            ("é", "_"),
+            (&*format!("{long} 1"), &*format!("{long} 2")),
+        ] {
+            let error = wrong("", &[("c", None), (one, None), (other, None)]).unwrap();
+            assert!(error.contains("routes[2].name") && error.contains(one), "{error}");
+            assert_eq!(wrong("enabled = false", &[(one, None), (other, None)]), None);
+        }
+        assert_eq!(wrong("", &[("a b", None), ("a/b", None), ("ab", None)]), None);
+    }
+
+    #[test]
+    fn what_is_under_a_route_with_a_key_is_its_own() {
+        for routes in [[("a", Some("@key")), ("a/b", None)], [("a/b/c", None), ("a", Some("@key"))]]
+        {
+            let error = wrong("", &routes).unwrap();
+            assert!(error.contains(".name") && error.contains("is under \"a\""), "{error}");
+            assert_eq!(wrong("", &routes.map(|(name, _)| (name, None))), None);
+        }
+        assert_eq!(wrong("", &[("a", Some("@key")), ("ab", Some("@key"))]), None);
+    }
+
+    #[test]
+    fn whatever_a_key_says_its_topic_has_a_name() {
+        for name in ["a/b/c/d/e/f/g/h", &*"x".repeat(100)] {
+            let error = wrong("", &[(name, Some("@key"))]).unwrap();
+            assert!(error.contains("routes[0].live_key") && error.contains("no room"), "{error}");
+            assert_eq!(wrong("", &[(name, None)]), None);
+        }
+        assert_eq!(wrong("", &[(&*"x".repeat(99), Some("@key"))]), None);
+    }
 }

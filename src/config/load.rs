@@ -7,6 +7,7 @@ use super::change::{self, Change, Leaves};
 use super::check::check;
 use super::env::{self, Variables};
 use super::layers::{self, Layer};
+use super::limits::Shares;
 use super::print;
 use super::problem::{ConfigError, Origins, Problems};
 use super::raw::Raw;
@@ -30,6 +31,7 @@ pub struct Loaded {
     /// As TOML, every default filled in and secrets hidden.
     pub text: String,
     leaves: Leaves,
+    shares: Shares,
 }
 
 impl Loaded {
@@ -51,6 +53,12 @@ impl Loaded {
     pub fn needs_restart(&self, new: &Self) -> Vec<String> {
         change::needs_restart(&self.config, &new.config, &self.changes(new))
     }
+
+    /// What this configuration leaves to be chosen once, at the start.
+    #[must_use]
+    pub fn shares(&self) -> Shares {
+        self.shares
+    }
 }
 
 /// The same, with a layer over the files.
@@ -59,10 +67,24 @@ impl Loaded {
 ///
 /// As for [`load`].
 pub fn load_over(given: &[PathBuf], over: Option<&Layer>) -> Result<Loaded, ConfigError> {
-    let (config, raw) = load_from(given, over, &std::env::vars_os().collect())?;
+    load_after(Shares::default(), given, over)
+}
+
+/// The same for a bridge that runs: what was chosen at its start stays where nothing is given.
+///
+/// # Errors
+///
+/// As for [`load`].
+pub fn load_after(
+    running: Shares,
+    given: &[PathBuf],
+    over: Option<&Layer>,
+) -> Result<Loaded, ConfigError> {
+    let vars = std::env::vars_os().collect();
+    let (config, raw, shares) = load_beside(running, given, over, &vars)?;
     let text = print::effective(raw, &config);
     let leaves = Leaves::new(&text, &config);
-    Ok(Loaded { config, text, leaves })
+    Ok(Loaded { config, text, leaves, shares })
 }
 
 /// The same as TOML, every default filled in and secrets hidden.
@@ -80,6 +102,16 @@ pub(super) fn load_from(
     over: Option<&Layer>,
     vars: &Variables,
 ) -> Result<(Config, Raw), ConfigError> {
+    let (config, raw, _) = load_beside(Shares::default(), given, over, vars)?;
+    Ok((config, raw))
+}
+
+fn load_beside(
+    running: Shares,
+    given: &[PathBuf],
+    over: Option<&Layer>,
+    vars: &Variables,
+) -> Result<(Config, Raw, Shares), ConfigError> {
     let mut tree = layers::read(&layers::files(given)?, over)?;
     let schema = json_schema();
     let mut problems = Problems::default();
@@ -88,13 +120,14 @@ pub(super) fn load_from(
     let json = check(&schema, &tree, &mut problems);
     // what has the wrong shape cannot be read, and its consequences would hide the cause
     problems.settle(&origins)?;
-    let raw: Raw = serde_json::from_value(json)
+    let mut raw: Raw = serde_json::from_value(json)
         .map_err(|error| ConfigError::file(format!("the configuration: {error}")))?;
+    let shares = running.keep(&mut raw);
     let mut problems = Problems::default();
     let config = validate::build(&raw, &mut problems);
     problems.settle(&origins)?;
     let config = config.expect("what cannot be built has been reported");
-    Ok((config, raw))
+    Ok((config, raw, shares))
 }
 
 #[cfg(test)]

@@ -93,7 +93,8 @@ fn headers(raw: &raw::Otlp, problems: &mut Problems) -> BTreeMap<String, SecretS
                 .map(Into::into),
         };
         let Some(value) = value else { continue };
-        if !value.expose_secret().bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        let text = value.expose_secret();
+        if text.trim().is_empty() || !text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
             problems.bare(
                 &key,
                 "is no text for a header: letters, digits and signs of ASCII in one line",
@@ -156,6 +157,7 @@ mod tests {
             ("endpoint = 'http://c'\nsample_percent = 101", "otlp.sample_percent"),
             ("endpoint = 'http://c'\nheaders = { host = 's3cret' }", "is no name of a header"),
             ("endpoint = 'http://c'\nheaders = { a = \"s3cret\\n\" }", "is no text for a header"),
+            ("endpoint = 'http://c'\nheaders = { a = '' }", "is no text for a header"),
             (
                 "endpoint = 'http://c'\nheaders = { a = 's3cret' }\nheaders_file = { a = '/x' }",
                 "give it in headers or in headers_file",

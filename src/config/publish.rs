@@ -12,6 +12,9 @@ use super::{Config, Route};
 /// A topic's name stands in paths.
 const NAME_CHARS: usize = 128;
 
+/// What is not durable then is a matter of hours, and nobody waits that long for an answer.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+
 /// Publishing into routes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publish {
@@ -43,9 +46,10 @@ pub(super) fn limits(raw: &raw_publish::Publish, problems: &mut Problems) -> Pub
         let given = raw.max_request_bytes.to_string();
         problems.text("live.publish.max_request_bytes", &given, text);
     }
-    if raw.durable_timeout.0 < Duration::from_millis(1) {
+    if !(Duration::from_millis(1)..=LONGEST_WAIT).contains(&raw.durable_timeout.0) {
         let given = raw.durable_timeout.to_string();
-        problems.text("live.publish.durable_timeout", &given, "must be at least \"1ms\"");
+        let text = "must be from \"1ms\" to \"10m\"; the default is \"30s\"";
+        problems.text("live.publish.durable_timeout", &given, text);
     }
     let key = "live.publish.rate_limit";
     Publish {

@@ -36,13 +36,15 @@ pub(super) struct Raw {
     /// Who is told of alerts, by name; `data-bridge alerts test` says whether it arrives.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) webhooks: BTreeMap<String, Webhook>,
-    /// Leave the table out: no Kafka.
+    /// Where records come from: topics of Kafka, read as one of a group. Leave the table out: no Kafka.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) kafka: Option<Kafka>,
-    /// Leave the table out: no NATS.
+    /// Where records come from: subjects of core NATS, and streams of JetStream. Leave the table out: no
+    /// NATS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) nats: Option<Nats>,
-    /// Leave the table out: no fleet.
+    /// Instances that share a ClickHouse tell each other how they are, through a key-value bucket of NATS;
+    /// needs `[nats]` with JetStream. Leave the table out: no fleet. Losing NATS harms nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) fleet: Option<RawFleet>,
     pub(super) clickhouse: ClickHouse,
@@ -55,7 +57,7 @@ pub(super) struct Raw {
     pub(super) http: Http,
     pub(super) live: Live,
     pub(super) log: Log,
-    /// Leave the table out: nothing is sent.
+    /// Traces and metrics, sent to an OpenTelemetry collector. Leave the table out: nothing is sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) otlp: Option<Otlp>,
     /// Which record goes where: in order, the first match wins.
@@ -82,7 +84,7 @@ impl Default for Heartbeat {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Backpressure {
-    /// The hard cap on records held.
+    /// The hard cap on records held; class `system` may hold 1,000 beyond it.
     #[schemars(range(min = 10, max = 100_000_000))]
     pub(super) max_buffer_size: usize,
     /// Above this many records held, every source is paused.
@@ -220,7 +222,7 @@ pub(super) struct Nats {
     /// limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) rate_limit: Option<RawRateLimit>,
-    /// Leave the table out: no JetStream.
+    /// How streams are read, for the routes that name one. Leave the table out: no JetStream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) jetstream: Option<JetStream>,
 }
@@ -323,8 +325,12 @@ pub(super) enum Endpoints {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Compression {
+    /// Where the network is free: it saves CPU, of the bridge and of ClickHouse.
     None,
+    /// Fewer bytes, for little CPU.
     Lz4,
+    /// Smaller, for more CPU: where the network is what is slow.
+    Zstd,
 }
 
 /// The pause between attempts; attempts are unlimited: giving up would lose data.

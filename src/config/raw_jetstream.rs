@@ -14,8 +14,11 @@ pub(super) struct JetStream {
     /// it, it says so every third of this; so only what a crashed instance held waits this long.
     pub(super) ack_wait: Span,
     /// Records that all instances together may hold of one consumer; beyond it the server waits.
+    /// Default: twice `backpressure.max_buffer_size`. With fewer than a batch has rows, each batch
+    /// waits for its linger.
     #[schemars(range(min = 1, max = 10_000_000))]
-    pub(super) max_ack_pending: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) max_ack_pending: Option<usize>,
     /// Records asked for at a time, of one consumer; at most twice as many are on their way.
     #[schemars(range(min = 1, max = 10_000))]
     pub(super) batch: usize,
@@ -59,7 +62,7 @@ impl Default for JetStream {
     fn default() -> Self {
         Self {
             ack_wait: Span::seconds(2 * 60),
-            max_ack_pending: 100_000,
+            max_ack_pending: None,
             batch: 1_000,
             prefetch_bytes: None,
             rate_limit: None,

@@ -15,7 +15,7 @@ pub(super) struct Live {
     /// Whether those who have no token may see it although `http.listen` is not the loopback
     /// address. Only without `http.token`: where there is one, everybody needs it.
     pub(super) open: bool,
-    /// Pages of these origins may connect, such as "https://desk.example.com", or "*" for all; those
+    /// Pages of these origins may connect and publish, over sockets and HTTP, such as "https://desk.example.com", or "*" for all; those
     /// that come from the bridge itself always may.
     pub(super) allowed_origins: Vec<String>,
     /// Messages that may wait for a subscriber.

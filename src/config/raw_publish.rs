@@ -16,7 +16,8 @@ pub(super) struct Publish {
     /// limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) rate_limit: Option<RawRateLimit>,
-    /// Of one request. Up to 16 requests of that size are kept in memory, beside what is held.
+    /// Of one request. Those of more than 64 KiB may have 64 MiB in memory together, beside what is
+    /// held.
     pub(super) max_request_bytes: Size,
     /// Of one request.
     #[schemars(range(min = 1, max = 1_000_000))]

@@ -35,9 +35,48 @@ const BOOLEAN: &str = "true or false";
 /// The reference, as Markdown.
 #[must_use]
 pub fn reference() -> String {
-    let mut text = INTRODUCTION.to_owned();
-    section(&mut text, &Place::default(), &json_schema(), "Keys outside of any table.");
-    text
+    let mut sections = Sections::default();
+    section(&mut sections, &Place::default(), &json_schema(), "Keys outside of any table.");
+    format!("{INTRODUCTION}\n{}{}", sections.contents(), sections.text)
+}
+
+/// What has been written so far, in order.
+#[derive(Debug, Default)]
+struct Sections {
+    text: String,
+    /// Where each stands, and what it is for.
+    headed: Vec<(Place, String)>,
+}
+
+impl Sections {
+    fn open(&mut self, place: Place, about: &str) {
+        self.add(&format!("\n## {}\n\n{about}\n", place.heading()));
+        self.headed.push((place, about.to_owned()));
+    }
+
+    fn add(&mut self, more: &str) {
+        write(&mut self.text, more);
+    }
+
+    /// A row for each table of the top, with what stands inside it behind.
+    fn contents(&self) -> String {
+        let mut text = "| table | is for | inside |\n| --- | --- | --- |\n".to_owned();
+        for group in self.headed.chunk_by(|(one, _), (next, _)| one.first() == next.first()) {
+            let Some(((first, about), inside)) = group.split_first() else { continue };
+            let sentence = about.split_once(". ").map_or(about.as_str(), |(sentence, _)| sentence);
+            let inside = inside.iter().map(|(place, _)| {
+                let below = &place.path[first.first().len() + 1..];
+                format!("[`{below}`](#{})", place.anchor())
+            });
+            let cells = [
+                format!("[{}](#{})", first.heading(), first.anchor()),
+                sentence.trim_end_matches('.').replace('|', "\\|"),
+                inside.collect::<Vec<_>>().join(", "),
+            ];
+            write(&mut text, &format!("| {} |\n", cells.join(" | ")));
+        }
+        text
+    }
 }
 
 /// Where a table stands.
@@ -53,6 +92,17 @@ impl Place {
         Self { path: format!("{}{dot}{key}", self.path), is_list }
     }
 
+    /// The table of the top that it is, or is in.
+    fn first(&self) -> &str {
+        self.path.split('.').next().unwrap_or_default()
+    }
+
+    /// Of its heading, as GitHub makes it.
+    fn anchor(&self) -> String {
+        let kept = |c: &char| c.is_alphanumeric() || matches!(c, '_' | '-' | ' ');
+        self.heading().chars().filter(kept).collect::<String>().to_lowercase().replace(' ', "-")
+    }
+
     fn heading(&self) -> String {
         match (self.path.as_str(), self.is_list) {
             ("", _) => "Top level".to_owned(),
@@ -63,35 +113,35 @@ impl Place {
 }
 
 /// A table: what it is for, its keys, then the tables in it.
-fn section(text: &mut String, place: &Place, table: &Value, about: &str) {
-    write(text, &format!("\n## {}\n\n{about}\n", place.heading()));
+fn section(sections: &mut Sections, place: &Place, table: &Value, about: &str) {
+    sections.open(place.clone(), about);
     let none = Map::new();
     let keys = table.get("properties").and_then(Value::as_object).unwrap_or(&none);
     let (tables, values): (Vec<_>, Vec<_>) =
         keys.iter().partition(|(_, schema)| inner(schema).is_some());
     if !values.is_empty() {
-        write(text, "\n| key | type | default | meaning |\n| --- | --- | --- | --- |\n");
+        sections.add("\n| key | type | default | meaning |\n| --- | --- | --- | --- |\n");
     }
     for (key, schema) in values {
-        write(text, &row(table, key, schema));
+        sections.add(&row(table, key, schema));
     }
     for (key, schema) in tables {
         let Some((table, is_list)) = inner(schema) else { continue };
         let place = place.inside(key, is_list);
         let about = description(schema);
         match table.get("additionalProperties").filter(|free| free.is_object()) {
-            Some(free) => named(text, &place, free, &about),
-            None => section(text, &place, table, &about),
+            Some(free) => named(sections, &place, free, &about),
+            None => section(sections, &place, table, &about),
         }
     }
 }
 
 /// A table whose keys are free: names of writers, columns, properties.
-fn named(text: &mut String, place: &Place, value: &Value, about: &str) {
+fn named(sections: &mut Sections, place: &Place, value: &Value, about: &str) {
     match branch(value, "object").filter(|table| table.get("properties").is_some()) {
         None => {
-            write(text, &format!("\n## {}\n\n{about}\n", place.heading()));
-            write(text, &format!("\nEach value: {}.\n", type_of(value)));
+            sections.open(place.clone(), about);
+            sections.add(&format!("\nEach value: {}.\n", type_of(value)));
         }
         Some(table) => {
             let mut about = about.to_owned();
@@ -103,7 +153,7 @@ fn named(text: &mut String, place: &Place, value: &Value, about: &str) {
                 let kind = type_of(short);
                 about = format!("{about} A {kind} in place of the table stands for its `from`.");
             }
-            section(text, &place.inside("NAME", false), table, about.trim());
+            section(sections, &place.inside("NAME", false), table, about.trim());
         }
     }
 }
@@ -218,6 +268,18 @@ mod tests {
             assert!(cells[1..5].iter().all(|cell| !cell.trim().is_empty()), "{row}");
         }
         assert!(count > 60, "{count}");
+    }
+
+    #[test]
+    fn the_contents_lead_to_every_table() {
+        let text = reference();
+        let (contents, tables) = text.split_once("\n## ").unwrap();
+        let (_, contents) = contents.split_once("| table | is for | inside |").unwrap();
+        assert_eq!(contents.matches("](#").count(), tables.matches("\n## ").count() + 1);
+        let webhooks = "| [`[webhooks.NAME]`](#webhooksname) | ";
+        assert!(contents.contains(webhooks), "{contents}");
+        let inside = "| [`columns.NAME`](#routescolumnsname), [`overload`](#routesoverload), ";
+        assert!(contents.contains(inside), "{contents}");
     }
 
     #[test]

@@ -93,7 +93,16 @@ pub(super) fn allowed(schema: &Value) -> Option<Vec<&str>> {
         return Some(values.iter().filter_map(Value::as_str).collect());
     }
     let Some(Value::Array(variants)) = schema.get("oneOf") else { return None };
-    Some(variants.iter().filter_map(|variant| variant.get("const")?.as_str()).collect())
+    // those that have something to say of themselves stand alone, the others in a list
+    Some(variants.iter().flat_map(texts_of).collect())
+}
+
+fn texts_of(variant: &Value) -> Vec<&str> {
+    match (variant.get("const"), variant.get("enum")) {
+        (Some(text), _) => text.as_str().into_iter().collect(),
+        (None, Some(Value::Array(values))) => values.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// Whether the value must never be shown.
@@ -103,4 +112,18 @@ pub(super) fn is_secret(schema: &Value) -> bool {
 
 pub(super) fn format(schema: &Value) -> Option<&str> {
     schema.get("format").and_then(Value::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn texts_that_say_nothing_of_themselves_are_allowed_too() {
+        let told = json!({ "const": "a", "type": "string", "description": "is told" });
+        let mixed = json!({ "oneOf": [told, { "enum": ["b", "c"], "type": "string" }] });
+        assert_eq!(allowed(&mixed), Some(vec!["a", "b", "c"]));
+    }
 }

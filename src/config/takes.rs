@@ -36,8 +36,9 @@ impl Route {
             (!self.kafka_topics.is_empty(), "kafka", stored),
             (self.jetstream.is_some(), "jetstream", stored),
             (!self.nats_subjects.is_empty(), "nats", "at_most_once"),
-            // Who publishes is told what became of it, and may publish it again.
-            (self.publish, "live", "at_least_once"),
+            // Who publishes is told what became of it: what was called durable is kept, what was
+            // only accepted is lost in a crash.
+            (self.publish, "live", "as_answered"),
         ];
         by_source.into_iter().filter_map(|(takes, source, of)| takes.then_some((source, of)))
     }
@@ -88,5 +89,22 @@ impl Config {
     #[must_use]
     pub fn has_core_nats(&self) -> bool {
         self.nats.is_some() && self.routes.iter().any(|route| !route.nats_subjects.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config;
+
+    #[test]
+    fn what_is_published_is_promised_as_it_was_answered() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("data-bridge.toml");
+        let text = "clickhouse.url = 'http://a:8123'\nkafka.brokers = ['a:9092']\nhttp.token = 'long-enough'\n\
+                    [[routes]]\nname = 'a'\nkafka_topics = ['a']\npublish = true\ntable = 'a'\n";
+        std::fs::write(&file, text).unwrap();
+        let config = config::load(&[file]).unwrap_or_else(|error| panic!("{error}"));
+        let promised: Vec<_> = config.routes[0].guarantees().collect();
+        assert_eq!(promised, [("kafka", "at_least_once"), ("live", "as_answered")]);
     }
 }

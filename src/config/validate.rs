@@ -41,14 +41,15 @@ const INSTANCE_CHARS: usize = 128;
 pub(super) fn build(raw: &Raw, problems: &mut Problems) -> Option<Config> {
     let ahead = limits::Ahead::of(raw);
     let kafka = raw.kafka.as_ref().map(|kafka| self::kafka(kafka, ahead, problems));
-    let nats = raw.nats.as_ref().map(|nats| connection::nats(nats, ahead, problems));
+    let backpressure = backpressure(raw, problems);
+    let buffer = backpressure.max_buffer_size;
+    let nats = raw.nats.as_ref().map(|nats| connection::nats(nats, ahead, buffer, problems));
     let published = raw.routes.iter().any(|route| route.publish);
     if kafka.is_none() && nats.is_none() && !published {
         let text = "no source is configured; add a [kafka] or a [nats] table, or set \
                     DATA_BRIDGE__KAFKA__BROKERS or DATA_BRIDGE__NATS__SERVERS";
         problems.bare("kafka, nats", text);
     }
-    let backpressure = backpressure(raw, problems);
     let http = http(&raw.http, problems)?;
     let config = Config {
         instance: instance(raw.instance.as_deref(), problems),
@@ -77,6 +78,9 @@ pub(super) fn build(raw: &Raw, problems: &mut Problems) -> Option<Config> {
     };
     let group = config.nats.as_ref().map_or("", |nats| &nats.queue_group);
     let routes = route::routes(&raw.routes, group, &config.writers, problems);
+    if raw.live.enabled {
+        live::topics(&raw.routes, problems);
+    }
     let overload = overload::policy(&raw.overload, &routes, &config.backpressure, problems);
     let alerts = alerts::alerts(&raw.alerts, &config.backpressure, &routes, problems);
     let config = Config { overload, alerts, routes, ..config };

@@ -35,6 +35,30 @@ pub enum WebhookKind {
     Alertmanager,
 }
 
+impl WebhookKind {
+    /// As the configuration has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Slack => "slack",
+            Self::Alertmanager => "alertmanager",
+        }
+    }
+}
+
+impl Webhook {
+    /// Scheme and host, as in `https://hooks.example`: what may be shown of its address.
+    #[must_use]
+    pub fn host(&self) -> String {
+        let (scheme, authority) = split(self.url.expose_secret());
+        // an IPv6 address has colons of its own, in brackets
+        let end = authority.rfind(']').unwrap_or_default();
+        let port = authority.get(end..).and_then(|tail| tail.find(':')).map(|at| end + at);
+        format!("{scheme}://{}", &authority[..port.unwrap_or(authority.len())])
+    }
+}
+
 pub(super) fn webhooks(
     raw: &BTreeMap<String, raw::Webhook>,
     problems: &mut Problems,
@@ -84,12 +108,17 @@ fn webhook(key: &str, raw: &raw::Webhook, problems: &mut Problems) -> Option<Web
     })
 }
 
+/// Scheme and authority, each empty where there is none.
+fn split(url: &str) -> (&str, &str) {
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    (scheme, rest.split(['/', '?', '#']).next().unwrap_or_default())
+}
+
 /// What is wrong with an address, in words that do not hold it.
 pub(super) fn wrong_url(url: &str, tls: bool) -> Option<&'static str> {
     const EXAMPLE: &str = "must be an address with http:// or https://, such as \
                            \"https://alerts.example/hook\"";
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let (scheme, host) = split(url);
     if !matches!(scheme, "http" | "https") || !connection::is_address(host) {
         return Some(EXAMPLE);
     }
@@ -144,10 +173,25 @@ mod tests {
     }
 
     #[test]
+    fn of_an_address_only_scheme_and_host_are_shown() {
+        for (url, shown) in [
+            ("https://hooks.example/s3cret", "https://hooks.example"),
+            ("http://am:9093", "http://am"),
+            ("http://h?key=s3cret", "http://h"),
+            ("https://[::1]:8443/s3cret", "https://[::1]"),
+            ("https://[::1]/s3cret", "https://[::1]"),
+        ] {
+            let config = config(&format!("[webhooks.a]\nurl = '{url}'\n")).unwrap();
+            assert_eq!(config.webhooks["a"].host(), shown);
+        }
+    }
+
+    #[test]
     fn of_alerts_only_what_there_is_can_be_named() {
         for (more, said) in [
             ("[alerts]\noff = ['pausd']", "did you mean `paused`?"),
             ("[alerts.pending]\npaused = '1m'", "is backpressure.warn_after; set that instead"),
+            ("[alerts.pending]\nsilent = '1m'", "is [alerts.silent]; set that instead"),
             ("[alerts.pending]\nbufer_high = '1m'", "did you mean `buffer_high`?"),
             ("[alerts.silent]\ny = '1m'", "alerts.silent.y: no route is called so"),
             ("[alerts]\nsurge_percent = 100", "from 101"),

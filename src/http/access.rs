@@ -44,11 +44,38 @@ impl Guard {
     }
 }
 
+/// By what a request was let through: what goes on after its answer has begun, a socket or a stream,
+/// goes on for as long as that is good.
+#[derive(Debug, Clone)]
+pub(super) struct Pass(Option<Present<SecretString>>);
+
+impl Pass {
+    /// Whether the token is among what a request brings, in a form that its path takes.
+    fn opens(&mut self, path: &str, headers: &HeaderMap) -> bool {
+        let Some(token) = &mut self.0 else { return true };
+        let token = token.borrow_and_update();
+        let given = bearer(headers)
+            .or_else(|| password(headers).filter(|_| is_shown(path)))
+            .or_else(|| offered(headers).filter(|_| path == live::SOCKET));
+        given.is_some_and(|given| same(&given, token.expose_secret().as_bytes()))
+    }
+
+    /// Until another token is in use; without one, and with one that does not change, for ever.
+    pub(super) async fn revoked(&mut self) {
+        if let Some(token) = &mut self.0
+            && token.changed().await.is_ok()
+        {
+            return;
+        }
+        std::future::pending().await
+    }
+}
+
 /// Lets a request through if its path is open, if no token is configured, or if it carries it.
 /// Unknown paths are closed too: a stranger learns nothing.
 pub(super) async fn require_token(
     State(guard): State<Guard>,
-    request: Request<Body>,
+    mut request: Request<Body>,
     next: Next,
 ) -> Response {
     if guard.is_closed_to_all(request.uri().path()) {
@@ -57,16 +84,10 @@ pub(super) async fn require_token(
         return problem(StatusCode::FORBIDDEN, detail);
     }
     let path = request.uri().path();
-    let (is_open, is_shown) = (OPEN.contains(&path), is_shown(path));
-    let allowed = is_open
-        || guard.token.is_none_or(|token| {
-            let token = token.borrow();
-            let given = bearer(request.headers())
-                .or_else(|| password(request.headers()).filter(|_| is_shown))
-                .or_else(|| offered(request.headers()).filter(|_| path == live::SOCKET));
-            given.is_some_and(|given| same(&given, token.expose_secret().as_bytes()))
-        });
-    if allowed {
+    let is_shown = is_shown(path);
+    let mut pass = Pass(guard.token);
+    if OPEN.contains(&path) || pass.opens(path, request.headers()) {
+        request.extensions_mut().insert(pass);
         return next.run(request).await;
     }
     let mut refusal =

@@ -3,13 +3,18 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 
 use super::{MAX_BODY_BYTES, problem};
 
 /// For a body of at most 64 KiB to arrive.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
+
+/// Its bytes, if its sender says how many there are.
+pub(super) fn announced(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
 
 /// All of it; else what to answer.
 pub(super) async fn text(body: Body) -> Result<String, Response> {

@@ -23,10 +23,13 @@ use crate::config::LiveAccess;
 use crate::live::{Created, NoTopic, QueueStatus, Refusal, TopicOptions, TopicStatus, protocol};
 use crate::record::UnixMs;
 
+mod cors;
 mod events;
 mod offers;
 mod origin;
 mod socket;
+
+pub(super) use cors::share;
 
 pub(super) const SOCKET: &str = "/ws";
 

@@ -1,6 +1,7 @@
 //! `POST /topics/{name}/messages`: records handed to the bridge itself, one as JSON or many as
-//! NDJSON; to a topic of a user, messages for those who are subscribed. The answer is made of what became of them; a 2xx is given only if all of them are as far
-//! as was asked for, so that whoever looks at nothing else is not misled.
+//! NDJSON; to a topic of a user, messages for those who are subscribed. The answer is made of what
+//! became of them; a 2xx is given only if all of them are as far as was asked for, so that whoever
+//! looks at nothing else is not misled.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{HttpState, live, problem};
+use super::{HttpState, body, live, problem};
 use crate::live::{Owner, Published};
 use crate::source::live::{Ack, Refusal, Until};
 
@@ -75,16 +76,22 @@ pub(super) async fn publish(
         return problem(StatusCode::FORBIDDEN, detail);
     }
     let until = if durable { Until::Durable } else { Until::Admitted };
-    let entry = match state.publisher.enter(&topic, until).await {
+    let limits = state.publisher.limits();
+    let bytes = body::announced(&headers).unwrap_or(limits.max_request_bytes);
+    let entry = match state.publisher.enter(&topic, until, bytes).await {
         Ok(entry) => entry,
         Err(refusal) => return refused(refusal),
     };
-    let most = state.publisher.limits().max_request_bytes;
-    let messages = match messages(body, shape, most, "live.publish.max_request_bytes").await {
+    // One more shows that they are too many.
+    let most = Most {
+        bytes: limits.max_request_bytes,
+        key: "live.publish.max_request_bytes",
+        messages: limits.max_request_records + 1,
+    };
+    let (numbers, records) = match messages(body, shape, most).await {
         Ok(messages) => messages,
         Err(refusal) => return refusal,
     };
-    let (numbers, records): (Vec<usize>, Vec<Bytes>) = messages.into_iter().unzip();
     match entry.publish(records).await {
         Ok(ack) => answer(&topic, &ack, until, &numbers),
         Err(refusal) => refused(refusal),
@@ -103,9 +110,10 @@ async fn fan_out(
         let detail = "this topic is in memory: nothing of it is ever durable";
         return problem(StatusCode::BAD_REQUEST, detail);
     }
-    let most = state.live.settings().max_message;
-    let payloads: Vec<Bytes> = match messages(body, shape, most, "live.max_message").await {
-        Ok(messages) => messages.into_iter().map(|(_, payload)| payload).collect(),
+    let bytes = state.live.settings().max_message;
+    let most = Most { bytes, key: "live.max_message", messages: bytes };
+    let payloads = match messages(body, shape, most).await {
+        Ok((_, payloads)) => payloads,
         Err(refusal) => return refusal,
     };
     match state.live.publish_all(topic, &payloads) {
@@ -120,15 +128,23 @@ async fn fan_out(
     }
 }
 
-/// What the body holds, of at most so many bytes, each payload with the number of its line; else what
-/// to answer.
+/// What is taken of a body.
+struct Most {
+    bytes: usize,
+    /// What says so.
+    key: &'static str,
+    /// Those behind are not looked at.
+    messages: usize,
+}
+
+/// The numbers of the lines that hold a payload, and the payloads; else what to answer.
 async fn messages(
     body: Body,
     shape: Shape,
-    most: usize,
-    key: &str,
-) -> Result<Vec<(usize, Bytes)>, Response> {
-    let body = tokio::time::timeout(BODY_WITHIN, axum::body::to_bytes(body, most)).await;
+    most: Most,
+) -> Result<(Vec<usize>, Vec<Bytes>), Response> {
+    let Most { bytes, key, messages } = most;
+    let body = tokio::time::timeout(BODY_WITHIN, axum::body::to_bytes(body, bytes)).await;
     let body = match body {
         Ok(Ok(body)) => body,
         Ok(Err(_)) => {
@@ -139,11 +155,11 @@ async fn messages(
             return Err(problem(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"));
         }
     };
-    let lines = lines(&body, shape);
-    if lines.is_empty() {
+    let (numbers, payloads): (Vec<usize>, Vec<Bytes>) = lines(&body, shape).take(messages).unzip();
+    if payloads.is_empty() {
         return Err(problem(StatusCode::BAD_REQUEST, "the body holds no message"));
     }
-    Ok(lines)
+    Ok((numbers, payloads))
 }
 
 /// What the body is. A browser sends neither type to another site without asking first, so no page
@@ -158,13 +174,10 @@ fn shape(headers: &HeaderMap) -> Option<Shape> {
 }
 
 /// The payloads, each with the number of its line, from 1; empty lines are none.
-fn lines(body: &Bytes, shape: Shape) -> Vec<(usize, Bytes)> {
-    let whole = |bytes: &[u8]| body.slice_ref(bytes.trim_ascii());
-    let payloads: Vec<(usize, Bytes)> = match shape {
-        Shape::One => vec![(1, whole(body))],
-        Shape::Lines => (1..).zip(body.split(|byte| *byte == b'\n').map(whole)).collect(),
-    };
-    payloads.into_iter().filter(|(_, payload)| !payload.is_empty()).collect()
+fn lines(body: &Bytes, shape: Shape) -> impl Iterator<Item = (usize, Bytes)> {
+    let ends = move |byte: &u8| shape == Shape::Lines && *byte == b'\n';
+    let payloads = body.split(ends).map(|line| body.slice_ref(line.trim_ascii()));
+    (1..).zip(payloads).filter(|(_, payload)| !payload.is_empty())
 }
 
 /// How the request went, worst first.
@@ -285,11 +298,11 @@ mod tests {
     #[test]
     fn a_line_keeps_its_number_and_an_empty_one_is_no_message() {
         let body = Bytes::from_static(b"{\"a\":1}\r\n\n  \n[2]\n");
-        let found = lines(&body, Shape::Lines);
+        let found: Vec<(usize, Bytes)> = lines(&body, Shape::Lines).collect();
         let texts: Vec<_> = found.iter().map(|(line, text)| (*line, text.as_ref())).collect();
         assert_eq!(texts, [(1, &b"{\"a\":1}"[..]), (4, b"[2]")]);
-        assert_eq!(lines(&body, Shape::One).len(), 1, "one message may have many lines");
-        assert_eq!(lines(&Bytes::from_static(b" \n"), Shape::One), []);
+        assert_eq!(lines(&body, Shape::One).count(), 1, "one message may have many lines");
+        assert_eq!(lines(&Bytes::from_static(b" \n"), Shape::One).count(), 0);
     }
 
     #[test]

@@ -9,8 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::{Extension, Router};
+use axum::Router;
+use axum::http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
@@ -20,6 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::renewal::Access;
 use super::{HttpState, router, tls};
@@ -40,7 +44,8 @@ pub struct Limits {
     /// After this a connection is ended after its present answer: a client that never reads cannot
     /// stay either.
     pub connection_age: Duration,
-    /// For answers under way when the server stops or a connection is too old.
+    /// For answers under way when the server stops; on a connection that is too old, from when there
+    /// is an answer, as some wait for what they say longer than this.
     pub finish: Duration,
 }
 
@@ -161,7 +166,7 @@ impl Server {
         let Ok(peer) = stream.peer_addr() else {
             return; // it is gone already
         };
-        let router = self.router.clone().layer(Extension(Peer(peer.ip())));
+        let (router, peer) = (self.router.clone(), Peer(peer.ip()));
         if self.permits.available_permits() < limits.connections / 2 {
             limits.header_timeout = limits.header_timeout.min(limits.crowded_header_timeout);
             limits.handshake = limits.handshake.min(limits.crowded_header_timeout);
@@ -172,10 +177,10 @@ impl Server {
                 tracing::debug!(%error, "an HTTP connection is gone already");
             } else if let Some(tls) = tls {
                 if let Some(stream) = greet(stream, tls, limits, &closing).await {
-                    converse(stream, router, limits, closing).await;
+                    converse(stream, peer, router, limits, closing).await;
                 }
             } else {
-                converse(stream, router, limits, closing).await;
+                converse(stream, peer, router, limits, closing).await;
             }
             drop(permit);
         });
@@ -227,34 +232,46 @@ async fn greet(
 /// One connection, until it ends by itself, is too old, or the server stops.
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Peer,
     router: Router,
     limits: Limits,
     closing: CancellationToken,
 ) {
+    // What is asked and has no answer yet.
+    let answering = TaskTracker::new();
+    answering.close();
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(|mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        answering.track_future(router.call(request))
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
         .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     tokio::pin!(connection);
-    let enough = async {
-        tokio::select! {
-            () = closing.cancelled() => (),
-            () = tokio::time::sleep(limits.connection_age) => (),
-        }
-    };
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
-        () = enough => None,
+        () = closing.cancelled() => None,
+        () = tokio::time::sleep(limits.connection_age) => None,
     };
     let ended = match ended {
         Some(ended) => ended,
         None => {
             connection.as_mut().graceful_shutdown();
-            match tokio::time::timeout(limits.finish, connection).await {
-                Ok(ended) => ended,
-                Err(_) => return,
+            // How long a handler waits for what it says is bounded there.
+            let over = async {
+                tokio::select! {
+                    () = closing.cancelled() => (),
+                    () = answering.wait() => (),
+                }
+                tokio::time::sleep(limits.finish).await;
+            };
+            tokio::select! {
+                ended = connection => ended,
+                () = over => return,
             }
         }
     };

@@ -9,6 +9,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::sse::{Event, Sse};
@@ -18,6 +19,7 @@ use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use super::access::Pass;
 use super::{HttpState, problem};
 use crate::history::{Histories, Sample};
 use crate::status::health::{Health, rfc3339};
@@ -101,24 +103,29 @@ struct Configured {
     toml: String,
 }
 
-pub(super) async fn watch(State(state): State<HttpState>) -> Response {
+pub(super) async fn watch(
+    State(state): State<HttpState>,
+    Extension(pass): Extension<Pass>,
+) -> Response {
     let Ok(permit) = Arc::clone(&state.watchers).try_acquire_owned() else {
         let detail = "as many watch as may; /health says the same, once";
         let again = [(header::RETRY_AFTER, HeaderValue::from(AGE.as_secs()))];
         return (again, problem(StatusCode::SERVICE_UNAVAILABLE, detail)).into_response();
     };
-    // nginx would keep events back until its buffer is full
-    let headers = [("x-accel-buffering", "no")];
-    (headers, Sse::new(events(state, permit))).into_response()
+    // nginx would keep events back until its buffer is full; and on a connection that is older than
+    // its stream the next one would be cut before its time
+    let headers = [("x-accel-buffering", "no"), ("connection", "close")];
+    (headers, Sse::new(events(state, pass, permit))).into_response()
 }
 
 fn events(
     state: HttpState,
+    pass: Pass,
     permit: OwnedSemaphorePermit,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
     let histories = state.histories.clone();
     let until = Instant::now() + AGE;
-    let watcher = Watcher { state, histories, until, configured: None, _permit: permit };
+    let watcher = Watcher { state, pass, histories, until, configured: None, _permit: permit };
     let looks = stream::unfold(watcher, |mut watcher| async {
         let events = watcher.next().await?;
         Some((stream::iter(events.into_iter().map(Ok)), watcher))
@@ -128,6 +135,7 @@ fn events(
 
 struct Watcher {
     state: HttpState,
+    pass: Pass,
     histories: Histories,
     until: Instant,
     /// The hash of the configuration that was told last; None before the first event.
@@ -136,14 +144,21 @@ struct Watcher {
 }
 
 impl Watcher {
-    /// What there is to say at the next look; None at the end of the bridge, or of the stream.
+    /// What there is to say at the next look; None at the end of the bridge, of the stream, or of the
+    /// token that opened it.
     async fn next(&mut self) -> Option<Vec<Event>> {
         let mut events = Vec::new();
         if self.configured.is_none() {
             let samples = self.histories.borrow_and_update().samples().iter().copied().collect();
             events.extend(event("history", &Before { samples }));
-        } else if Instant::now() > self.until || self.histories.changed().await.is_err() {
-            return None;
+        } else {
+            let more = tokio::select! {
+                changed = self.histories.changed() => changed.is_ok(),
+                () = self.pass.revoked() => false,
+            };
+            if !more || Instant::now() > self.until {
+                return None;
+            }
         }
         let now = Now::of(&self.state);
         let hash = &now.health.config.hash;

@@ -24,6 +24,7 @@ use crate::{alert, config};
 
 mod admin;
 pub(super) mod answer;
+mod cors;
 mod publish;
 mod stream;
 mod tls;
@@ -63,12 +64,13 @@ impl Running {
     async fn taking(limits: Limits, access: Access, door: Door, publisher: Publisher) -> Self {
         let (snapshots, receiver) = watch::channel(Arc::new(busy()));
         let (recorder, histories) = Recorder::new(receiver.clone());
-        let (identity, live) = (Identity::new("bridge-1"), live_with(""));
+        let (identity, live) = (Identity::new("bridge-1"), live_with(cors::ALLOWING));
         let exposition =
             exposition(Metrics::new(), receiver.clone(), identity.clone(), Arc::clone(&live));
         let state = HttpState::new(Known {
             snapshots: receiver,
             alerts: alert::none(),
+            webhooks: Tallies::default(),
             histories,
             identity,
             exposition: Arc::new(exposition),

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -26,25 +26,45 @@ pub(super) struct Batch {
     pub(super) load: Load,
 }
 
-/// What is on its way to the feed, in bytes: room for as much, whatever the number of chunks.
-#[derive(Debug)]
-pub(super) struct Load {
-    of: Arc<AtomicUsize>,
-    bytes: usize,
+/// What is between the owner and the feed: room for so many bytes, whatever the number of chunks.
+///
+/// The feed looks whether anything found no room after it has made some, and the owner says so after
+/// it found none. One order for all of it: so what is lost last is not overlooked.
+#[derive(Debug, Default)]
+pub(super) struct Way {
+    bytes: AtomicUsize,
+    overrun: AtomicBool,
 }
 
-impl Load {
+impl Way {
     /// If there is room for it; one alone may be larger.
-    pub(super) fn onto(of: &Arc<AtomicUsize>, bytes: usize, most: usize) -> Option<Self> {
+    pub(super) fn load(self: &Arc<Self>, bytes: usize, most: usize) -> Option<Load> {
         let fits = |there: usize| (there == 0 || there + bytes <= most).then_some(there + bytes);
-        of.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
-        Some(Self { of: Arc::clone(of), bytes })
+        self.bytes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fits).ok()?;
+        Some(Load { of: Arc::clone(self), bytes })
     }
+
+    /// Something found no room.
+    pub(super) fn overran(&self) {
+        self.overrun.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether anything did since this was asked before.
+    fn has_overrun(&self) -> bool {
+        self.overrun.swap(false, Ordering::SeqCst)
+    }
+}
+
+/// What is on its way to the feed.
+#[derive(Debug)]
+pub(super) struct Load {
+    of: Arc<Way>,
+    bytes: usize,
 }
 
 impl Drop for Load {
     fn drop(&mut self) {
-        self.of.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.of.bytes.fetch_sub(self.bytes, Ordering::SeqCst);
     }
 }
 
@@ -69,25 +89,30 @@ impl Part {
 pub struct Feed {
     live: Arc<Live>,
     batches: mpsc::Receiver<Batch>,
+    way: Arc<Way>,
     writer: Writer,
     /// Sub-topics by name; no more than there are topics.
     by_key: HashMap<String, Arc<Topic>>,
 }
 
 impl Feed {
-    pub(super) fn new(live: Arc<Live>, batches: mpsc::Receiver<Batch>) -> Self {
-        Self { live, batches, writer: Writer::new(), by_key: HashMap::new() }
+    pub(super) fn new(live: Arc<Live>, batches: mpsc::Receiver<Batch>, way: Arc<Way>) -> Self {
+        Self { live, batches, way, writer: Writer::new(), by_key: HashMap::new() }
     }
 
     /// Runs until the owner has ended.
     pub async fn run(mut self) {
-        while let Some(Batch { chunk, parts, load: _load }) = self.batches.recv().await {
+        while let Some(Batch { chunk, parts, load }) = self.batches.recv().await {
             for Part { topic, key, rows } in parts {
                 if let Some(key) = key {
                     self.feed_keyed(&chunk, &topic, &key, &rows).await;
                 } else if let Err(rows) = topic.pass(&chunk, rows, Instant::now()) {
                     self.feed(&chunk, &topic, &rows).await;
                 }
+            }
+            drop(load);
+            if self.way.has_overrun() {
+                self.live.tell_overruns();
             }
         }
     }

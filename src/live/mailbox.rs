@@ -2,7 +2,7 @@
 //!
 //! Owns the lock around them and the wake-ups: one of each for all queues, because a connection
 //! waits for all of them at once (`flow`'s streams are for one who waits for one; the queue itself
-//! is its [`Buffer`]). The lock is held for one batch at a time, never across an await.
+//! is a [`Buffer`](crate::flow::Buffer)). The lock is held for one batch at a time, never across an await.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,11 +11,16 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::drops::DropLog;
-use super::protocol::{Code, Info, Problem, Text, error, info};
+use super::protocol::{Code, Problem, Text, error};
 use crate::config::LiveQueue;
-use crate::flow::{Buffer, Verdict};
+use crate::flow::Verdict;
 use crate::record::UnixMs;
+
+mod queue;
+
+use queue::Queue;
+pub(super) use queue::QueueId;
+pub use queue::QueueStatus;
 
 /// Answers that may wait. Whoever asks reads the answers, or is not read any more.
 const MAX_NOTES: usize = 256;
@@ -24,10 +29,6 @@ const MAX_NOTES: usize = 256;
 const MAX_OWED: usize = 64;
 /// Taken of one queue before it is another's turn.
 const TURN: usize = 64;
-
-/// A queue of a mailbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct QueueId(u64);
 
 /// Why nothing comes any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,30 +69,6 @@ struct State {
     /// Whose turn it is.
     turn: usize,
     end: Option<End>,
-}
-
-#[derive(Debug)]
-struct Queue {
-    id: QueueId,
-    /// As it was asked for: a name or a pattern.
-    topic: Arc<str>,
-    buffer: Buffer<Text>,
-    drops: DropLog,
-    since: UnixMs,
-    /// Said when the last of it was taken; then it is gone.
-    farewell: Option<Text>,
-}
-
-/// A queue at one moment.
-#[derive(Debug, Clone, PartialEq)]
-pub struct QueueStatus {
-    pub topic: Arc<str>,
-    pub size: usize,
-    pub max: usize,
-    pub bytes: usize,
-    pub delivered: u64,
-    pub dropped: u64,
-    pub since: UnixMs,
 }
 
 /// What became of messages that were put into a queue.
@@ -184,11 +161,7 @@ impl Mailbox {
         let mut state = self.lock();
         let id = QueueId(state.next);
         state.next += 1;
-        let buffer = Buffer::new(queue.size, queue.strategy, now).weighing_at_most(queue.bytes);
-        let (topic, drops, farewell) = (topic.into(), DropLog::default(), None);
-        let mut queue = Queue { id, topic, buffer, drops, since, farewell };
-        queue.buffer.pause();
-        state.queues.push(queue);
+        state.queues.push(Queue::new(id, topic, queue, since, now));
         id
     }
 
@@ -218,14 +191,27 @@ impl Mailbox {
         self.drained.notify_waiters();
     }
 
-    /// Puts messages into a queue; before them so many were lost on their way.
-    pub(super) fn put(&self, id: QueueId, texts: &[Text], lost: u64, now: Instant) -> Put {
-        let mut put = Put { dropped: lost, gone: false };
+    /// So many messages for this queue were lost on their way. Says how many are missing there now:
+    /// none if it takes nothing any more.
+    pub(super) fn lose(&self, id: QueueId, lost: u64) -> u64 {
+        let mut state = self.lock();
+        let Some(queue) = state.queue(id).filter(|queue| queue.farewell.is_none()) else {
+            return 0;
+        };
+        queue.buffer.lost(lost);
+        drop(state);
+        self.lost.fetch_add(lost, Ordering::Relaxed);
+        self.mail.notify_one();
+        lost
+    }
+
+    /// Puts messages into a queue.
+    pub(super) fn put(&self, id: QueueId, texts: &[Text], now: Instant) -> Put {
+        let mut put = Put::default();
         let mut state = self.lock();
         let Some(queue) = state.queue(id).filter(|queue| queue.farewell.is_none()) else {
             return Put { dropped: 0, gone: true };
         };
-        queue.buffer.lost(lost);
         let (mut cut, mut newest) = (false, false);
         let mut let_go = Vec::new();
         for text in texts {
@@ -246,8 +232,7 @@ impl Mailbox {
         }
         put.dropped += let_go.len() as u64;
         self.lost.fetch_add(put.dropped, Ordering::Relaxed);
-        // What was lost before it came here is not this queue's fault.
-        let told = queue.drops.note(put.dropped - lost, self.log_every_drop, now);
+        let told = queue.drops.note(put.dropped, self.log_every_drop, now);
         let line = told.map(|count| (Arc::clone(&queue.topic), count, queue.buffer.capacity()));
         if cut {
             state.end = Some(End::SlowConsumer);
@@ -365,19 +350,7 @@ impl Mailbox {
     /// Its queues at this moment.
     #[must_use]
     pub fn queues(&self, now: Instant) -> Vec<QueueStatus> {
-        let status = |queue: &mut Queue| {
-            let metrics = queue.buffer.metrics(now);
-            QueueStatus {
-                topic: Arc::clone(&queue.topic),
-                size: metrics.current_depth,
-                max: queue.buffer.capacity(),
-                bytes: queue.buffer.weight(),
-                delivered: metrics.consumed_count,
-                dropped: metrics.dropped_count.total(),
-                since: queue.since,
-            }
-        };
-        self.lock().queues.iter_mut().map(status).collect()
+        self.lock().queues.iter_mut().map(|queue| queue.status(now)).collect()
     }
 }
 
@@ -411,10 +384,6 @@ impl State {
             let queue = &mut self.queues[turn];
             let before = into.len();
             queue.take(into, most.min(before + TURN), now, ts);
-            if queue.buffer.is_empty() && (queue.farewell.is_some() || self.end.is_some()) {
-                let missed = queue.buffer.take_missed();
-                queue.told(missed, into, ts);
-            }
             if queue.buffer.is_empty()
                 && let Some(farewell) = queue.farewell.take()
             {
@@ -424,23 +393,6 @@ impl State {
                 self.turn = turn + 1;
             }
             idle = if into.len() == before { idle + 1 } else { 0 };
-        }
-    }
-}
-
-impl Queue {
-    fn take(&mut self, into: &mut Vec<Text>, most: usize, now: Instant, ts: &impl Fn() -> String) {
-        while into.len() < most
-            && let Some(taken) = self.buffer.take(now)
-        {
-            self.told(taken.missed, into, ts);
-            into.push(taken.item);
-        }
-    }
-
-    fn told(&self, missed: u64, into: &mut Vec<Text>, ts: &impl Fn() -> String) {
-        if missed > 0 {
-            into.push(info(Info::Dropped { topic: &self.topic, count: missed }, &ts()));
         }
     }
 }

@@ -6,6 +6,8 @@
 /// Of a name, in bytes.
 const MAX_NAME: usize = 200;
 const MAX_SEGMENTS: usize = 8;
+/// Of a segment that is made of some text, in bytes.
+const MAX_SEGMENT: usize = MAX_NAME / 2;
 
 /// What a segment is made of.
 fn is_plain(c: char) -> bool {
@@ -68,8 +70,26 @@ pub fn matches(pattern: &str, name: &str) -> bool {
 #[must_use]
 pub fn segment(text: &str) -> String {
     let plain = |c: char| if is_plain(c) { c } else { '_' };
-    let segment: String = text.chars().take(MAX_NAME / 2).map(plain).collect();
+    let segment: String = text.chars().take(MAX_SEGMENT).map(plain).collect();
     if is_dots(&segment) { "_".to_owned() } else { segment }
+}
+
+/// The name of a route's topic.
+#[must_use]
+pub fn of_route(route: &str) -> String {
+    if check(route).is_ok() { route.to_owned() } else { segment(route) }
+}
+
+/// Whether what is under this name, one [`segment`] further, has a name too, whatever the segment.
+#[must_use]
+pub fn has_room_below(name: &str) -> bool {
+    name.len() + "/".len() + MAX_SEGMENT <= MAX_NAME && name.split('/').count() < MAX_SEGMENTS
+}
+
+/// Whether this is under that name.
+#[must_use]
+pub fn is_below(above: &str, name: &str) -> bool {
+    name.strip_prefix(above).is_some_and(|rest| rest.starts_with('/'))
 }
 
 #[cfg(test)]
@@ -117,5 +137,20 @@ mod tests {
         assert_eq!(segment("EUR/USD *"), "EUR_USD__");
         assert_eq!([segment(""), segment("..")], ["_", "_"]);
         assert_eq!(check(&segment(&"é".repeat(1_000))), Ok(()));
+    }
+
+    #[test]
+    fn what_is_below_a_name_with_room_has_a_name_itself() {
+        let longest = segment(&"x".repeat(1_000));
+        let just = "r".repeat(MAX_NAME - MAX_SEGMENT - 1);
+        for name in ["a", "a/b/c/d/e/f/g", &just] {
+            assert!(has_room_below(name), "{name}");
+            assert_eq!(check(&format!("{name}/{longest}")), Ok(()), "{name}");
+        }
+        for name in ["a/b/c/d/e/f/g/h", &format!("{just}r")] {
+            assert!(!has_room_below(name) && check(name).is_ok(), "{name}");
+            assert!(check(&format!("{name}/{longest}")).is_err(), "{name}");
+        }
+        assert!(is_below("a", "a/b") && !is_below("a", "ab") && !is_below("a", "a"));
     }
 }

@@ -17,13 +17,8 @@ impl Rows {
         rows
     }
 
-    /// A row behind all that are in it.
-    pub(super) fn push(&mut self, row: usize) {
-        self.extend(row..row + 1);
-    }
-
     /// Rows behind all that are in it.
-    fn extend(&mut self, rows: Range<usize>) {
+    pub(super) fn extend(&mut self, rows: Range<usize>) {
         self.count += rows.len();
         let row = |row| u32::try_from(row).expect("a chunk has fewer records");
         let rows = row(rows.start)..row(rows.end);
@@ -64,7 +59,7 @@ mod tests {
 
     fn rows(all: &[usize]) -> Rows {
         let mut rows = Rows::default();
-        all.iter().for_each(|&row| rows.push(row));
+        all.iter().for_each(|&row| rows.extend(row..row + 1));
         rows
     }
 

@@ -1,16 +1,17 @@
 //! The owner's end of the feed: takes references to what was admitted, and never waits.
 //!
-//! For each chunk one allocation a route and one `try_send`; no lock, nothing copied, and of records
-//! side by side nothing written down but where they begin and end. What does not fit is counted by
+//! For each chunk one allocation a route and one `try_send`; no lock, nothing copied, nothing done
+//! for a record whose neighbour goes the same way. What does not fit is counted by
 //! its topic, which tells its subscribers.
 
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::feed::{Batch, Feed, Load, Part};
+use super::feed::{Batch, Feed, Part, Way};
 use super::hub::Live;
 use super::rows::Rows;
 use crate::config;
@@ -49,8 +50,7 @@ pub struct Tap {
 struct Open {
     live: Arc<Live>,
     batches: mpsc::Sender<Batch>,
-    /// Bytes on their way.
-    load: Arc<AtomicUsize>,
+    way: Arc<Way>,
     /// By the route's number; what is left over of a route that is gone is seen by nobody.
     routes: Vec<Option<Part>>,
 }
@@ -59,13 +59,14 @@ struct Open {
 #[must_use]
 pub fn tap(live: &Arc<Live>) -> (Tap, Feed) {
     let (sender, batches) = mpsc::channel(BATCHES);
+    let way = Arc::<Way>::default();
     let open = live.settings.enabled.then(|| Open {
         live: Arc::clone(live),
         batches: sender,
-        load: Arc::default(),
+        way: Arc::clone(&way),
         routes: Vec::new(),
     });
-    (Tap { open }, Feed::new(Arc::clone(live), batches))
+    (Tap { open }, Feed::new(Arc::clone(live), batches, way))
 }
 
 impl Tap {
@@ -95,11 +96,15 @@ impl Tap {
     }
 
     /// These records of the chunk were admitted, each for its route, in this order.
-    pub fn admitted(&mut self, chunk: &Arc<Chunk>, rows: impl Iterator<Item = (usize, RouteId)>) {
+    pub fn admitted(
+        &mut self,
+        chunk: &Arc<Chunk>,
+        rows: impl Iterator<Item = (Range<usize>, RouteId)>,
+    ) {
         let Some(open) = &mut self.open else { return };
-        for (index, route) in rows {
+        for (rows, route) in rows {
             if let Some(part) = open.routes.get_mut(route.index()).and_then(Option::as_mut) {
-                part.rows.push(index);
+                part.rows.extend(rows);
             }
         }
         let filled = open.routes.iter_mut().flatten().filter(|part| !part.rows.is_empty());
@@ -107,18 +112,21 @@ impl Tap {
         if parts.is_empty() {
             return;
         }
-        let Some(load) = Load::onto(&open.load, chunk.bytes(), BATCHES_BYTES) else {
-            return overran(&parts);
+        let Some(load) = open.way.load(chunk.bytes(), BATCHES_BYTES) else {
+            return open.overran(&parts);
         };
         let batch = Batch { chunk: Arc::clone(chunk), parts, load };
         if let Err(TrySendError::Full(batch) | TrySendError::Closed(batch)) =
             open.batches.try_send(batch)
         {
-            overran(&batch.parts);
+            open.overran(&batch.parts);
         }
     }
 }
 
-fn overran(parts: &[Part]) {
-    parts.iter().for_each(|part| part.topic.overran(part.rows.len()));
+impl Open {
+    fn overran(&self, parts: &[Part]) {
+        parts.iter().for_each(|part| part.topic.overran(part.rows.len()));
+        self.way.overran();
+    }
 }

@@ -68,7 +68,7 @@ pub(super) struct Topic {
     pub(super) name: Arc<str>,
     pub(super) owner: Owner,
     pub(super) settings: Settings,
-    /// Records of it that the feed could not take in time, since it last looked.
+    /// Records of it that the feed could not take in time, and of which nobody was told yet.
     overrun: AtomicU64,
     state: Mutex<State>,
 }
@@ -177,8 +177,7 @@ impl Topic {
         if state.deleted {
             return None;
         }
-        let lost = self.overrun.swap(0, Ordering::Relaxed);
-        Some(state.publish(texts, lost, &self.settings, now))
+        Some(state.publish(texts, &self.settings, now))
     }
 
     /// The same if every subscriber has room for it.
@@ -191,7 +190,7 @@ impl Topic {
         if !state.subscribers.iter().all(has_room) {
             return Offered::Full;
         }
-        Offered::Done(state.publish(std::slice::from_ref(text), 0, &self.settings, now))
+        Offered::Done(state.publish(std::slice::from_ref(text), &self.settings, now))
     }
 
     /// What comes while nobody listens: the latest are remembered, and not written. Gives the rows
@@ -201,8 +200,7 @@ impl Topic {
         if !state.subscribers.is_empty() {
             return Err(rows);
         }
-        let lost = self.overrun.swap(0, Ordering::Relaxed);
-        state.count(rows.len(), lost, now);
+        state.count(rows.len(), now);
         state.remember(chunk, rows, &self.settings);
         Ok(())
     }
@@ -221,6 +219,22 @@ impl Topic {
         self.overrun.fetch_add(records as u64, Ordering::Relaxed);
     }
 
+    /// How many these were since this was asked before.
+    pub(super) fn take_overrun(&self, now: Instant) -> u64 {
+        let lost = self.overrun.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            let mut state = self.lock();
+            state.count(usize::try_from(lost).expect("they came as such"), now);
+            state.overrun += lost;
+        }
+        lost
+    }
+
+    /// So many messages are missing where this is subscribed to.
+    pub(super) fn dropped(&self, messages: u64) {
+        self.lock().dropped += messages;
+    }
+
     /// From here on it gets what is published, and before it the latest `last_n`. Says how many.
     pub(super) fn attach(
         &self,
@@ -237,7 +251,7 @@ impl Topic {
         state.write(&self.name, &self.settings, writer, ts);
         let skipped = state.latest.len().saturating_sub(last_n);
         let replayed: Vec<Text> = state.latest.iter().skip(skipped).cloned().collect();
-        let put = subscriber.mailbox.put(subscriber.queue, &replayed, 0, now);
+        let put = subscriber.mailbox.put(subscriber.queue, &replayed, now);
         state.dropped += put.dropped;
         state.subscribers.push(subscriber);
         replayed.len()
@@ -281,20 +295,14 @@ impl Topic {
 }
 
 impl State {
-    fn publish(
-        &mut self,
-        texts: &[Text],
-        lost: u64,
-        settings: &Settings,
-        now: Instant,
-    ) -> Published {
-        self.count(texts.len(), lost, now);
+    fn publish(&mut self, texts: &[Text], settings: &Settings, now: Instant) -> Published {
+        self.count(texts.len(), now);
         for text in texts {
             self.keep(text.clone(), settings);
         }
         let mut published = Published::default();
         self.subscribers.retain(|subscriber| {
-            let put = subscriber.mailbox.put(subscriber.queue, texts, lost, now);
+            let put = subscriber.mailbox.put(subscriber.queue, texts, now);
             published.dropped += put.dropped;
             published.subscribers += usize::from(!put.gone);
             !put.gone
@@ -303,11 +311,9 @@ impl State {
         published
     }
 
-    fn count(&mut self, messages: usize, lost: u64, now: Instant) {
-        let count = messages as u64;
-        self.messages += count + lost;
-        self.overrun += lost;
-        self.rate.add(count + lost, now);
+    fn count(&mut self, messages: usize, now: Instant) {
+        self.messages += messages as u64;
+        self.rate.add(messages as u64, now);
         self.newest = now;
     }
 

@@ -3,7 +3,6 @@
 
 use std::fmt::Error;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
@@ -35,9 +34,9 @@ impl Collector for AlertCollector {
         let mut out = Out::new(encoder);
         out.gauges("alert_firing", help, NONE, counts)?;
         let notices = self.told.iter().flat_map(|tally| {
-            [("sent", &tally.sent), ("failed", &tally.failed)].map(|(result, count)| {
+            [("sent", tally.sent()), ("failed", tally.failed())].map(|(result, count)| {
                 let labels = [("webhook", tally.name.as_str()), ("result", result)];
-                (labels, count.load(Ordering::Relaxed))
+                (labels, count)
             })
         });
         let help = "Messages about alerts to a receiver, by what became of them";

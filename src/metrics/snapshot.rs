@@ -120,8 +120,8 @@ fn backpressure(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
     let help = "Time spent in episodes of backpressure";
     out.counter("paused", help, SECONDS, b.paused_seconds_total)?;
     chosen(out, snapshot)?;
-    let help = "The furthest that a record's time was ahead of this clock, over the last heartbeat \
-                interval";
+    let help = "The furthest that a record's time was ahead of this clock, over the last five \
+                minutes";
     out.gauge("record_ahead", help, SECONDS, snapshot.record_ahead_seconds)?;
     let rates = snapshot.rates;
     let help = "Records received per second, over the last heartbeat interval";
@@ -133,9 +133,9 @@ fn backpressure(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
 /// Where the level goes, and what the limits follow from when they are chosen.
 fn chosen(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
     let one = |value: Option<f64>| value.map(|value| (NO_LABELS, value));
-    let help = "Until the cap is reached, if all goes on as in the last heartbeat interval";
+    let help = "Until the cap is reached, if all goes on as at the last seven heartbeats";
     out.gauges("full_in", help, SECONDS, one(snapshot.forecast.full_in_seconds))?;
-    let help = "Until nothing is held, if all goes on as in the last heartbeat interval";
+    let help = "Until nothing is held, if all goes on as at the last seven heartbeats";
     out.gauges("drained_in", help, SECONDS, one(snapshot.forecast.drained_in_seconds))?;
     let auto = snapshot.backpressure.auto.as_ref();
     let budget = snapshot.backpressure.memory_budget_bytes.map(|bytes| (NO_LABELS, bytes));
@@ -226,7 +226,13 @@ fn source_counters(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> 
     let help = "Times the client came back to its server";
     out.counters("reconnects", help, NONE, by_source(|s| s.reconnects))?;
     let help = "Times the client reported that it dropped records (events, not records)";
-    out.counters("slow_consumer_events", help, NONE, by_source(|s| s.slow_consumer_events))
+    out.counters("slow_consumer_events", help, NONE, by_source(|s| s.slow_consumer_events))?;
+    let refused = snapshot
+        .sources
+        .iter()
+        .filter_map(|(name, source)| Some(([("source", name.as_str())], source.refused_requests?)));
+    let help = "Requests of publishers that were told to come again, because there was no room";
+    out.counters("publish_refused_requests", help, NONE, refused)
 }
 
 fn source_gauges(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
@@ -250,6 +256,12 @@ fn source_gauges(out: &mut Out<'_>, snapshot: &Snapshot) -> Result<(), Error> {
     out.gauges("source_current_rate_limit", help, NONE, limits)?;
     let connected = by_source(|s| u64::from(s.connected));
     out.gauges("source_connected", "1 while the source is connected", NONE, connected)?;
+    let ended = snapshot.sources.keys().map(|name| {
+        let has_ended = snapshot.source_ended == Some(name.as_str());
+        ([("source", name.as_str())], u64::from(has_ended))
+    });
+    let help = "1 of the source that ended by itself, and the bridge with it";
+    out.gauges("source_ended", help, NONE, ended)?;
     let natively = snapshot.sources.iter().filter_map(|(name, source)| {
         Some(([("source", name.as_str())], u64::from(source.natively_paused?)))
     });

@@ -80,11 +80,10 @@ fn step_of(span: &Span, step: &Step) -> Proto {
         }
     };
     let began = span.began + nanos(step.after);
-    let context = span.context.child();
     Proto {
         end_time_unix_nano: began + nanos(step.took),
         status: step.error.as_deref().map(error),
-        ..made(context, Some(span.context), name, kind, began, attributes)
+        ..made(step.context, Some(span.context), name, kind, began, attributes)
     }
 }
 
@@ -111,4 +110,43 @@ fn made(
 
 fn error(message: &str) -> Status {
     Status { message: message.to_owned(), code: StatusCode::Error.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// An answer may be lost: a collector that has it already must know it again.
+    #[test]
+    fn what_is_told_again_has_the_same_ids() {
+        let context = Context::random();
+        let step = |kind| Step {
+            context: context.child(),
+            kind,
+            after: Duration::ZERO,
+            took: Duration::from_millis(1),
+            error: None,
+        };
+        let span = Span {
+            context,
+            parent: None,
+            links: Vec::new(),
+            began: 1,
+            took: Duration::from_millis(3),
+            table: "t".to_owned(),
+            writer: "w".to_owned(),
+            reason: "linger",
+            rows: 1,
+            bytes: 1,
+            rejected: 0,
+            attempts: 1,
+            steps: vec![step(StepKind::Encode), step(StepKind::Insert)],
+            steps_left_out: 0,
+            outcome: Outcome::Inserted,
+        };
+        let told = || request(std::slice::from_ref(&span), &Resource::default());
+        assert_eq!(told(), told());
+    }
 }

@@ -3,6 +3,7 @@
 //! Credits of pulled records were reserved before they were taken; pushed records need one now,
 //! and what gets none is dropped, counted by class, subject and reason.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -26,14 +27,25 @@ const SYSTEM_RESERVE_ROWS: usize = 1_000;
 /// would keep the memory of many.
 const SHARE_WORTH_KEEPING: usize = 4;
 
-/// A record of the chunk that got in.
-#[derive(Debug)]
+/// Records of the chunk that got in, side by side.
+#[derive(Debug, Clone, Copy)]
 struct Admitted {
+    /// Of the first.
     index: usize,
     ticket: Ticket,
-    route: RouteId,
+    records: u32,
     table: usize,
     bytes: usize,
+}
+
+impl Admitted {
+    fn indices(self) -> Range<usize> {
+        self.index..self.index + self.records as usize
+    }
+
+    fn tickets(self) -> impl Iterator<Item = Ticket> {
+        (0..self.records).map(move |n| self.ticket.nth(n))
+    }
 }
 
 /// What is to be done with a record.
@@ -66,8 +78,32 @@ struct Intake {
     /// The partition of the last record, which is mostly that of the next.
     last: Option<(Arc<Partition>, Option<Slot>, Option<RouteId>)>,
     admitted: Vec<Admitted>,
-    /// What they weigh.
+    /// How many records that is, and what they weigh.
+    records: usize,
     bytes: usize,
+}
+
+impl Intake {
+    fn new(source: SourceId, delivery: Delivery, credits: usize) -> Self {
+        let now = Instant::now();
+        let (last, admitted, records, bytes) = (None, Vec::new(), 0, 0);
+        Self { source, delivery, now, credits, last, admitted, records, bytes }
+    }
+
+    fn admit(&mut self, index: usize, ticket: Ticket, table: usize, bytes: usize) {
+        self.credits -= 1;
+        self.records += 1;
+        self.bytes += bytes;
+        if let Some(last) = self.admitted.last_mut()
+            && (last.indices().end, last.ticket.nth(last.records)) == (index, ticket)
+            && last.table == table
+        {
+            last.records += 1;
+            last.bytes += bytes;
+            return;
+        }
+        self.admitted.push(Admitted { index, ticket, records: 1, table, bytes });
+    }
 }
 
 impl<S: Sink> Pipeline<S> {
@@ -85,20 +121,18 @@ impl<S: Sink> Pipeline<S> {
         }
         let delivery = self.sources[source.0].handle.delivery;
         let credits = if delivery.has_credits() { chunk.len() } else { 0 };
-        let admitted = Vec::with_capacity(chunk.len());
-        let now = Instant::now();
-        let mut intake = Intake { source, delivery, now, credits, last: None, admitted, bytes: 0 };
+        let mut intake = Intake::new(source, delivery, credits);
         self.sources[source.0].tally.received += chunk.len() as u64;
         for (index, record) in chunk.records().enumerate() {
             self.take_record(&mut intake, index, &chunk, &record);
         }
         self.credits.release(intake.credits);
-        self.held += intake.admitted.len();
+        self.held += intake.records;
         self.peak_held = self.peak_held.max(self.held);
         if let Some(auto) = &mut self.auto {
-            auto.admitted(intake.admitted.len(), intake.bytes);
+            auto.admitted(intake.records, intake.bytes);
         }
-        chunk.tell(Outcome::Admitted, intake.admitted.len());
+        chunk.tell(Outcome::Admitted, intake.records);
         self.buffer(chunk, &intake.admitted);
     }
 
@@ -108,16 +142,15 @@ impl<S: Sink> Pipeline<S> {
             return self.take_too_late(source, &chunk);
         }
         let delivery = self.sources[source.0].handle.delivery;
-        let (now, last, admitted) = (Instant::now(), None, Vec::new());
-        let mut intake = Intake { source, delivery, now, credits: 1, last, admitted, bytes: 0 };
+        let mut intake = Intake::new(source, delivery, 1);
         self.sources[source.0].tally.received += 1;
         self.take_record(&mut intake, 0, &chunk, &chunk.record(0));
         self.credits.release(intake.credits);
-        if let Some(Admitted { ticket, route, bytes, .. }) = intake.admitted.pop() {
+        if let Some(Admitted { ticket, bytes, .. }) = intake.admitted.pop() {
             self.held += 1;
             self.peak_held = self.peak_held.max(self.held);
             self.bytes += bytes;
-            let row = LooseRow { chunk: Arc::new(chunk), index: 0, ticket, route };
+            let row = LooseRow { chunk: Arc::new(chunk), index: 0, ticket };
             let (reason, outline) = ("delivered_too_often", why.clone());
             self.dead_letter(row, Refused { reason, error: why, outline });
         }
@@ -152,11 +185,8 @@ impl<S: Sink> Pipeline<S> {
         let offset = record.place().map_or(0, |(_, offset)| offset);
         match self.fate(intake, record, route, chunk.len() - index) {
             Fate::Admit(route, table) => {
-                intake.credits -= 1;
                 let ticket = self.ledger.admit(slot, offset, route);
-                let bytes = record.bytes();
-                intake.bytes += bytes;
-                intake.admitted.push(Admitted { index, ticket, route, table, bytes });
+                intake.admit(index, ticket, table, record.bytes());
             }
             Fate::Filter => {
                 self.sources[intake.source.0].tally.filtered += 1;
@@ -167,8 +197,8 @@ impl<S: Sink> Pipeline<S> {
                 intake.credits -= 1;
                 let ticket = self.ledger.admit(slot, offset, route);
                 let chunk = Arc::new(chunk.extract(&[index]));
-                self.tap.admitted(&chunk, std::iter::once((0, route)));
-                self.keep(LooseRow { chunk, index: 0, ticket, route });
+                self.tap.admitted(&chunk, std::iter::once((0..1, route)));
+                self.keep(LooseRow { chunk, index: 0, ticket });
             }
             Fate::Drop(route, reason) => {
                 self.lose(intake.source, route, record.topic_or_subject(), reason);
@@ -275,7 +305,7 @@ impl<S: Sink> Pipeline<S> {
         route: RouteId,
         table: Option<usize>,
     ) -> Option<Loss> {
-        self.look_at_tiers(intake.admitted.len());
+        self.look_at_tiers(intake.records);
         self.overload.decide(Arrival {
             route,
             name: record.topic_or_subject(),
@@ -288,34 +318,35 @@ impl<S: Sink> Pipeline<S> {
     /// Puts what got in into the buffers of its tables.
     fn buffer(&mut self, chunk: Chunk, admitted: &[Admitted]) {
         let chunk = Arc::new(chunk);
-        self.tap.admitted(&chunk, admitted.iter().map(|row| (row.index, row.route)));
+        self.tap.admitted(&chunk, admitted.iter().map(|run| (run.indices(), run.ticket.route())));
         let mut weights = vec![0; self.tables.len()];
-        for row in admitted {
-            weights[row.table] += row.bytes;
+        for run in admitted {
+            weights[run.table] += run.bytes;
         }
         for (table, weight) in weights.into_iter().enumerate().filter(|(_, weight)| *weight > 0) {
             self.bytes += weight;
-            let rows = admitted.iter().filter(|row| row.table == table);
+            let runs = admitted.iter().filter(|run| run.table == table);
+            let tickets = runs.clone().flat_map(|run| run.tickets());
+            let indices = runs.flat_map(|run| run.indices());
             if weight * SHARE_WORTH_KEEPING < chunk.bytes() {
-                let indices: Vec<usize> = rows.clone().map(|row| row.index).collect();
-                let own = Arc::new(chunk.extract(&indices));
-                self.buffer_rows(table, &own, rows.enumerate());
+                let own = Arc::new(chunk.extract(&indices.collect::<Vec<usize>>()));
+                self.buffer_rows(table, &own, tickets.enumerate());
             } else {
-                self.buffer_rows(table, &chunk, rows.map(|row| (row.index, row)));
+                self.buffer_rows(table, &chunk, indices.zip(tickets));
             }
         }
     }
 
-    fn buffer_rows<'a>(
+    fn buffer_rows(
         &mut self,
         table: usize,
         chunk: &Arc<Chunk>,
-        rows: impl Iterator<Item = (usize, &'a Admitted)>,
+        rows: impl Iterator<Item = (usize, Ticket)>,
     ) {
         let now = Instant::now();
         let mut last: Option<(Slot, Way)> = None;
-        for (index, row) in rows {
-            let slot = row.ticket.slot();
+        for (index, ticket) in rows {
+            let slot = ticket.slot();
             let way = match last {
                 Some((before, way)) if before == slot => way,
                 _ => last.insert((slot, self.way(table, slot))).1,
@@ -324,12 +355,12 @@ impl<S: Sink> Pipeline<S> {
                 Way::Mixed => None,
                 Way::Own => Some(slot),
                 Way::Restoring => {
-                    self.push_restoring(table, chunk, index, row.ticket, row.route, now);
+                    self.push_restoring(table, chunk, index, ticket, now);
                     continue;
                 }
             };
             let open = self.tables[table].buffer.of(own);
-            let full = open.push(chunk, index, row.ticket, row.route, now);
+            let full = open.push(chunk, index, ticket, now);
             if let Some((batch, reason)) = full {
                 self.cut(table, batch, reason);
             }

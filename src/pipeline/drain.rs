@@ -232,6 +232,7 @@ impl<S: Sink> Pipeline<S> {
             // A bridge without its source looks healthy and does nothing: better to end, with what
             // is held made durable, and be started again.
             self.close_failed = true;
+            source.ended_by_itself = true;
             tracing::error!(
                 event = "source_failed",
                 source = source.handle.name,

@@ -52,36 +52,49 @@ impl<S: Sink> Pipeline<S> {
             let seen = together.seen.borrow();
             (seen.slowed, seen.fill)
         };
-        if slowed == together.slowed {
+        let changes = slowed != together.slowed;
+        if !slowed && !changes {
             return;
         }
         together.slowed = slowed;
-        together.slowdowns += u64::from(slowed);
+        together.slowdowns += u64::from(slowed && changes);
         let inserted = |of: &Snapshot, name| of.sources.get(name).map_or(0, |s| s.inserted);
         for source in &mut self.sources {
             let name = source.handle.name;
             let before = previous.map_or(0, |previous| inserted(previous, name));
             let rows = inserted(now, name).saturating_sub(before);
             let rate = crate::status::float(rows) / interval.as_secs_f64();
+            // It begins when ClickHouse is slowest: an interval in which more landed says better what
+            // it takes.
+            let of_now = slowed_to(policy.slow_to_percent, rate);
+            let best = source.slowed_to.into_iter().chain([of_now]);
+            let best = best.max_by_key(|limit| limit.records_per_second);
             let pulls = slowed && source.handle.delivery == Delivery::Pulled;
-            source.slowed_to = pulls.then(|| slowed_to(policy.slow_to_percent, rate));
+            source.slowed_to = best.filter(|_| pulls);
         }
-        let limits: Vec<_> = self.sources.iter().filter_map(|source| source.slowed_to).collect();
-        let most: u64 = limits.iter().map(|limit| u64::from(limit.records_per_second)).sum();
-        match slowed {
-            true => tracing::warn!(
-                event = "fleet_slowed",
-                fill,
-                most,
-                "the fleet fills up: pulling more slowly"
-            ),
-            false => tracing::info!(
+        if changes {
+            self.tell_slowed(slowed, fill);
+        }
+        self.hold_to_rates();
+    }
+
+    fn tell_slowed(&self, slowed: bool, fill: f64) {
+        if !slowed {
+            tracing::info!(
                 event = "fleet_drained",
                 fill,
                 "the fleet has drained: pulling as before"
-            ),
+            );
+            return;
         }
-        self.hold_to_rates();
+        let limits = self.sources.iter().filter_map(|source| source.slowed_to);
+        let most: u64 = limits.map(|limit| u64::from(limit.records_per_second)).sum();
+        tracing::warn!(
+            event = "fleet_slowed",
+            fill,
+            most,
+            "the fleet fills up: pulling more slowly"
+        );
     }
 
     pub(super) fn hold_to_rates(&self) {

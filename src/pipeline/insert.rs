@@ -217,7 +217,7 @@ impl<S: Sink> Pipeline<S> {
 
     /// Dead letters name their route; other batches do not need the names.
     fn route_names(&self, batch: &Batch) -> Vec<String> {
-        if batch.letters().next().is_none() {
+        if !batch.is_of_letters() {
             return Vec::new();
         }
         self.routes.iter().map(|route| route.name.clone()).collect()
@@ -306,7 +306,7 @@ impl<S: Sink> Pipeline<S> {
 
     pub(super) fn report_rejected(&self, table: usize, rejected: &[(LooseRow, Refused)]) {
         if let Some((row, first)) = rejected.first() {
-            let route = &self.routes[row.route.index()].name;
+            let route = &self.routes[row.ticket.route().index()].name;
             let table = &self.tables[table].name;
             let (count, reason) = (rejected.len(), first.reason);
             tracing::warn!(

@@ -121,15 +121,12 @@ pub(super) fn is_too_much(
         let writer = writers.iter().position(|writer| writer.name == insert.writer);
         writer.is_some() && tables.iter().any(|table| takes(table, writer, insert))
     };
-    let mut new_tables: Vec<&config::InsertAction> = Vec::new();
+    let mut new_tables = Vec::new();
     for route in &config.routes {
         let Action::Insert(insert) = &route.action else { continue };
-        let same = |new: &&config::InsertAction| {
-            (&new.writer, &new.table, &new.format, exactly_once(new))
-                == (&insert.writer, &insert.table, &insert.format, exactly_once(insert))
-        };
-        if !there(insert) && !new_tables.iter().any(same) {
-            new_tables.push(insert);
+        let table = (&insert.writer, &insert.table, &insert.format, exactly_once(insert));
+        if !there(insert) && !new_tables.contains(&table) {
+            new_tables.push(table);
         }
     }
     let known = |route: &&config::Route| routes.iter().any(|known| known.name == route.name);

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -13,7 +12,7 @@ use crate::backpressure::{Change, Level, Thresholds};
 use crate::heartbeat;
 use crate::sink::Sink;
 use crate::source::{Delivery, SourceId};
-use crate::status::{Forecast, RunStage};
+use crate::status::RunStage;
 use crate::thousands::thousands;
 
 impl<S: Sink> Pipeline<S> {
@@ -139,7 +138,6 @@ impl<S: Sink> Pipeline<S> {
         self.ask_failed_endpoints();
         self.look_at_windows(now);
         self.settled_at_heartbeat = self.settled;
-        self.ahead = (Duration::ZERO, self.ahead.0);
         self.beat();
     }
 
@@ -223,9 +221,7 @@ impl<S: Sink> Pipeline<S> {
         self.follow_fleet(previous.as_deref(), &snapshot, interval);
         let line = heartbeat::line(&snapshot, previous.as_deref(), interval);
         self.rates = line.rates;
-        self.forecast = previous.map_or_else(Forecast::default, |previous| {
-            Forecast::between(&previous.backpressure, &snapshot.backpressure, interval)
-        });
+        self.levels.see(&snapshot.backpressure, Instant::now());
         line.log();
     }
 

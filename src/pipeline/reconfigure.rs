@@ -138,16 +138,19 @@ impl<S: Sink> Pipeline<S> {
         self.sources.iter_mut().for_each(|source| source.tally.know(&classes));
     }
 
-    /// Limits that are chosen go on from where they are, if they are planned as before.
+    /// Limits that are chosen go on from where they are.
     fn keep_chosen(&mut self, mut config: Arc<Config>) -> Arc<Config> {
-        let now = &self.config.backpressure;
-        if now.auto != config.backpressure.auto {
-            self.auto = config.backpressure.auto.clone().map(Auto::new);
-        } else if now.auto.is_some() {
-            let limits = &mut Arc::make_mut(&mut config).backpressure;
-            let [warn_after, critical_after, repeat_every] =
-                [limits.warn_after, limits.critical_after, limits.repeat_every];
-            *limits = Backpressure { warn_after, critical_after, repeat_every, ..now.clone() };
+        let plan = config.backpressure.auto.clone();
+        match (&mut self.auto, plan) {
+            (Some(auto), Some(plan)) => {
+                let limits = &mut Arc::make_mut(&mut config).backpressure;
+                let [warn_after, critical_after, repeat_every] =
+                    [limits.warn_after, limits.critical_after, limits.repeat_every];
+                let now = self.config.backpressure.clone();
+                *limits = Backpressure { warn_after, critical_after, repeat_every, ..now };
+                auto.replan(plan, limits);
+            }
+            (auto, plan) => *auto = plan.map(Auto::new),
         }
         config
     }

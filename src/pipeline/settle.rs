@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::insert::CutBatch;
 use super::table::LETTERS;
 use super::{Pipeline, wall_clock};
-use crate::batch::{Letter, LooseRow, Refused};
+use crate::batch::{Letter, LooseRow, Refused, Row};
 use crate::ledger::Slot;
 use crate::receipt::Outcome;
 use crate::record::{Partition, Position, UnixMs};
@@ -56,7 +56,7 @@ impl<S: Sink> Pipeline<S> {
             let now = wall_clock();
             let millis = |time: i64| Duration::from_millis(time.max(0).unsigned_abs());
             let age = |time: UnixMs| millis(now - time).as_secs_f64();
-            self.ahead.0 = self.ahead.0.max(millis(times.1 - now));
+            self.ahead.see(millis(times.1 - now), Instant::now());
             let writer = self.writer_name(cut.table);
             self.metrics.durable(writer, age(times.1), age(times.0), rows);
         }
@@ -71,13 +71,13 @@ impl<S: Sink> Pipeline<S> {
     }
 
     fn rows_inserted(&mut self, cut: &CutBatch) {
-        for (ticket, route) in cut.batch.tickets() {
+        for (ticket, rows) in cut.batch.tickets() {
             let source = self.ledger.source(ticket.slot());
-            if self.ledger.settle(ticket)
+            if self.ledger.settle(ticket, rows)
                 && let Some(source) = source
             {
-                self.sources[source.0].tally.inserted += 1;
-                self.routes[route.index()].inserted += 1;
+                self.sources[source.0].tally.inserted += u64::from(rows);
+                self.routes[ticket.route().index()].inserted += u64::from(rows);
             }
         }
         for (route, count) in cut.rounded.iter() {
@@ -86,16 +86,18 @@ impl<S: Sink> Pipeline<S> {
     }
 
     fn dead_letters_written(&mut self, cut: &CutBatch) {
-        for (record, ticket, route, letter) in cut.batch.letters() {
+        for Row { record, ticket, letter } in cut.batch.rows() {
             let source = self.ledger.source(ticket.slot());
-            let route = &mut self.routes[route.index()];
-            if self.ledger.settle(ticket)
+            let route = &mut self.routes[ticket.route().index()];
+            if self.ledger.settle(ticket, 1)
                 && let Some(source) = source
             {
                 self.sources[source.0].tally.dead_lettered += 1;
                 route.dead_lettered += 1;
             }
-            route.letter_written(letter, &record);
+            if let Some(letter) = letter {
+                route.letter_written(letter, &record);
+            }
         }
     }
 
@@ -109,7 +111,7 @@ impl<S: Sink> Pipeline<S> {
         let source = source.map_or("", |id| self.sources[id.0].handle.name);
         let letter = Letter { refused, time: wall_clock(), source };
         let open = self.tables[table].buffer.of(None);
-        if let Some((batch, reason)) = open.push_letter(row, letter, Instant::now()) {
+        if let Some((batch, reason)) = open.push_letter(&row, letter, Instant::now()) {
             self.cut(table, batch, reason);
         }
     }
@@ -214,7 +216,7 @@ impl<S: Sink> Pipeline<S> {
     /// Rows of slots that were let go are not worth inserting, unless they are encoded already:
     /// those may be in ClickHouse, and their insert goes on.
     fn forget_rows(&mut self, slots: &HashSet<Slot>) {
-        let gone = |ticket: crate::ledger::Ticket| slots.contains(&ticket.slot());
+        let gone = |slot| slots.contains(&slot);
         let (mut rows, mut bytes) = (0, 0);
         for table in &mut self.tables {
             let (forgotten, weight) = table.buffer.forget(gone);

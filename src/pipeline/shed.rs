@@ -118,7 +118,7 @@ impl<S: Sink> Pipeline<S> {
             let (table, source) = (waiting.table, waiting.source);
             self.tables[table].kept -= 1;
             self.let_go(1, bytes);
-            self.ledger.settle(row.ticket);
+            self.ledger.settle(row.ticket, 1);
             let record = row.chunk.record(row.index);
             self.lose(source, route, record.topic_or_subject(), SLID_OUT);
         }
@@ -127,7 +127,8 @@ impl<S: Sink> Pipeline<S> {
     /// An admitted record waits; room was made for it.
     pub(super) fn keep(&mut self, row: LooseRow) {
         let bytes = row.chunk.record(row.index).bytes();
-        let waiting = self.waiting_rows.iter_mut().find(|waiting| waiting.route == row.route);
+        let waiting =
+            self.waiting_rows.iter_mut().find(|waiting| waiting.route == row.ticket.route());
         let waiting = waiting.expect("its route keeps its latest");
         waiting.bytes += bytes;
         waiting.rows.push_back(row);
@@ -167,10 +168,10 @@ impl<S: Sink> Pipeline<S> {
     fn deliver(&mut self, index: usize) {
         let (table, now) = (self.waiting_rows[index].table, Instant::now());
         while let Some((row, _)) = self.waiting_rows[index].pop() {
-            let LooseRow { chunk, index, ticket, route } = row;
+            let LooseRow { chunk, index, ticket } = row;
             self.tables[table].kept -= 1;
             let open = self.tables[table].buffer.of(None);
-            if let Some((batch, reason)) = open.push(&chunk, index, ticket, route, now) {
+            if let Some((batch, reason)) = open.push(&chunk, index, ticket, now) {
                 self.cut(table, batch, reason);
             }
         }

@@ -42,6 +42,7 @@ impl<S: Sink> Pipeline<S> {
     fn snapshot(&self, stage: RunStage) -> Snapshot {
         let mut snapshot = Snapshot {
             stage,
+            source_ended: self.source_ended(),
             config: self.config_status.clone(),
             backpressure: self.backpressure_status(),
             overload: OverloadStatus {
@@ -58,8 +59,8 @@ impl<S: Sink> Pipeline<S> {
             subscriber_drops: self.tap.subscriber_drops(),
             needs_person: self.needs_person(),
             rates: self.rates,
-            forecast: self.forecast,
-            record_ahead_seconds: self.ahead.1.as_secs_f64(),
+            forecast: self.levels.forecast(),
+            record_ahead_seconds: self.ahead.furthest(Instant::now()).as_secs_f64(),
             made_at: wall_clock(),
             turned_at: Some(Instant::now()),
             overdue: self.overdue(),
@@ -146,6 +147,8 @@ impl<S: Sink> Pipeline<S> {
             partitions,
             reconnects: observed.reconnects.load(Ordering::Relaxed),
             slow_consumer_events: observed.slow_consumer_events.load(Ordering::Relaxed),
+            refused_requests: (source.handle.delivery == Delivery::Offered)
+                .then(|| observed.refused_requests.load(Ordering::Relaxed)),
             dropped_subjects: tally.dropped_subjects.to_map(),
             system: tally.system.to_map(),
             unrouted: tally.unrouted.to_map(),
@@ -200,6 +203,11 @@ impl<S: Sink> Pipeline<S> {
             pending: table.rows(),
             newest: reasons().map(|(.., letters)| Arc::clone(&letters.newest)).collect(),
         }
+    }
+
+    fn source_ended(&self) -> Option<&'static str> {
+        let ended = self.sources.iter().find(|source| source.ended_by_itself);
+        ended.map(|source| source.handle.name)
     }
 
     /// What waits for a person, each once.

@@ -107,7 +107,7 @@ impl<S: Sink> Pipeline<S> {
                 entries = seen.entries,
                 covers_seconds = covers,
                 "the deduplication window covers an outage of {covers} s only: raise it, or insert \
-                 larger batches less often (README, Exactly once)"
+                 larger batches less often (docs/guarantees.md, Exactly once)"
             );
         }
         table.window = Some(seen);

@@ -71,13 +71,53 @@ async fn a_change_that_has_begun_is_waited_for() {
     assert!(door.in_force().contains("max_delay = \"10s\""), "{}", door.in_force());
 }
 
+/// Nobody writes into it, and whoever reads it waits.
+fn hang(file: &PathBuf) {
+    std::fs::remove_file(file).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(file).status().unwrap().success());
+}
+
+/// The paused clock stands while a file is read, unless it is moved.
+async fn while_time_passes<T>(asked: impl Future<Output = T>) -> T {
+    let passes = async {
+        loop {
+            tokio::task::yield_now().await;
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::select! {
+        answer = asked => answer,
+        () = passes => unreachable!("it has no end"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_system_that_hangs_takes_one_thread_however_often_it_is_asked() {
+    let scene = begin();
+    let door = &scene.door;
+    hang(&scene.file);
+    for said in ["within 10s", "still being read", "still being read"] {
+        let outcome = while_time_passes(door.try_out(None)).await;
+        assert!(matches!(&outcome, Outcome::NotNow(why) if why.contains(said)), "{outcome:?}");
+    }
+    std::fs::write(&scene.file, BASE).unwrap(); // the thread that reads ends with it
+    std::fs::remove_file(&scene.file).unwrap();
+    std::fs::write(&scene.file, BASE).unwrap();
+    tokio::time::resume();
+    let read = async {
+        while !matches!(door.try_out(None).await, Outcome::Possible { .. }) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let read = tokio::time::timeout(Duration::from_secs(60), read).await;
+    read.expect("it is read again once it can be");
+}
+
 #[tokio::test]
 async fn a_file_that_cannot_be_read_to_its_end_keeps_nothing_from_ending() {
     let Scene { door, end, mut running, file, _dir, .. } = begin();
-    std::fs::remove_file(&file).unwrap();
-    assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+    hang(&file);
     let ended = async {
-        // Nobody writes into it, and whoever reads it waits.
         tokio::time::sleep(Duration::from_millis(200)).await;
         drop(end);
         tokio::time::timeout(Duration::from_secs(5), running.join_next()).await

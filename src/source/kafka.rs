@@ -262,14 +262,27 @@ impl Poller {
                     for end in &stats.ends {
                         self.assignment.note_end(end);
                     }
+                    self.look_at_troubles();
                     self.report();
                 }
             }
         }
         if let Some(error) = self.troubles.news() {
+            let needs = self.troubles.needs_person();
+            *self.port.observed.needs_person.lock().expect("no panic while held") = needs;
             self.send(SourceEvent::Connection { error })?;
         }
         Ok(())
+    }
+
+    /// Of what is asked for, what was not refused again is over.
+    fn look_at_troubles(&mut self) {
+        let rests = self.paused || self.port.observed.starved.load(Ordering::Acquire);
+        let held = &self.held;
+        let is_held = |topic: &str, number| {
+            held.iter().any(|held| held.topic == topic && held.number == number)
+        };
+        self.troubles.look(|topic, number| !rests && !is_held(topic, number));
     }
 
     fn report(&self) {

@@ -17,7 +17,8 @@ mod intake;
 mod receipt;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,7 +29,7 @@ use uuid::Uuid;
 
 use self::intake::{Answer, Intake, Offer};
 pub use self::receipt::Tally;
-use super::{Running, SourcePort};
+use super::{Observed, Running, SourcePort};
 use crate::config::Publish;
 use crate::credits::Gate;
 
@@ -36,8 +37,16 @@ use crate::credits::Gate;
 /// sources that always want more; short enough that a publisher hears of pressure.
 const ROOM_WITHIN: Duration = Duration::from_secs(1);
 
-/// Requests whose bodies are in memory without being held: they are read, or wait for room.
-const AT_THE_DOOR: usize = 16;
+/// What requests may weigh together whose records are in memory without being held: they are read, or
+/// wait for room. In bytes.
+const AT_THE_DOOR: usize = 64 * 1024 * 1024;
+
+/// A request of at most so many bytes passes by them: of these there are no more than connections, and
+/// nobody who dawdles with much is in their way.
+const SMALL: usize = 64 * 1024;
+
+/// Requests that wait for the intake; the next ones wait to.
+const OFFERS: usize = 16;
 
 /// When to come again, where nothing says it better.
 const COME_AGAIN: Duration = Duration::from_secs(1);
@@ -114,6 +123,12 @@ pub enum Refusal {
     },
 }
 
+impl Refusal {
+    fn is_busy(&self) -> bool {
+        matches!(self, Self::Busy { .. })
+    }
+}
+
 /// Whether records are taken, and for which routes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 enum Stand {
@@ -131,6 +146,7 @@ pub struct Publisher {
     stand: watch::Receiver<Stand>,
     door: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
+    observed: Arc<OnceLock<Arc<Observed>>>,
 }
 
 /// The other end, before it runs.
@@ -138,6 +154,8 @@ pub struct Publisher {
 pub struct Hall {
     offers: mpsc::Receiver<Offer>,
     stand: watch::Sender<Stand>,
+    /// Where it is counted what there was no room for; nobody is refused before the source runs.
+    observed: Arc<OnceLock<Arc<Observed>>>,
 }
 
 /// A request that was let in: its records may come.
@@ -146,7 +164,7 @@ pub struct Entry<'a> {
     publisher: &'a Publisher,
     topic: &'a str,
     until: Until,
-    door: OwnedSemaphorePermit,
+    place: Option<OwnedSemaphorePermit>,
     waiting: Option<OwnedSemaphorePermit>,
 }
 
@@ -166,16 +184,18 @@ pub struct Taken {
 /// Both ends. Until the source is started nothing is taken.
 #[must_use]
 pub fn connect(limits: &Publish) -> (Publisher, Hall) {
-    let (offers, offered) = mpsc::channel(AT_THE_DOOR);
+    let (offers, offered) = mpsc::channel(OFFERS);
     let (stand, seen) = watch::channel(Stand::default());
+    let observed = Arc::default();
     let publisher = Publisher {
+        observed: Arc::clone(&observed),
         offers,
         stand: seen,
         door: Arc::new(Semaphore::new(AT_THE_DOOR)),
         waiting: Arc::new(Semaphore::new(limits.max_waiting)),
         limits: limits.clone(),
     };
-    (publisher, Hall { offers: offered, stand })
+    (publisher, Hall { offers: offered, stand, observed })
 }
 
 impl Hall {
@@ -188,6 +208,7 @@ impl Hall {
 /// Takes what is offered for these routes.
 #[must_use]
 pub fn start(hall: Hall, routes: &BTreeSet<String>, port: SourcePort, credits: Gate) -> Running {
+    hall.observed.get_or_init(|| Arc::clone(&port.observed));
     let mut tasks = JoinSet::new();
     tasks.spawn(Intake::new(hall, routes, port, credits).run());
     Running { name: "live", tasks }
@@ -218,16 +239,22 @@ impl Publisher {
         records: Vec<Bytes>,
         until: Until,
     ) -> Result<Ack, Refusal> {
-        self.enter(topic, until).await?.publish(records).await
+        let bytes = records.iter().map(Bytes::len).sum();
+        self.enter(topic, until, bytes).await?.publish(records).await
     }
 
-    /// Lets a request in whose records are still to be read: few at a time, so that what strangers
-    /// send takes a bounded part of the memory.
+    /// Lets a request in that brings so many bytes, which may be still to be read: as many at a time
+    /// as there is a bounded part of the memory for.
     ///
     /// # Errors
     ///
     /// When nothing would be taken.
-    pub async fn enter<'a>(&'a self, topic: &'a str, until: Until) -> Result<Entry<'a>, Refusal> {
+    pub async fn enter<'a>(
+        &'a self,
+        topic: &'a str,
+        until: Until,
+        bytes: usize,
+    ) -> Result<Entry<'a>, Refusal> {
         match &*self.stand.borrow() {
             Stand::Open(routes) if routes.contains(topic) => {}
             Stand::Open(_) => return Err(Refusal::NoSuchTopic),
@@ -237,13 +264,34 @@ impl Publisher {
             Until::Admitted => None,
             Until::Durable => {
                 let place = Arc::clone(&self.waiting).try_acquire_owned();
-                Some(place.map_err(|_| Refusal::Busy { retry_after: COME_AGAIN })?)
+                Some(place.map_err(|_| self.busy())?)
             }
         };
-        let door = timeout(ROOM_WITHIN, Arc::clone(&self.door).acquire_owned()).await;
-        let door = door.map_err(|_| Refusal::Busy { retry_after: COME_AGAIN })?;
-        let door = door.expect("the semaphore is never closed");
-        Ok(Entry { publisher: self, topic, until, door, waiting })
+        let place = self.place(bytes).await?;
+        Ok(Entry { publisher: self, topic, until, place, waiting })
+    }
+
+    /// A place at the door, for who needs one.
+    async fn place(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, Refusal> {
+        if bytes <= SMALL {
+            return Ok(None);
+        }
+        let bytes = u32::try_from(bytes.min(AT_THE_DOOR)).expect("it is far less");
+        let place = timeout(ROOM_WITHIN, Arc::clone(&self.door).acquire_many_owned(bytes)).await;
+        let place = place.map_err(|_| self.busy())?;
+        Ok(Some(place.expect("the semaphore is never closed")))
+    }
+
+    fn busy(&self) -> Refusal {
+        self.count_refusal();
+        Refusal::Busy { retry_after: COME_AGAIN }
+    }
+
+    /// A request was told to come again, with all of it or the rest.
+    fn count_refusal(&self) {
+        if let Some(observed) = self.observed.get() {
+            observed.refused_requests.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -267,7 +315,7 @@ impl Entry<'_> {
     ///
     /// When nothing was taken.
     pub async fn offer(self, records: Vec<Message>) -> Result<Taken, Refusal> {
-        let Self { publisher, topic, until, door, waiting } = self;
+        let Self { publisher, topic, until, place: _place, waiting } = self;
         let offered = records.len();
         let most = publisher.limits.max_request_records;
         if offered > most {
@@ -279,9 +327,11 @@ impl Entry<'_> {
         let offer = Offer { topic: topic.to_owned(), records, receipt, deadline, answer };
         publisher.offers.send(offer).await.map_err(|_| NOT_RUNNING)?;
         // The intake answers every offer that it meets, and drops the others when it ends.
-        let taken = answered.await.map_err(|_| NOT_RUNNING)??;
-        drop(door);
-        let Answer { records: taken, retry_after } = taken;
+        let answer = answered.await.map_err(|_| NOT_RUNNING)?;
+        if answer.as_ref().map_or_else(Refusal::is_busy, |answer| answer.records < offered) {
+            publisher.count_refusal();
+        }
+        let Answer { records: taken, retry_after } = answer?;
         let within = publisher.limits.durable_timeout;
         Ok(Taken { offered, taken, retry_after, until, tally, within, _waiting: waiting })
     }

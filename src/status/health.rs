@@ -14,12 +14,15 @@ use super::{
 };
 use crate::alert;
 use crate::record::UnixMs;
+use crate::webhook::Tally;
 
 mod config;
 mod firing;
+mod receiver;
 
 pub use config::{Config, Refusal};
 pub use firing::Alert;
+pub use receiver::Receiver;
 
 /// Counts by a name: a class, a subject, a reason.
 type Counts = BTreeMap<String, u64>;
@@ -38,6 +41,8 @@ pub struct Health {
     pub needs_person: Vec<String>,
     /// What fires, the critical first.
     pub alerts: Vec<Alert>,
+    /// Who is told of them, by name.
+    pub webhooks: Vec<Receiver>,
     pub config: Config,
     pub metrics: Metrics,
 }
@@ -45,7 +50,7 @@ pub struct Health {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Metrics {
     pub backpressure: Backpressure,
-    /// When the bridge is full, or drained, if all goes on as in the last heartbeat interval.
+    /// When the bridge is full, or drained, if all goes on as at the last heartbeats.
     pub forecast: Forecast,
     /// The policy for when something must give, and what it has cost.
     pub overload: OverloadStatus,
@@ -171,6 +176,9 @@ pub struct Source {
     pub unrouted: Counts,
     pub reconnects: u64,
     pub slow_consumer_events: u64,
+    /// Requests of publishers that were told to come again; absent where nobody publishes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused_requests: Option<u64>,
     pub system: BTreeMap<String, System>,
 }
 
@@ -193,7 +201,8 @@ pub struct Route {
     pub accounting_gap: i64,
     pub rounded: u64,
     pub table: Option<Arc<str>>,
-    /// By source: `exactly_once`, `at_least_once` or `at_most_once`.
+    /// By source: `exactly_once`, `at_least_once`, `at_most_once` or, of what is published,
+    /// `as_answered`.
     pub guarantees: BTreeMap<&'static str, &'static str>,
     pub state: &'static str,
     /// It takes nothing: its table is broken while others work, and holds its share.
@@ -223,6 +232,7 @@ impl Snapshot {
             wedged: self.wedged(now),
             needs_person: self.needs_person.clone(),
             alerts: firing.iter().map(Into::into).collect(),
+            webhooks: Vec::new(),
             config: Config::of(&self.config),
             metrics: self.health_metrics(),
         }
@@ -362,6 +372,7 @@ impl From<&SourceStatus> for Source {
             unrouted: source.unrouted.clone(),
             reconnects: source.reconnects,
             slow_consumer_events: source.slow_consumer_events,
+            refused_requests: source.refused_requests,
             system: source.system.iter().map(seen).collect(),
         }
     }
@@ -391,6 +402,12 @@ impl From<&RouteStatus> for Route {
 }
 
 impl Health {
+    /// With the receivers of alerts, which have no part in the snapshot.
+    #[must_use]
+    pub fn with_webhooks(self, tallies: &[Arc<Tally>]) -> Self {
+        Self { webhooks: tallies.iter().map(|tally| (&**tally).into()).collect(), ..self }
+    }
+
     /// 200 while the pipeline turns, also when it is paused or critical; 503 when it is wedged or
     /// going away.
     #[must_use]

@@ -25,7 +25,8 @@ pub struct RouteStatus {
     pub current_rate_limit: Option<f64>,
     /// What it fills; None when it only counts.
     pub table: Option<Arc<str>>,
-    /// By source: `exactly_once`, `at_least_once` or `at_most_once`.
+    /// By source: `exactly_once`, `at_least_once`, `at_most_once` or, of what is published,
+    /// `as_answered`.
     pub guarantees: BTreeMap<&'static str, &'static str>,
     /// Only where exactly once is promised, and once it was looked at.
     pub window: Option<WindowStatus>,

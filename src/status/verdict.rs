@@ -54,6 +54,15 @@ impl Snapshot {
 
     fn drains(&self) -> Verdict {
         let held = thousands(self.backpressure.current_buffer);
+        if let Some(name) = self.source_ended {
+            let why = format!(
+                "The source {name} ended by itself, and without it the bridge would do nothing: \
+                 {held} records are still on their way into ClickHouse, then it ends with code 1."
+            );
+            let remedy = "Keep its log and report it: it is a bug. Whatever runs the bridge starts \
+                          it again; see that it does.";
+            return trouble("Draining", why, remedy, "source_ended");
+        }
         Verdict {
             remedy: Some(
                 "Nothing: it ends by itself. A second signal would stop it at once.".to_owned(),
@@ -97,8 +106,8 @@ impl Snapshot {
             }
         };
         let why = format!(
-            "{failures} inserts in a row failed: {reason}. {held} records are held; Kafka and \
-             JetStream wait.{others}"
+            "{} {held} records are held; Kafka and JetStream wait.{others}",
+            ended(&format!("{failures} inserts in a row failed: {reason}"))
         );
         let remedy = "Bring ClickHouse back. One insert is tried now and then; when it lands, \
                       everything goes on by itself.";
@@ -131,7 +140,7 @@ impl Snapshot {
     fn misses_a_server(&self) -> Option<Verdict> {
         let away = self.endpoints.iter().find(|endpoint| !endpoint.healthy)?;
         let reason = away.reason.as_deref().unwrap_or("no answer");
-        let why = format!("{}: {reason}.", away.url);
+        let why = ended(&format!("{}: {reason}", away.url));
         let remedy = "Bring it back; meanwhile the others are used, and it is asked now and then.";
         let remedy = if self.endpoints.len() > 1 {
             remedy
@@ -144,7 +153,7 @@ impl Snapshot {
     fn misses_a_source(&self) -> Option<Verdict> {
         let (name, source) = self.sources.iter().find(|(_, source)| !source.connected)?;
         let error = source.error.as_deref().unwrap_or("it has not answered yet");
-        let why = format!("{name}: {error}.");
+        let why = ended(&format!("{name}: {error}"));
         let remedy = "Bring the server back, or mend what it refuses. It connects again by itself.";
         Some(trouble("Source away", why, remedy, "source_disconnected"))
     }
@@ -152,7 +161,7 @@ impl Snapshot {
     fn tries_again(&self) -> Option<Verdict> {
         let (name, route) = self.routes.iter().find(|(_, route)| !route.state.is_well())?;
         let why = match route.state.reason() {
-            Some(reason) => format!("Route {name}: {reason}."),
+            Some(reason) => sentence(&format!("route {name}: {reason}")),
             None => format!("Route {name} waits for its table."),
         };
         let remedy = "Nothing yet: it tries again by itself, and what it holds is kept.";
@@ -195,8 +204,13 @@ fn trouble(
 fn sentence(text: &str) -> String {
     let mut rest = text.chars();
     let first: String = rest.next().into_iter().flat_map(char::to_uppercase).collect();
+    ended(&format!("{first}{}", rest.as_str()))
+}
+
+/// With a full stop, and not with two.
+fn ended(text: &str) -> String {
     let end = if text.ends_with(['.', '!', '?']) { "" } else { "." };
-    format!("{first}{}{end}", rest.as_str())
+    format!("{text}{end}")
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Spans of batches: what costs what, and what is bounded.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::*;
@@ -23,7 +24,7 @@ fn batch(traceparents: impl IntoIterator<Item = Option<String>>) -> Batch {
     let chunk = Arc::new(chunk);
     let mut batch = Batch::default();
     for index in 0..chunk.len() {
-        batch.push(&chunk, index, ledger.admit(slot, 0, RouteId(0)), RouteId(0));
+        batch.push(&chunk, index, ledger.admit(slot, 0, RouteId(0)));
     }
     batch
 }
@@ -117,4 +118,30 @@ fn a_part_belongs_to_its_whole_and_is_told_with_it() {
     // Of a batch that is not sampled no part is.
     drop(tracer.begin_within(&Trace::default(), &batch, NAMES));
     assert!(spans.told.try_recv().is_err());
+}
+
+/// One id of two spans would make one of them what the other is, wherever they are kept.
+#[test]
+fn each_span_has_an_id_of_its_own_and_each_batch_that_was_cut_a_trace() {
+    let (tracer, mut spans) = channel(100);
+    let batch = batch([None]);
+    for _ in 0..50 {
+        let mut whole = tracer.begin(&batch, NAMES);
+        whole.step(StepKind::Encode, Instant::now(), || None);
+        whole.step(StepKind::Insert, Instant::now(), || None);
+        drop(tracer.begin_within(&whole, &batch, NAMES));
+        drop(tracer.begin_within(&whole, &batch, NAMES));
+    }
+    let (mut ids, mut traces) = (BTreeSet::new(), BTreeSet::new());
+    while let Ok(span) = spans.told.try_recv() {
+        let of_all = span.steps.iter().map(|step| step.context).chain([span.context]);
+        for Context { trace_id, span_id } in of_all {
+            assert_eq!(trace_id, span.context.trace_id);
+            assert!(ids.insert(span_id), "{span:?}");
+        }
+        if span.parent.is_none() {
+            assert!(traces.insert(span.context.trace_id), "{span:?}");
+        }
+    }
+    assert_eq!((ids.len(), traces.len()), (50 * 5, 50));
 }

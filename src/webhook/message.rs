@@ -11,19 +11,26 @@ use crate::record::UnixMs;
 use crate::status::Identity;
 use crate::status::health::rfc3339;
 
-/// In one message; a storm of them helps nobody. What is left out is counted, and in `/health`.
-const MOST: usize = 200;
-/// Slack cuts a message of more than 40,000 characters.
-const MOST_IN_SLACK: usize = 30;
 /// Characters of a summary; what a person must do can be long.
 const SUMMARY: usize = 1_000;
 /// Alertmanager takes an alert for over that it did not hear of for so many repetitions.
 const GONE_AFTER: u32 = 4;
 
+/// So many alerts are in one message; a storm of them helps nobody. Slack cuts a message of more than
+/// 40,000 characters.
+pub(super) fn most(kind: WebhookKind) -> usize {
+    match kind {
+        WebhookKind::Slack => 30,
+        WebhookKind::Json | WebhookKind::Alertmanager => 200,
+    }
+}
+
 /// Everything that is said at once.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Notice {
     pub items: Vec<Item>,
+    /// So many more there are; the next message has them.
+    pub left_out: usize,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -72,7 +79,7 @@ impl Notice {
     /// One that says that nothing is wrong.
     #[must_use]
     pub fn test(at: UnixMs) -> Self {
-        Self { items: vec![Item { status: Status::Fired, what: What::Test { at } }] }
+        Self { items: vec![Item { status: Status::Fired, what: What::Test { at } }], left_out: 0 }
     }
 
     fn count(&self, wanted: impl Fn(Status) -> bool) -> usize {
@@ -142,7 +149,7 @@ pub fn body(notice: &Notice, config: &Webhook, instance: &str, now: UnixMs) -> V
 }
 
 fn plain(notice: &Notice, instance: &str, now: UnixMs) -> Value {
-    let alerts = notice.items.iter().take(MOST).map(|item| {
+    let alerts = notice.items.iter().map(|item| {
         let Facts { id, of, severity, since, summary, remedy, runbook } = item.what.facts();
         json!({
             "status": item.status.name(), "id": id, "of": of, "severity": severity,
@@ -155,15 +162,16 @@ fn plain(notice: &Notice, instance: &str, now: UnixMs) -> Value {
         "service": Identity::SERVICE,
         "instance": instance,
         "sent_at": rfc3339(now),
-        "status": if firing > 0 { "firing" } else { "resolved" },
+        // Of what is left out nobody knows here: the last message says that all is over.
+        "status": if firing + notice.left_out > 0 { "firing" } else { "resolved" },
         "alerts": alerts.collect::<Vec<_>>(),
-        "left_out": notice.items.len().saturating_sub(MOST),
+        "left_out": notice.left_out,
     })
 }
 
 fn slack(notice: &Notice, instance: &str) -> Value {
     let mut lines = vec![format!("*{} {}*: {notice}", Identity::SERVICE, escaped(instance))];
-    for item in notice.items.iter().take(MOST_IN_SLACK) {
+    for item in &notice.items {
         let Facts { severity, summary, remedy, runbook, .. } = item.what.facts();
         let summary = escaped(&summary);
         if item.status == Status::Resolved {
@@ -179,9 +187,8 @@ fn slack(notice: &Notice, instance: &str) -> Value {
         let link = runbook.map_or(String::new(), |runbook| format!(" (<{runbook}|runbook>)"));
         lines.push(format!("{mark} *{word}* {summary}\n> {}{link}", escaped(remedy)));
     }
-    let left_out = notice.items.len().saturating_sub(MOST_IN_SLACK);
-    if left_out > 0 {
-        lines.push(format!("and {left_out} more: see /health"));
+    if notice.left_out > 0 {
+        lines.push(format!("and {} more, in the next message", notice.left_out));
     }
     json!({ "text": lines.join("\n") })
 }
@@ -194,7 +201,7 @@ fn escaped(text: &str) -> String {
 /// Names and labels as those of the rules in deploy/prometheus/alerts.yml.
 fn alertmanager(notice: &Notice, instance: &str, now: UnixMs, until: Duration) -> Value {
     let until = i64::try_from(until.as_millis()).unwrap_or(i64::MAX);
-    let alerts = notice.items.iter().take(MOST).map(|item| {
+    let alerts = notice.items.iter().map(|item| {
         let Facts { id, of, severity, since, summary, remedy, runbook } = item.what.facts();
         let words = id.split('_').map(|word| word[..1].to_uppercase() + &word[1..]);
         let mut labels = json!({

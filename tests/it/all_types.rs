@@ -312,6 +312,26 @@ async fn every_type_is_stored_exactly() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_sent_arrives_however_it_is_compressed() {
+    let lab = Lab::new().await;
+    lab.clickhouse.query("CREATE TABLE sent (n UInt64) ENGINE = MergeTree ORDER BY n").await;
+    lab.create_topics(&[lab.topic("sent")], 1).await;
+    for (turn, compression) in ["none", "lz4", "zstd"].into_iter().enumerate() {
+        let rows = turn * 1_000..(turn + 1) * 1_000;
+        let payloads: Vec<String> = rows.map(|n| format!("{{\"n\":{n}}}")).collect();
+        send(&lab, "sent", &payloads).await;
+        let sections = lab.sections("kafka");
+        let with = format!("clickhouse = {{ compression = \"{compression}\", ");
+        let sections = sections.replace("clickhouse = { ", &with);
+        let bridge = lab.start(&(sections + &route(&lab, "sent", "")), "").await;
+        bridge.wait_until("all is settled", |h| settled(h, "kafka", 1_000)).await;
+        bridge.stop().await;
+    }
+    let sums = lab.clickhouse.row("SELECT count() AS rows, sum(n) AS sum FROM sent").await;
+    assert_eq!([&sums["rows"], &sums["sum"]].map(number), [3_000, 2_999 * 1_500], "{sums}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn columns_that_clickhouse_computes_are_left_to_it() {
     let lab = Lab::new().await;
     lab.clickhouse

@@ -110,9 +110,7 @@ impl History {
         self.open.push((of, self.next[of]));
         self.opened_at.get_or_insert(self.now);
         self.next[of] += 1;
-        if let Some((batch, reason)) =
-            self.buffer.push(&Arc::new(chunk), 0, ticket, ROUTE, self.now)
-        {
+        if let Some((batch, reason)) = self.buffer.push(&Arc::new(chunk), 0, ticket, self.now) {
             match reason {
                 CutReason::Rows => assert_eq!(batch.len(), self.limits.batch_rows),
                 CutReason::Bytes => assert!(batch.bytes() >= self.limits.batch_bytes),
@@ -126,7 +124,7 @@ impl History {
         let slot = self.partitions[of].1;
         let before = self.open.len();
         self.open.retain(|(partition, _)| *partition != of);
-        let (rows, _) = self.buffer.forget(|ticket| ticket.slot() == slot);
+        let (rows, _) = self.buffer.forget(|of| of == slot);
         assert_eq!(rows, before - self.open.len());
         if self.open.is_empty() {
             self.opened_at = None;

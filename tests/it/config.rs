@@ -162,8 +162,8 @@ const MISTAKES: &[Mistake] = &[
     ),
     (
         "an unknown compression",
-        "[clickhouse]\ncompression = 'zstd'",
-        &["clickhouse.compression = \"zstd\"", "\"none\" or \"lz4\""],
+        "[clickhouse]\ncompression = 'gzip'",
+        &["clickhouse.compression = \"gzip\"", "\"none\" or \"lz4\" or \"zstd\""],
     ),
     (
         "an address without a port",
@@ -493,6 +493,15 @@ fn a_later_file_and_then_the_environment_win() {
     assert_eq!(writer["linger"].as_str(), Some("1s"), "defaults fill a partial table");
     assert_eq!(effective["kafka"]["client"]["security.protocol"].as_str(), Some("SASL_SSL"));
     assert_eq!(effective["clickhouse"]["database"].as_str(), Some("default"), "empty is unset");
+}
+
+/// It is in no file: nobody would find it there.
+#[test]
+fn a_table_that_only_a_variable_makes_is_told_by_the_variable() {
+    let nats = "[nats]\n[[routes]]\nname = 'a'\nnats_subjects = ['a']\ntable = 'a'\n";
+    let run = Bench::new().config(nats, &[("DATA_BRIDGE__KAFKA__BROKERS", "localhost:9092")]);
+    let said = "data-bridge: DATA_BRIDGE__KAFKA__BROKERS: kafka: no route has kafka_topics; ";
+    assert!(run.code() == 64 && run.err().starts_with(said), "{}", run.err());
 }
 
 #[test]

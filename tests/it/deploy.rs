@@ -1,7 +1,7 @@
 //! The image and the compose file agree with each other and with the program, as far as that shows
 //! without an engine. `deploy/` holds the same of what lies in the folder of that name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use yaml_rust2::{Yaml, YamlLoader};
 
 use crate::bridge::program;
 
+mod image;
 mod kubernetes;
 mod monitoring;
 mod systemd;
@@ -120,6 +121,32 @@ async fn config_with(variables: &BTreeMap<String, String>) -> (bool, String) {
     (done.status.success(), said.into_owned())
 }
 
+/// A limit of memory as compose, Kubernetes and systemd write it (`1g`, `1Gi`, `1G`) as the bridge does.
+fn size(limit: &str) -> String {
+    format!("{}iB", limit.trim_end_matches('i').to_uppercase())
+}
+
+/// What may be held fits into what the process may take, by the bridge's own sum; and less would not do.
+async fn assert_fits(mut variables: BTreeMap<String, String>, limit: &str) {
+    let name = |key: &str| format!("DATA_BRIDGE__BACKPRESSURE__{key}");
+    // Said, so that it does not follow from the budget.
+    variables.entry(name("MAX_BUFFER_BYTES")).or_insert_with(|| "256MiB".to_owned());
+    variables.insert(name("MEMORY_BUDGET"), size(limit));
+    let (ok, said) = config_with(&variables).await;
+    assert!(ok, "{limit}: {said}");
+    variables.insert(name("MEMORY_BUDGET"), "800MiB".to_owned());
+    let (ok, said) = config_with(&variables).await;
+    assert!(!ok && said.contains("memory_budget"), "{said}");
+}
+
+#[tokio::test]
+async fn the_limit_of_memory_in_compose_fits_what_may_be_held() {
+    let bridge = &compose()["services"][OURS];
+    let mut variables = environment(bridge);
+    variables.retain(|name, _| name.starts_with("DATA_BRIDGE_"));
+    assert_fits(variables, &scalar(&bridge["mem_limit"])).await;
+}
+
 #[test]
 fn compose_has_the_bridge_and_all_it_needs() {
     let compose = compose();
@@ -128,12 +155,49 @@ fn compose_has_the_bridge_and_all_it_needs() {
         assert!(!services[name].is_badvalue(), "no service {name}");
     }
     let bridge = &services[OURS];
-    assert_eq!(texts(&bridge["ports"]), ["8080:8080"]);
+    assert_eq!(texts(&bridge["ports"]), ["127.0.0.1:8080:8080"]);
+    for (name, service) in services.as_hash().unwrap() {
+        let ports = service["ports"].as_vec().map_or(&[][..], Vec::as_slice);
+        for port in ports.iter().filter_map(Yaml::as_str) {
+            assert!(port.starts_with("127.0.0.1:"), "{name:?}: {port} is open to the network");
+        }
+    }
+    assert_eq!(environment(bridge)["RUST_LOG"], "", "`log.level` would decide nothing");
     assert_eq!(environment(bridge)["DATA_BRIDGE__HTTP__LISTEN"], "0.0.0.0:8080");
     for name in ["kafka", "nats", "clickhouse"] {
         let condition = &bridge["depends_on"][name]["condition"];
         assert_eq!(condition.as_str(), Some("service_healthy"), "{name}");
         assert!(!services[name]["healthcheck"]["test"].is_badvalue(), "{name} has a health check");
+    }
+    // While the image makes user and database, it answers on 127.0.0.1, and nobody else.
+    let check = texts(&services["clickhouse"]["healthcheck"]["test"]);
+    assert!(check.last().unwrap().contains("//clickhouse:"), "{check:?}");
+}
+
+/// The bridge makes no topic, so the first thing a new user would see were routes without one.
+#[tokio::test]
+async fn compose_makes_the_topics_that_the_bridge_reads() {
+    let compose = compose();
+    let services = &compose["services"];
+    let (ok, said) = config_with(&environment(&services[OURS])).await;
+    assert!(ok, "{said}");
+    let config: toml::Table = said.parse().unwrap();
+    let routes = config["routes"].as_array().unwrap();
+    let read: BTreeSet<_> = routes
+        .iter()
+        .filter_map(|route| route.get("kafka_topics")?.as_array())
+        .flatten()
+        .map(|topic| topic.as_str().unwrap())
+        .collect();
+    assert!(!read.is_empty());
+    let topics = &services["topics"];
+    let made = &environment(topics)["TOPICS"];
+    assert_eq!(made.split_whitespace().collect::<BTreeSet<_>>(), read);
+    assert_eq!(topics["image"], services["kafka"]["image"]);
+    for once in ["schema", "topics"] {
+        let condition = &services[OURS]["depends_on"][once]["condition"];
+        assert_eq!(condition.as_str(), Some("service_completed_successfully"), "{once}");
+        assert_eq!(services[once]["restart"].as_str(), Some("no"), "{once} ends");
     }
 }
 
@@ -263,26 +327,6 @@ async fn the_variables_point_at_the_services() {
     assert!(killed >= grace + Duration::from_secs(5), "{killed:?} {grace:?}");
 }
 
-#[test]
-fn the_image_runs_the_bridge_as_nobody_special() {
-    let lines = dockerfile();
-    assert!(instructions(&lines, "FROM").len() >= 2, "several stages: {lines:?}");
-    let last_stage = lines.iter().rposition(|line| line.starts_with("FROM ")).unwrap();
-    let last_stage = &lines[last_stage..];
-    let user = instructions(last_stage, "USER").pop().expect("a USER");
-    let id = user.split(':').next().unwrap().parse::<u32>();
-    assert!(id.is_ok_and(|id| id != 0), "by number, and not root: {user}");
-    let entry = instructions(last_stage, "ENTRYPOINT").pop().unwrap();
-    let entry: Vec<String> = serde_json::from_str(&entry).expect("no shell in between: signals");
-    let copied = instructions(last_stage, "COPY").join("\n");
-    assert!(copied.contains(&entry[0]), "{entry:?} in {copied}");
-    assert_eq!(instructions(last_stage, "CMD").last().unwrap(), "[\"run\"]");
-    assert_eq!(instructions(last_stage, "EXPOSE"), ["8080"]);
-    let listen = "DATA_BRIDGE__HTTP__LISTEN=0.0.0.0:8080";
-    assert!(instructions(last_stage, "ENV").iter().any(|env| env.contains(listen)));
-    assert!(instructions(last_stage, "STOPSIGNAL").iter().all(|signal| signal == "SIGTERM"));
-}
-
 /// Whoever breaks into the bridge finds nothing to write to, no privilege, and no way to get one.
 #[test]
 fn our_containers_run_read_only_and_without_privileges() {
@@ -331,53 +375,4 @@ async fn the_health_checks_are_a_command_that_exists() {
     let done = done.unwrap().unwrap();
     let said = String::from_utf8_lossy(&done.stderr);
     assert_eq!(done.status.code(), Some(1), "{said}");
-}
-
-/// Whatever the program is compiled from is there when the image is built.
-#[test]
-fn the_image_has_all_sources() {
-    let lines = dockerfile();
-    let build = lines.iter().position(|line| line.contains("cargo build")).unwrap();
-    let copied: Vec<String> = instructions(&lines[..build], "COPY")
-        .iter()
-        .flat_map(|copy| {
-            let mut words: Vec<String> = copy.split(' ').map(str::to_owned).collect();
-            words.pop();
-            words
-        })
-        .collect();
-    let ignored = read(".dockerignore");
-    let program = ["Cargo.toml", "Cargo.lock", "build.rs", "src/main.rs"];
-    let page = ["scripts/build-web", "docs/runbook.md", "web/index.html"];
-    let mut files: Vec<String> = program.into_iter().chain(page).map(str::to_owned).collect();
-    included(&path("src"), &mut files);
-    assert!(files.len() > 7, "the program includes no file any more");
-    for file in files {
-        let covers = |of: &str| file == of || file.starts_with(&format!("{of}/"));
-        assert!(copied.iter().any(|of| covers(of)), "{file} is not copied: {copied:?}");
-        let sent = ignored.lines().filter_map(|line| line.strip_prefix('!'));
-        assert!(sent.into_iter().any(covers), "{file} is not sent to the builder: {ignored}");
-    }
-}
-
-/// The files that `include_str!` and `include_bytes!` name, from the repository's root.
-fn included(dir: &Path, files: &mut Vec<String>) {
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let entry = entry.unwrap().path();
-        if matches!(entry.file_stem().and_then(|stem| stem.to_str()), Some("tests")) {
-            continue; // not compiled there
-        }
-        if entry.is_dir() {
-            included(&entry, files);
-            continue;
-        }
-        let Ok(text) = std::fs::read_to_string(&entry) else { continue };
-        for part in text.split("include_").skip(1) {
-            let Some(("str!(" | "bytes!(", rest)) = part.split_once('"') else { continue };
-            let name = rest.split('"').next().unwrap();
-            let whole = entry.parent().unwrap().join(name).canonicalize().unwrap();
-            let root = path("").canonicalize().unwrap();
-            files.push(whole.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
-        }
-    }
 }

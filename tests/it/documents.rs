@@ -62,13 +62,19 @@ fn every_link_leads_somewhere() {
     assert!(seen > 30, "{seen}");
 }
 
+/// What the commands of a page write into files whose names end so.
+fn written<'a>(text: &'a str, end: &str) -> Vec<&'a str> {
+    let start = format!("{end} <<'END'\n");
+    text.split(&start).skip(1).map(|rest| rest.split("\nEND\n").next().unwrap()).collect()
+}
+
 /// A block with sources and routes is a configuration, and one that loads.
 #[test]
 fn every_whole_configuration_loads() {
     let dir = tempfile::tempdir().unwrap();
     let mut seen = 0;
     for (path, text) in documents() {
-        for block in blocks(&text, "toml") {
+        for block in [blocks(&text, "toml"), written(&text, ".toml")].concat() {
             if !(block.contains("[kafka]") && block.contains("[[routes]]")) {
                 continue;
             }
@@ -80,6 +86,8 @@ fn every_whole_configuration_loads() {
         }
     }
     assert!(seen >= 4, "{seen}");
+    let quickstart = std::fs::read_to_string(root().join("docs/quickstart.md")).unwrap();
+    assert_eq!(written(&quickstart, ".toml").len(), 1, "it writes the configuration that it shows");
 }
 
 /// What `data-bridge … --help` says.
@@ -226,6 +234,48 @@ fn the_sums_for_scaling_are_those_of_the_benchmarks() {
         seen += 1;
     }
     assert_eq!(seen, 5);
+}
+
+/// What a process takes at worst is one sum, in the code; the table has what that says.
+#[test]
+fn the_table_of_memory_is_what_the_bridge_works_out() {
+    let scaling = std::fs::read_to_string(root().join("docs/scaling.md")).unwrap();
+    let table =
+        scaling.split("| `max_buffer_bytes` | streams |").nth(1).expect("a table of memory");
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("data-bridge.toml");
+    let fits = |held: &str, streams: usize, budget: &str| {
+        let mut text = format!(
+            "clickhouse.url = 'http://a:8123'\n\
+             kafka = {{ brokers = ['a:9092'], prefetch_bytes = '32MiB' }}\n\
+             backpressure = {{ max_buffer_bytes = '{held}', memory_budget = '{budget}' }}\n"
+        );
+        if streams > 0 {
+            text.push_str("nats.jetstream.prefetch_bytes = '16MiB'\n");
+        }
+        text.push_str("[[routes]]\nname = 'k'\nkafka_topics = ['k']\ntable = 't'\n");
+        for n in 0..streams {
+            let from = format!("jetstream_subjects = ['s{n}']");
+            text += &format!("[[routes]]\nname = 's{n}'\n{from}\ntable = 't'\n");
+        }
+        std::fs::write(&file, text).unwrap();
+        let said = config::load(std::slice::from_ref(&file)).err().map(|error| error.to_string());
+        said.is_none_or(|said| {
+            assert!(said.contains("must be at least"), "{said}");
+            false
+        })
+    };
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let mut seen = 0;
+    for row in rows.map(cells) {
+        let (held, streams) = (row[0].replace(' ', ""), row[1].parse().unwrap());
+        let at_worst = row[2].strip_suffix(" MiB").unwrap().replace(',', "");
+        let at_worst: usize = at_worst.parse().unwrap();
+        assert!(fits(&held, streams, &format!("{at_worst}MiB")), "{row:?}: more than that");
+        assert!(!fits(&held, streams, &format!("{}MiB", at_worst - 1)), "{row:?}: less than that");
+        seen += 1;
+    }
+    assert!(seen >= 4, "{seen}");
 }
 
 /// A script of ours, wherever a document names one, is there and can be run.

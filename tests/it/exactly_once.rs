@@ -190,7 +190,7 @@ impl World {
                 let (row, letter) = (rows.get(&name), letters.get(&name));
                 let wanted = match (self.kind_at)(offset) {
                     Kind::Good => (Some(&1), None),
-                    Kind::Tombstone => (None, None),
+                    Kind::Tombstone | Kind::Control => (None, None),
                     Kind::Poison | Kind::Broken => (None, Some(&1)),
                 };
                 assert_eq!((row, letter), wanted, "{name}, as a row and as a dead letter");

@@ -34,6 +34,7 @@ mod otlp;
 mod overload;
 mod outage;
 mod pipeline;
+mod prerequisites;
 mod profile;
 mod publish;
 mod rates;

@@ -287,9 +287,9 @@ async fn four_hundred_land(lab: &Lab) {
     lab.clickhouse.until("SELECT count() FROM numbers", 400).await;
 }
 
-/// One that is not there: the records go through, and it is said once.
+/// One that is not there: the records go through, and it is said once of each signal.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dead_collector_harms_nothing_and_is_one_line() {
+async fn a_dead_collector_harms_nothing_and_is_one_line_of_each_signal() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let lab = Lab::new().await;
     lab.numbers_places().await;
@@ -302,9 +302,32 @@ async fn a_dead_collector_harms_nothing_and_is_one_line() {
         assert!(bridge.metrics().await.contains(&none));
     }
     assert_eq!(bridge.terminate().await, 0);
-    let said = "the OpenTelemetry collector is not reached: cannot reach it";
-    assert_eq!(lab.count_in_logs(said), 1);
-    assert_eq!(lab.count_in_logs("otlp_failed"), 1);
+    for signal in ["traces", "metrics"] {
+        let said = format!("the OpenTelemetry collector does not get {signal}: cannot reach it");
+        assert_eq!(lab.count_in_logs(&said), 1);
+    }
+    assert_eq!(lab.count_in_logs("otlp_failed"), 2);
+}
+
+/// Many a collector has a pipeline for one signal only: that is said once, not at each interval.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_that_takes_one_signal_only_is_one_line() {
+    let mut collector = Receiver::start(&[Reply::Only("/v1/traces"); 1_024]).await;
+    let lab = Lab::new().await;
+    lab.numbers_places().await;
+    let over = collector_at(collector.address);
+    let mut bridge = lab.start(&lab.numbers("kafka and nats"), &over).await;
+    let (mut traces, mut metrics, mut sent) = (0, 0, 0);
+    while traces < 3 || metrics < 3 {
+        send_traced(&lab, sent..sent + 10).await;
+        sent += 10;
+        let came = collector.next().await;
+        if came.head.contains("/v1/traces") { traces += 1 } else { metrics += 1 }
+    }
+    assert_eq!(bridge.terminate().await, 0);
+    let said = "the OpenTelemetry collector does not get metrics: 404";
+    assert_eq!((lab.count_in_logs(said), lab.count_in_logs("otlp_failed")), (1, 1));
+    assert_eq!(lab.count_in_logs("otlp_works"), 0);
 }
 
 /// One that takes requests and never answers: a stop waits for it for a moment only.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use data_bridge::alert::AlertId;
 use data_bridge::pipeline::{Ending, Stop};
 use data_bridge::sink::InsertError;
 use data_bridge::source::{SourceEvent, Stage};
@@ -59,6 +60,21 @@ async fn nothing_is_wanted_for_commit_before_it_is_durable() {
     rig.after(secs(2)).await;
     assert_eq!(rig.kafka().wanted_commit(&candles), Some(500));
     assert!(rig.sink.ids("candles").values().all(|times| *times == 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn offsets_that_no_record_has_hold_up_nothing() {
+    use Kind::{Control, Good};
+    let mut rig = Rig::kafka_alone("");
+    let candles = rig.kafka().assign("candles", 0, 1).await;
+    assert_eq!(rig.credits.reserve(5), 5);
+    let kinds = [Good, Good, Control, Good, Control, Control, Good, Good];
+    rig.kafka().hand_over(&candles, "", &kinds).await;
+    rig.drained().await;
+    rig.after(secs(2)).await;
+    assert_eq!(rig.sink.ids("candles").len(), 5);
+    assert_eq!(rig.kafka().wanted_commit(&candles), Some(8));
+    assert_eq!(rig.stop().await, CLEAN);
 }
 
 #[tokio::test(start_paused = true)]
@@ -177,6 +193,37 @@ async fn rows_of_a_lost_partition_that_were_not_sent_yet_are_forgotten() {
     assert_eq!(snapshot.sources["kafka"].released, 35);
     assert_eq!(rig.credits.used(), 0);
     assert_eq!(snapshot.backpressure.current_bytes, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_linger_begins_with_the_first_row_that_is_still_there() {
+    let mut rig = Rig::kafka_alone("");
+    let lost = rig.kafka().assign("external", 0, 1).await;
+    let kept = rig.kafka().assign("external", 1, 1).await;
+    rig.kafka().pull(&lost, 30).await;
+    rig.after(secs(4)).await;
+    rig.kafka().send(SourceEvent::Lost(vec![std::sync::Arc::clone(&lost)])).await;
+    rig.moment().await;
+    rig.kafka().pull(&kept, 40).await;
+    rig.after(secs(4)).await;
+    assert_eq!(rig.sink.attempts("external").len(), 0, "they are not as old as what is gone");
+    rig.drained().await;
+    assert_eq!(rig.sink.rows("external"), 40);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_durable_would_come_again_until_its_commit_is_taken() {
+    let mut rig = Rig::kafka_alone("");
+    let candles = rig.kafka().assign("candles", 0, 1).await;
+    rig.kafka().refuse_commits(Some("no coordinator")).await;
+    rig.kafka().pull(&candles, 10).await;
+    rig.drained().await;
+    rig.after(secs(5)).await; // the interval of commits is over
+    let uncommitted = |rig: &Rig| rig.now().sources["kafka"].uncommitted;
+    assert_eq!((rig.sink.rows("candles"), uncommitted(&rig)), (10, 10));
+    rig.kafka().refuse_commits(None).await;
+    rig.moment().await;
+    assert_eq!((rig.kafka().wanted_commit(&candles), uncommitted(&rig)), (Some(10), 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -640,6 +687,13 @@ async fn a_source_that_ends_by_itself_ends_the_bridge_after_a_drain() {
     let ending = rig.ending().await;
     assert_eq!(ending, Ending { abandoned: 0, closed: false, aborted: false });
     assert_eq!(rig.sink.rows("candles"), 5);
+    assert_eq!(rig.now().source_ended, Some("kafka"));
+    let firing: Vec<_> = rig.firing().iter().map(|alert| (alert.id, alert.of.clone())).collect();
+    assert_eq!(firing, [(AlertId::SourceEnded, Some("source kafka".to_owned()))]);
+
+    let mut told = Rig::both("");
+    assert_eq!(told.stop().await, CLEAN);
+    assert_eq!(told.now().source_ended, None, "it was told to");
 }
 
 #[tokio::test(start_paused = true)]
@@ -680,4 +734,5 @@ async fn a_source_that_is_gone_without_a_word_ends_the_bridge_as_well() {
     let ending = rig.ending().await;
     assert_eq!(ending, Ending { abandoned: 0, closed: false, aborted: false });
     assert_eq!(rig.sink.rows("candles"), 5);
+    assert_eq!(rig.now().source_ended, Some("kafka"), "and it says why");
 }

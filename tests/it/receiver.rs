@@ -17,6 +17,10 @@ use crate::bridge::PATIENCE;
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Reply {
     Status(u16),
+    /// Not now: so many seconds later.
+    Later(u16),
+    /// All is well for this path; there is nothing at any other.
+    Only(&'static str),
     /// The request is taken, and never answered.
     Hang,
     /// The connection ends instead of an answer.
@@ -83,18 +87,25 @@ async fn serve(stream: TcpStream, reply: Reply, came: mpsc::Sender<Came>) {
     let mut body = vec![0; length.parse().unwrap()];
     stream.read_exact(&mut body).await.unwrap();
     came.send(Came { head: head.clone(), body }).await.unwrap();
-    match reply {
+    let asked = head.lines().next().unwrap();
+    let code = match reply {
         Reply::Hang => std::future::pending().await,
-        Reply::Close => {}
-        Reply::Status(code) => {
-            // As many servers do, with what they were asked for.
-            let body = format!("sorry, cannot {}", head.lines().next().unwrap());
-            let length = body.len();
-            let answer = format!(
-                "HTTP/1.1 {code} Said\r\nlocation: http://127.0.0.1:9/\r\n\
-                 content-length: {length}\r\nconnection: close\r\n\r\n{body}"
-            );
-            stream.write_all(answer.as_bytes()).await.unwrap();
-        }
-    }
+        Reply::Close => return,
+        Reply::Status(code) => code,
+        Reply::Later(_) => 429,
+        Reply::Only(path) if asked.contains(path) => 200,
+        Reply::Only(_) => 404,
+    };
+    // As many servers do, with what they were asked for.
+    let body = format!("sorry, cannot {asked}");
+    let length = body.len();
+    let later = match reply {
+        Reply::Later(seconds) => format!("retry-after: {seconds}\r\n"),
+        _ => String::new(),
+    };
+    let answer = format!(
+        "HTTP/1.1 {code} Said\r\nlocation: http://127.0.0.1:9/\r\n{later}\
+         content-length: {length}\r\nconnection: close\r\n\r\n{body}"
+    );
+    stream.write_all(answer.as_bytes()).await.unwrap();
 }

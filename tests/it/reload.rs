@@ -44,6 +44,24 @@ async fn thresholds_that_change_pause_and_resume_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_waits_out_a_long_backoff_waits_no_longer_than_is_said_now() {
+    let backoff =
+        |delay| format!("{NO_BREAKER}[retry]\nbase_delay = \"{delay}\"\nmax_delay = \"{delay}\"\n");
+    let mut rig = Rig::nats_alone(&backoff("1h"));
+    rig.sink.all(down());
+    // With full jitter any one of them may come soon.
+    for _ in 0..10 {
+        rig.nats().push("market.a", 10).await;
+        rig.after(Duration::from_secs(2)).await;
+    }
+    rig.sink.all(Mode::Accept);
+    rig.change_to(&config(Sources::Nats, &backoff("1s"))).await.unwrap();
+    rig.after(Duration::from_secs(5)).await;
+    assert_eq!(rig.sink.rows("candles"), 100);
+    rig.drained().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cap_that_is_lowered_admits_nothing_until_there_is_room() {
     let mut rig = Rig::nats_alone(&limits(2_000, 1_000));
     rig.sink.all(down());
@@ -179,6 +197,23 @@ async fn a_partition_does_not_become_exactly_once_while_it_is_read() {
     rig.kafka().poll(&partition, 5).await;
     let now = rig.drained().await;
     assert_eq!((now.inserted(), now.config.reloads), (5, 0), "nothing has changed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_tables_than_can_be_told_apart_are_refused_whole() {
+    let mut rig = Rig::nats_alone("");
+    let route = |n| {
+        format!(
+            "[[routes]]\nname = \"m{n}\"\nnats_subjects = [\"many.{n}\"]\ntable = \"m{n}\"\n\
+             class = \"market\"\n"
+        )
+    };
+    let many: String = (0..1_001).map(route).collect();
+    let why = rig.change_to(&config(Sources::Nats, &many)).await.unwrap_err();
+    assert!(why.contains("restart the bridge"), "{why}");
+    assert!(!rig.now().routes.contains_key("m0"));
+    rig.nats().push("market.a", 10).await;
+    assert_eq!(rig.drained().await.inserted(), 10);
 }
 
 #[tokio::test(start_paused = true)]

@@ -439,6 +439,18 @@ fn the_modules_stand_in_lib_rs_and_none_is_forgotten() {
     }
 }
 
+/// What strangers wrote goes through the one place that makes it harmless.
+#[test]
+fn commands_write_to_the_terminal_in_one_place() {
+    let ways = ["stdout().lock", "stderr().lock", "println!(", "print!("];
+    for (file, text) in &source().files {
+        if file.starts_with("cli") && file != "cli/terminal.rs" {
+            let found = ways.iter().find(|way| text.contains(*way));
+            assert_eq!(found, None, "src/{file} writes by itself; see src/cli/terminal.rs");
+        }
+    }
+}
+
 #[test]
 fn uses_are_found_in_groups_and_in_the_middle_of_code() {
     let text = "//! x\nuse a::{b, c::{d,\n    e as f}};\npub(crate) use g::h;\nlet x = i::j(k::L);\n// m::n\n";

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use crate::bridge::{Bridge, PATIENCE, program};
 use crate::dashboard::{SMALL, free_port};
 use crate::faults::proxy::Proxy;
-use crate::lab::Lab;
+use crate::lab::{Lab, settled};
 use terminal::Terminal;
 
 fn url(bridge: &Bridge) -> String {
@@ -105,7 +105,7 @@ async fn without_a_terminal_it_prints_everything_once() {
     let token = lab.file("token", "s3cret\n");
     let token = token.to_str().unwrap();
     lab.numbers_to_kafka(0..300, 1_000).await;
-    bridge.wait_until("all is stored", |health| crate::lab::settled(health, "kafka", 300)).await;
+    bridge.wait_until("all is stored", |health| settled(health, "kafka", 300)).await;
     let url = url(&bridge);
     let (code, text, error) = printed(&["--url", &url, "--token-file", token]).await;
     assert_eq!((code, error.as_str()), (0, ""));
@@ -123,6 +123,30 @@ async fn without_a_terminal_it_prints_everything_once() {
     assert!(error.contains("cannot reach http://127.0.0.1"), "{error}");
     let (code, _, error) = printed(&["--url", "bridge:8080"]).await;
     assert_eq!(code, 64, "{error}");
+}
+
+/// NATS forbids little in a subject: whoever may publish could write on the operator's terminal.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_subject_is_called_cannot_write_on_the_terminal() {
+    let lab = Lab::new().await;
+    lab.numbers_places().await;
+    let config = lab.numbers("nats");
+    let bridge = lab.start(&config, "").await;
+    let client = lab.nats().await;
+    let evil = lab.subject("numbers.\u{1b}]52;c;aGk=\u{7}\u{1b}[2J.\u{9b}1m");
+    client.publish(evil, "no JSON".into()).await.unwrap();
+    client.flush().await.unwrap();
+    bridge.wait_until("it was refused", |health| settled(health, "nats", 1)).await;
+    let (_, top, _) = printed(&["--once", "--url", &url(&bridge)]).await;
+    let mut command = program();
+    command.arg("--config").arg(lab.file("list.toml", &config)).args(["dead-letters", "list"]);
+    let list = timeout(PATIENCE, command.kill_on_drop(true).output()).await.unwrap().unwrap();
+    let list = String::from_utf8(list.stdout).unwrap();
+    for shown in [top, list] {
+        let is_tame = shown.chars().all(|c| !c.is_control() || c == '\n');
+        assert!(shown.contains("]52;c;aGk=") && is_tame, "{shown:?}");
+    }
+    bridge.stop().await;
 }
 
 /// For a wait that is not about the screen.

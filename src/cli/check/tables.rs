@@ -131,7 +131,7 @@ fn absent(config: &Config, missing: &[&str], report: &mut Report) {
     let several = missing.len() > 1;
     let text = format!(
         "ClickHouse has no table {} (database {}): create {} (`data-bridge schema --apply` creates \
-         those of the profile), or correct `table`",
+         those in schema/ beside the configuration), or correct `table`",
         missing.join(", "),
         config.clickhouse.database,
         if several { "them" } else { "it" },

@@ -36,9 +36,18 @@ fn the_line_says_how_it_is() {
     paused.needs_person.push("create table market.ticks".into());
     assert_eq!(
         line(paused),
-        "critical (paused), buffer 812/50,000, 3 pauses, 13 dead letters, 15 dropped; \
+        "critical (paused), buffer 812/50,000, 3 pauses, 13 dead letters, 15 dropped\n  \
          create table market.ticks"
     );
+    let mut away = busy();
+    let kafka = away.sources.get_mut("kafka").unwrap();
+    (kafka.connected, kafka.error) = (false, Some("nobody listens".into()));
+    assert!(line(away.clone()).ends_with("dropped\n  kafka is not connected: nobody listens"));
+    away.stage = RunStage::Draining;
+    assert!(line(away.clone()).ends_with("15 dropped"), "it is not to be");
+    away.needs_person = (0..7).map(|n| format!("create table t{n}")).collect();
+    let many = line(away);
+    assert!(many.ends_with("\n  create table t4\n  and 2 more: see /health"), "{many}");
     assert_eq!(
         summary(StatusCode::NOT_FOUND, b"<html>"),
         "HTTP 404 Not Found, and not the answer of a data-bridge"
@@ -54,6 +63,7 @@ async fn the_exit_code_follows_the_answer() {
     let state = http::HttpState::new(http::Known {
         snapshots: receiver,
         alerts: alert::none(),
+        webhooks: crate::webhook::Tallies::default(),
         histories,
         identity,
         exposition: Arc::new(told),
@@ -72,13 +82,13 @@ async fn the_exit_code_follows_the_answer() {
         http::Limits::default(),
         never,
     ));
-    assert_eq!(run(&url, system()).await.unwrap(), ExitCode::SUCCESS);
+    assert_eq!(run(&url, system()).await.unwrap().0, ExitCode::SUCCESS);
     let mut draining = busy();
     draining.stage = RunStage::Draining;
     snapshots.send_replace(Arc::new(draining));
-    assert_eq!(run(&url, system()).await.unwrap(), ExitCode::FAILURE);
+    assert_eq!(run(&url, system()).await.unwrap().0, ExitCode::FAILURE);
     server.shutdown().await;
-    assert_eq!(run(&url, system()).await.unwrap(), ExitCode::FAILURE, "nobody listens");
+    assert_eq!(run(&url, system()).await.unwrap().0, ExitCode::FAILURE, "nobody listens");
 }
 
 #[tokio::test]
@@ -86,7 +96,7 @@ async fn a_bridge_that_does_not_answer_is_given_up() {
     // Listens and never accepts: the kernel connects, nobody speaks.
     let silent = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let asked = Instant::now();
-    let code = run(&url_of("http", silent.local_addr().unwrap()), system()).await.unwrap();
+    let (code, _) = run(&url_of("http", silent.local_addr().unwrap()), system()).await.unwrap();
     assert_eq!(code, ExitCode::FAILURE);
     assert!(asked.elapsed() < TIMEOUT * 2);
 }

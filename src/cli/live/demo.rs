@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::show::Told;
 use super::socket::Socket;
-use super::watch::{NARROW_BYTES, print};
-use super::{Bridge, Trouble, publish, topics};
+use super::watch::NARROW_BYTES;
+use super::{Bridge, Trouble, print, publish, topics};
 use crate::thousands::thousands;
 
 /// What each message weighs beside its number: what is on the way holds few of them, so that a slow

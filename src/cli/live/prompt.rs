@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use super::link::Link;
 use super::publish::{self, LINE_BYTES};
 use super::show::Look;
-use super::watch::print;
-use super::{Bridge, Trouble, has_colour, topics};
+use super::watch::show;
+use super::{Bridge, Trouble, has_colour, print, topics};
 
 const HELP: &str = "\
 subscribe TOPIC [N]       show what comes, after the N messages before; candles/* for all below it
@@ -107,12 +107,13 @@ async fn talk(link: &mut Link) -> Result<(), Trouble> {
     loop {
         let line = tokio::select! {
             text = link.next() => {
-                print(&look.line(&text?))?;
+                show(look, &text?)?;
                 continue;
             }
             line = lines.next() => line,
         };
-        let Some(Ok(line)) = line else { return Ok(()) };
+        let Some(line) = line else { return Ok(()) };
+        let line = line.map_err(publish::unreadable)?;
         let said = match Wish::read(&line) {
             Ok(Wish::Quit) => return Ok(()),
             Ok(wish) => fulfil(link, wish).await,
@@ -122,9 +123,12 @@ async fn talk(link: &mut Link) -> Result<(), Trouble> {
             Ok(text) => print(&text)?,
             Err(Trouble::NobodyReads) => return Err(Trouble::NobodyReads),
             // A prompt outlives a mistake.
-            Err(Trouble::Usage(why) | Trouble::Refused(why) | Trouble::Away(why)) => {
-                print(&format!("{why}\n"))?;
-            }
+            Err(
+                Trouble::Usage(why)
+                | Trouble::Refused(why)
+                | Trouble::Away(why)
+                | Trouble::Silent(why),
+            ) => print(&format!("{why}\n"))?,
         }
     }
 }
@@ -142,8 +146,10 @@ async fn fulfil(link: &mut Link, wish: Wish<'_>) -> Result<String, Trouble> {
             }
             link.subscribe(topic, &json!({ "last_n": last })).await?;
         }
-        Wish::Publish { topic, message } => link.say(publish::ask(topic, message)).await?,
-        Wish::Ping => link.say(json!({ "type": "ping" })).await?,
+        Wish::Publish { topic, message } => {
+            link.say(publish::ask(topic, message)).await.map(drop)?
+        }
+        Wish::Ping => link.say(json!({ "type": "ping" })).await.map(drop)?,
         Wish::Create { topic } => {
             topics::make(link.bridge(), topic).await?;
             return Ok(format!("there is a topic {topic}\n"));

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
 use tokio_util::sync::CancellationToken;
 
-use super::{Bridge, Trouble, note, refusal, topics};
+use super::{ANSWER_WITHIN, Bridge, Trouble, note, refusal, topics};
 use crate::config::Retry;
 use crate::retry;
 use crate::thousands::thousands;
@@ -25,16 +25,22 @@ pub(super) const LINE_BYTES: usize = 4 * 1024 * 1024;
 const BATCH_LINES: usize = 500;
 const BATCH_BYTES: usize = 48 * 1024;
 
-/// Where there is no room now.
+const NDJSON: &str = "application/x-ndjson";
+
+/// Where there is no room now, and nobody says for how long.
 const AGAIN: Retry =
     Retry { base_delay: Duration::from_millis(500), max_delay: Duration::from_secs(5) };
+
+/// However long the bridge wants to be left alone: there may be room before.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 A message of a topic that users made is JSON, or a text. What is published into a route's topic (it needs
 publish = true) is a record like any other: what does not fit its table becomes a dead letter.
 
-Without room the bridge refuses, and this command waits and goes on; what was taken is not sent twice.")]
+Without room the bridge refuses and says for how long (Retry-After): this command waits, at most a minute at
+a time, and goes on; what was taken is not sent twice. Ctrl-C ends the wait too.")]
 pub(super) struct Args {
     /// The topic's name
     topic: String,
@@ -84,7 +90,8 @@ pub(super) async fn run(
     done
 }
 
-fn unreadable(error: LinesCodecError) -> Trouble {
+/// A line of stdin that is none.
+pub(super) fn unreadable(error: LinesCodecError) -> Trouble {
     Trouble::Usage(match error {
         LinesCodecError::MaxLineLengthExceeded => {
             format!("a line of stdin has more than {LINE_BYTES} bytes")
@@ -121,7 +128,10 @@ async fn all(
     durable: bool,
     tally: &mut Tally,
 ) -> Result<(), Trouble> {
-    let query = if durable { "/messages?durable=true" } else { "/messages" };
+    let (query, within) = match durable {
+        true => ("/messages?durable=true", bridge.durable_within),
+        false => ("/messages", ANSWER_WITHIN),
+    };
     let path = topics::path(topic, query);
     let mut batches = messages.ready_chunks(BATCH_LINES);
     while let Some(batch) = batches.next().await {
@@ -129,10 +139,20 @@ async fn all(
         let mut lines: Vec<&str> = batch.iter().map(|line| line.trim()).collect();
         lines.retain(|line| !line.is_empty());
         let mut left = lines.as_slice();
+        let mut refusals = 0;
         while !left.is_empty() {
             let (now, _) = left.split_at(fitting(left));
-            let taken = send(bridge, &path, now, tally).await?;
-            left = &left[taken..];
+            match send(bridge, &path, now, within, tally).await? {
+                Taken::All => left = &left[now.len()..],
+                Taken::Only { lines, retry_after } => {
+                    left = &left[lines..];
+                    if refusals == 0 {
+                        note("the bridge has no room now; waiting");
+                    }
+                    refusals += 1;
+                    sleep(wait(retry_after, refusals)).await;
+                }
+            }
         }
     }
     Ok(())
@@ -148,39 +168,62 @@ fn fitting(lines: &[&str]) -> usize {
     fits.count().max(1)
 }
 
-/// Sends these until at least one was taken; gives how many were.
+/// What the bridge took of a request, from its beginning.
+enum Taken {
+    All,
+    /// There was no room for more.
+    Only {
+        lines: usize,
+        /// When to come again, where that is said.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// How long after so many refusals: as long as the bridge asks for, and a little more, lest all whom
+/// it refused come back at once.
+fn wait(retry_after: Option<Duration>, refusals: u32) -> Duration {
+    match retry_after {
+        Some(asked) => asked.min(LONGEST_WAIT) + retry::delay(&AGAIN, 1),
+        None => retry::delay(&AGAIN, refusals),
+    }
+}
+
+/// Sends these once.
 async fn send(
     bridge: &Bridge,
     path: &str,
     lines: &[&str],
+    within: Duration,
     tally: &mut Tally,
-) -> Result<usize, Trouble> {
-    let body = lines.join("\n");
-    for failures in 1.. {
-        let (status, said) =
-            bridge.ask(Method::POST, path, "application/x-ndjson", body.clone()).await?;
-        let answer: Answer = serde_json::from_slice(&said).unwrap_or_default();
-        tally.accepted += answer.accepted;
-        tally.inserted += answer.inserted;
-        tally.dead_lettered += answer.dead_lettered;
-        let may_wait =
-            matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
-        if status.is_success() {
-            return Ok(lines.len());
-        } else if !may_wait || answer.dropped > 0 || answer.pending > 0 {
-            return Err(match refusal(status, &said) {
-                Trouble::Away(why) => Trouble::Refused(why),
-                trouble => trouble,
-            });
-        }
-        match answer.next_line {
-            Some(next) if next > 1 => return Ok(next - 1),
-            _ if failures == 1 => note("the bridge has no room now; waiting"),
-            _ => {}
-        }
-        sleep(retry::delay(&AGAIN, failures)).await;
+) -> Result<Taken, Trouble> {
+    let asking = bridge.ask(Method::POST, path, NDJSON, lines.join("\n"), within).await;
+    let heard = asking.map_err(|trouble| unclear(trouble, lines.len()))?;
+    let answer: Answer = serde_json::from_slice(&heard.body).unwrap_or_default();
+    tally.accepted += answer.accepted;
+    tally.inserted += answer.inserted;
+    tally.dead_lettered += answer.dead_lettered;
+    if heard.status.is_success() {
+        return Ok(Taken::All);
     }
-    unreachable!("it is tried for ever")
+    let may_wait =
+        matches!(heard.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+    if !may_wait || answer.dropped > 0 || answer.pending > 0 {
+        return Err(match refusal(heard.status, &heard.body) {
+            Trouble::Away(why) => Trouble::Refused(why),
+            trouble => trouble,
+        });
+    }
+    let taken = answer.next_line.map_or(0, |next| next.saturating_sub(1).min(lines.len()));
+    Ok(Taken::Only { lines: taken, retry_after: heard.retry_after })
+}
+
+fn unclear(trouble: Trouble, messages: usize) -> Trouble {
+    match trouble {
+        Trouble::Silent(why) => {
+            Trouble::Silent(format!("{why}; whether it took the {messages} sent last is not known"))
+        }
+        trouble => trouble,
+    }
 }
 
 /// The same as a message of the socket: JSON as it is, anything else as a text.
@@ -200,6 +243,18 @@ mod tests {
         assert_eq!(ask("t", "hello")["message"]["payload"], "hello");
         assert_eq!(one_line("{\"a\":\n1}").unwrap(), "{\"a\": 1}");
         assert!(one_line("a\nb").is_err());
+    }
+
+    #[test]
+    fn who_is_told_when_to_come_again_comes_then_and_else_later_each_time() {
+        let seconds = Duration::from_secs;
+        for (asked, waits) in [(0, 0), (7, 7), (60, 60), (86_400, 60)] {
+            let wait = wait(Some(seconds(asked)), 9);
+            assert!(wait >= seconds(waits), "{asked} s: {wait:?}");
+            assert!(wait <= seconds(waits) + AGAIN.base_delay, "{asked} s: {wait:?}");
+        }
+        assert!((0..1_000).all(|_| wait(None, 1) <= AGAIN.base_delay));
+        assert!((0..1_000).any(|_| wait(None, 9) > AGAIN.base_delay));
     }
 
     #[test]

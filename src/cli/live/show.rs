@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::cli::table::one_line;
+use crate::cli::terminal::harmless;
 
 /// Far beyond what a terminal shows at once; whoever needs all of it takes `--json`.
 const PAYLOAD_CHARS: usize = 4_000;
@@ -18,6 +19,8 @@ pub(super) struct Told<'a> {
     pub(super) kind: Cow<'a, str>,
     #[serde(borrow)]
     pub(super) ts: Cow<'a, str>,
+    /// What it answers: our requests have numbers.
+    pub(super) request_id: Option<u64>,
     #[serde(borrow, default)]
     pub(super) topic: Cow<'a, str>,
     #[serde(borrow)]
@@ -129,7 +132,7 @@ impl Look {
     /// The line of a message, with its end.
     pub(super) fn line(self, text: &str) -> String {
         let told = match (self, Told::read(text)) {
-            (Self::Json, _) => return format!("{text}\n"),
+            (Self::Json, _) => return format!("{}\n", harmless(text)),
             (_, None) => return format!("{}\n", one_line(text, PAYLOAD_CHARS)),
             (_, Some(told)) => told,
         };

@@ -19,12 +19,9 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-use super::{Bridge, Trouble, refusal};
+use super::{ANSWER_WITHIN, Bridge, Trouble, refusal};
 use crate::cli::bridge;
 use crate::tls;
-
-/// To connect, greet and be let in; and for the bridge to take a message.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// After so long a silence the bridge is asked for a sign of life, and after another one given up.
 /// It pings by itself, as often as `live.ping_interval` says.

@@ -6,8 +6,7 @@ use axum::http::Method;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::watch::print;
-use super::{Bridge, Trouble, note};
+use super::{Bridge, Trouble, note, print};
 use crate::cli::bridge::strange;
 use crate::cli::table;
 use crate::thousands::thousands;

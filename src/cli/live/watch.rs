@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::link::Link;
 use super::show::{Look, Told};
 use super::{Bridge, Trouble, has_colour, note};
+use crate::cli::terminal;
 
 /// On the way to a slow reader: what it does not read waits at the bridge instead, where it shows.
 pub(super) const NARROW_BYTES: u32 = 4 * 1024;
@@ -105,7 +106,7 @@ async fn watch(link: &mut Link, args: &Args) -> Result<(), Trouble> {
         // Of people's lines only what was asked for goes to stdout.
         match &told {
             Some(told) if look != Look::Json && told.is_routine() => note(&told.line()),
-            _ => print(&look.line(&text))?,
+            _ => show(look, &text)?,
         }
         if told.is_some_and(|told| told.is_event()) {
             left = left.map(|left| left - 1);
@@ -120,9 +121,7 @@ async fn watch(link: &mut Link, args: &Args) -> Result<(), Trouble> {
     Err(Trouble::Refused("there is nothing left to watch".to_owned()))
 }
 
-/// A line on stdout; who reads it may have gone.
-pub(super) fn print(text: &str) -> Result<(), Trouble> {
-    use std::io::Write as _;
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|_| Trouble::NobodyReads)
+/// What came, as a line; `look` sees to it that it is harmless.
+pub(super) fn show(look: Look, text: &str) -> Result<(), Trouble> {
+    terminal::write(&look.line(text)).map_err(|_| Trouble::NobodyReads)
 }

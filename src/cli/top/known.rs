@@ -19,6 +19,9 @@ const WINDOW_MS: UnixMs = 600_000;
 /// Rates are over so long: inserts come in batches, and one second says little.
 const LOOK_BACK_MS: UnixMs = 10_000;
 
+/// One comes a second; each is all that a bridge says of itself.
+const LOOKS: usize = 16;
+
 #[derive(Debug, Clone)]
 pub(super) struct Known {
     /// None before its first word.
@@ -84,8 +87,14 @@ impl Known {
         if self.looks.back().is_some_and(is_another) {
             self.looks.clear();
         }
+        // Its clock was set back: what was before it has times that are still to come.
+        if self.looks.back().is_some_and(|(then, _)| *then > at) {
+            self.looks.clear();
+            self.samples.clear();
+        }
         self.looks.push_back((at, now.health.clone()));
-        while self.looks.front().is_some_and(|(then, _)| *then <= at - LOOK_BACK_MS) {
+        let is_old = |(then, _): &(UnixMs, Health)| *then <= at - LOOK_BACK_MS;
+        while self.looks.len() > LOOKS || self.looks.front().is_some_and(is_old) {
             self.looks.pop_front();
         }
         self.remember([now.sample]);

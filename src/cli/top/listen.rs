@@ -50,8 +50,8 @@ impl Place {
         if let Some(token) = &self.authorization {
             request.headers_mut().insert(header::AUTHORIZATION, token.clone());
         }
-        let (status, body) = bridge::begin(request, self.trust.clone()).await?;
-        match status {
+        let (head, body) = bridge::begin(request, self.trust.clone()).await?.into_parts();
+        match head.status {
             StatusCode::OK => Ok(Open { body: body.into_data_stream(), events: Events::default() }),
             StatusCode::UNAUTHORIZED => bail!("it wants its token: give --token-file"),
             StatusCode::SERVICE_UNAVAILABLE => bail!("as many watch it as may, or it goes away"),

@@ -4,7 +4,7 @@ use jiff::tz::TimeZone;
 
 use super::known::Known;
 use super::lines::{Section, Tone, count, millis, per_second, time_of_day, words};
-use super::told::{Breaker, Endpoint, Health, Letter, Route, Source, Writer};
+use super::told::{Breaker, Endpoint, Health, Letter, Route, Source, Webhook, Writer};
 use crate::status::float;
 
 /// More subjects than these help nobody; the rest is in `/health`.
@@ -22,11 +22,41 @@ pub(super) fn losses(known: &Known, zone: &TimeZone) -> Vec<Section> {
     vec![letters(known, zone), drops(known)]
 }
 
+/// Who is told of alerts, and whether it hears of them.
+pub(super) fn receivers(known: &Known, zone: &TimeZone) -> Section {
+    let all = health(known).into_iter().flat_map(|health| &health.webhooks);
+    Section {
+        title: "Receivers of alerts",
+        note: "",
+        numbers: 2..4,
+        header: &["receiver", "to", "delivered", "failed", "the last message"],
+        rows: all.map(|webhook| of_receiver(webhook, zone)).collect(),
+        none: "None is configured: nobody is told but the log.",
+    }
+}
+
+fn of_receiver(webhook: &Webhook, zone: &TimeZone) -> (Tone, Vec<String>) {
+    let Webhook { name, kind, to, state, since, reason, sent, failed } = webhook;
+    let since = since.as_deref().and_then(|at| at.parse().ok());
+    let since = since.map(|at| format!("since {}", time_of_day(at, zone))).unwrap_or_default();
+    let (tone, last) = match state.as_str() {
+        "refused" => {
+            let why = reason.as_deref().unwrap_or("it was not taken");
+            (Tone::Bad, format!("refused {since}: {why}"))
+        }
+        "delivered" => (Tone::Well, format!("delivered {since}")),
+        _ => (Tone::Well, "nothing was to be told yet".to_owned()),
+    };
+    (tone, vec![format!("{name} ({kind})"), to.clone(), count(*sent), count(*failed), last])
+}
+
 fn sources(known: &Known) -> Section {
     let all = health(known).into_iter().flat_map(|health| &health.metrics.sources);
     let rows = all.map(|(name, source)| {
         let rate = known.rate(|health| Some(float(health.metrics.sources.get(name)?.received)));
-        let (tone, state) = state_of_source(source);
+        let refused =
+            known.rate(|health| health.metrics.sources.get(name)?.refused_requests.map(float));
+        let (tone, state) = state_of_source(source, refused.is_some_and(|rate| rate > 0.0));
         let dropped: u64 =
             source.dropped_by_reason.values().flat_map(|reasons| reasons.values()).sum();
         let cells = vec![
@@ -62,7 +92,8 @@ fn sources(known: &Known) -> Section {
     }
 }
 
-fn state_of_source(source: &Source) -> (Tone, String) {
+/// Whether it refuses publishers now.
+fn state_of_source(source: &Source, refuses: bool) -> (Tone, String) {
     if !source.connected {
         let why = source.error.as_deref().unwrap_or("not connected yet");
         return (Tone::Bad, format!("away: {why}"));
@@ -75,6 +106,13 @@ fn state_of_source(source: &Source) -> (Tone, String) {
     }
     if let Some(error) = &source.error {
         return (Tone::Look, error.clone());
+    }
+    let refused = source.refused_requests.unwrap_or_default();
+    if refuses {
+        return (Tone::Look, format!("refuses publishers: {} requests so far", count(refused)));
+    }
+    if refused > 0 {
+        return (Tone::Well, format!("reading; {} requests were refused", count(refused)));
     }
     let partitions = source.assigned.map(|n| format!(", {n} partitions")).unwrap_or_default();
     (Tone::Well, format!("reading{partitions}"))
@@ -251,14 +289,16 @@ fn of_letter(letter: &Letter, zone: &TimeZone) -> String {
 fn drops(known: &Known) -> Section {
     let all = health(known).into_iter().flat_map(|health| &health.metrics.sources);
     let rows = all.flat_map(|(name, source)| {
-        let most = most_of(source);
-        source.dropped_by_reason.iter().flat_map(move |(class, reasons)| {
-            let most = most.clone();
+        let by_reason = source.dropped_by_reason.iter().flat_map(move |(class, reasons)| {
             reasons.iter().map(move |(reason, records)| {
                 let of = format!("{name}, class {class}");
-                (Tone::Look, vec![of, count(*records), words(reason), most.clone()])
+                (Tone::Look, vec![of, count(*records), words(reason), String::new()])
             })
-        })
+        });
+        // Of which subjects they were is known of all together.
+        let all: u64 = source.dropped_subjects.values().sum();
+        let in_all = vec![format!("{name}, in all"), count(all), String::new(), most_of(source)];
+        by_reason.chain((all > 0).then_some((Tone::Look, in_all)))
     });
     Section {
         title: "Dropped",

@@ -16,6 +16,8 @@ use crate::history::Sample;
 use crate::status::samples::{PAUSED_AT, busy};
 use crate::status::{BreakerState, EndpointStatus, Forecast, Identity, RunStage, Snapshot};
 
+mod receivers;
+
 /// As the bridge's stream has it.
 fn status(snapshot: &Snapshot, at: i64, firing: &[alert::Alert]) -> Event {
     let now = Instant::now();
@@ -265,7 +267,8 @@ fn who_sends_who_writes_and_which_way_is_on_a_page() {
     }
     let losses = [
         "! candles 13 bad json no valid JSON: 10:30:15 aggregate_archive [3] @4711",
-        "! nats, class market 8 cap market.a.b 15",
+        "! nats, class market 8 cap",
+        "! nats, in all 15 market.a.b 15",
     ];
     shows(&known, Page::Losses, &losses);
 }
@@ -304,6 +307,29 @@ async fn a_bridge_that_goes_away_and_comes_back_is_told_with_the_gap() {
     known.hear(&event, Instant::now()).unwrap();
     let back = at(&known);
     assert!(back.contains("in           -"), "nothing is compared with another process\n{back}");
+}
+
+#[test]
+fn a_clock_that_is_set_back_begins_anew_and_what_is_kept_is_bounded() {
+    let mut known = known(|_| (), &[]);
+    let hour_ago = PAUSED_AT - 3_600_000;
+    let mut tell = |at, records| {
+        let mut snapshot = busy();
+        snapshot.sources.get_mut("kafka").unwrap().received += records;
+        known.hear(&status(&snapshot, at, &[]), Instant::now()).unwrap();
+        known.clone()
+    };
+    tell(hour_ago, 0);
+    let then = tell(hour_ago + 1_000, 500);
+    assert_eq!(then.samples.len(), 2, "what is to come is no past");
+    let counter = |health: &told::Health| {
+        Some(crate::status::float(health.metrics.sources["kafka"].received))
+    };
+    assert_eq!(then.rate(counter), Some(500.0));
+    for _ in 0..100 {
+        tell(hour_ago + 1_000, 500);
+    }
+    assert!(known.looks() <= 16, "{}", known.looks());
 }
 
 #[tokio::test(start_paused = true)]

@@ -63,6 +63,7 @@ pub(super) struct Health {
     pub(super) started_at: String,
     pub(super) needs_person: Vec<String>,
     pub(super) alerts: Vec<Alert>,
+    pub(super) webhooks: Vec<Webhook>,
     pub(super) metrics: Metrics,
 }
 
@@ -75,6 +76,20 @@ pub(super) struct Alert {
     pub(super) summary: String,
     pub(super) remedy: String,
     pub(super) runbook: String,
+}
+
+/// Who is told of alerts.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Webhook {
+    pub(super) name: String,
+    pub(super) kind: String,
+    pub(super) to: String,
+    pub(super) state: String,
+    pub(super) since: Option<String>,
+    pub(super) reason: Option<String>,
+    pub(super) sent: u64,
+    pub(super) failed: u64,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -158,6 +173,7 @@ pub(super) struct Source {
     pub(super) released: u64,
     pub(super) dropped_by_reason: BTreeMap<String, Counts>,
     pub(super) dropped_subjects: Counts,
+    pub(super) refused_requests: Option<u64>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

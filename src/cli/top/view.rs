@@ -196,7 +196,10 @@ impl View<'_> {
         match page {
             Page::Overview | Page::Flow => of(sections::flow(self.known, &self.theme.zone)),
             Page::Losses => of(sections::losses(self.known, &self.theme.zone)),
-            Page::Alerts => self.alerts(width),
+            Page::Alerts => {
+                let receivers = sections::receivers(self.known, &self.theme.zone);
+                self.alerts(width).into_iter().chain(receivers.lines(width, self.theme)).collect()
+            }
             Page::Configuration => {
                 let lines = self.known.config.lines().map(|line| Line::raw(line.to_owned()));
                 let title = Line::styled("In force, without its secrets", self.theme.title);
@@ -292,16 +295,22 @@ impl View<'_> {
     fn newest_alerts(&self, width: u16) -> Vec<Line<'static>> {
         let Some(health) = self.health() else { return Vec::new() };
         let room = usize::from(width).saturating_sub(4);
-        let all = health.alerts.iter().map(|alert| {
-            let tone = tone_of(alert);
-            let text = format!("{} Do: {}", sentence(&alert.summary), sentence(&alert.remedy));
-            let text = at_most(wrapped(&text, room), 1).concat();
+        let line = |tone: Tone, text: &str| {
+            let text = at_most(wrapped(text, room), 1).concat();
             Line::styled(format!(" {}{text}", tone.mark()), self.theme.of(tone))
+        };
+        let all = health.alerts.iter().map(|alert| {
+            let text = format!("{} Do: {}", sentence(&alert.summary), sentence(&alert.remedy));
+            line(tone_of(alert), &text)
         });
+        let deaf = health.webhooks.iter().filter(|webhook| webhook.state == "refused");
+        let deaf: Vec<&str> = deaf.map(|webhook| webhook.name.as_str()).collect();
+        let deaf = (!deaf.is_empty())
+            .then(|| line(Tone::Bad, &format!("Not told: {} (page 4)", deaf.join(", "))));
         let more = health.alerts.len().saturating_sub(ALERTS);
         let said = format!("   and {more} more: page 4");
         let more = (more > 0).then(|| Line::styled(said, self.theme.soft));
-        all.take(ALERTS).chain(more).collect()
+        deaf.into_iter().chain(all.take(ALERTS)).chain(more).collect()
     }
 
     fn alerts(&self, width: u16) -> Vec<Line<'static>> {

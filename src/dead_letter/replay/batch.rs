@@ -149,7 +149,7 @@ impl Coder {
         for (number, letter) in (0..).zip(&letters) {
             let (_, route) = self.coding_of(letter).map_err(anyhow::Error::msg)?;
             let ticket = ledger.admit(slot, number, route);
-            batch.push(&Arc::new(chunk(letter)), 0, ticket, route);
+            batch.push(&Arc::new(chunk(letter)), 0, ticket);
             tickets.push(ticket);
         }
         let naming = Naming {
@@ -167,7 +167,7 @@ impl Coder {
         for (ticket, mut letter) in tickets.into_iter().zip(letters) {
             match rejected.next_if(|(row, _)| row.ticket == ticket) {
                 Some((row, why)) => {
-                    letter.route.clone_from(&self.names[row.route.index()]);
+                    letter.route.clone_from(&self.names[row.ticket.route().index()]);
                     letter.reason = why.reason.to_owned();
                     letter.error = why.error;
                     coded.refused.push(letter);

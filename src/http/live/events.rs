@@ -14,6 +14,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
 use super::refused;
+use crate::http::access::Pass;
 use crate::http::server::Peer;
 use crate::http::stream::AGE;
 use crate::http::{HttpState, problem};
@@ -34,6 +35,7 @@ pub(super) struct Wish {
 pub(super) async fn stream(
     State(state): State<HttpState>,
     Extension(Peer(address)): Extension<Peer>,
+    Extension(pass): Extension<Pass>,
     Path(topic): Path<String>,
     Query(Wish { last_n, client_id }): Query<Wish>,
 ) -> Response {
@@ -47,18 +49,22 @@ pub(super) async fn stream(
     };
     let quiet = state.live.settings().ping_interval;
     let end = Instant::now() + AGE;
-    let parts = stream::unfold(Some(session), move |session| async move {
-        let session = session.filter(|_| Instant::now() < end)?;
+    let parts = stream::unfold(Some((session, pass)), move |open| async move {
+        let (session, mut pass) = open.filter(|_| Instant::now() < end)?;
         let mailbox = session.mailbox();
         let mut texts = Vec::with_capacity(MESSAGES);
         let next = mailbox.next(&mut texts, MESSAGES, || timestamp(jiff::Timestamp::now()));
-        let more = match timeout_at(end.min(Instant::now() + quiet), next).await {
-            Err(_) => return Some((part(b": quiet\n\n"), Some(session))),
+        let next = tokio::select! {
+            next = timeout_at(end.min(Instant::now() + quiet), next) => next,
+            () = pass.revoked() => return None,
+        };
+        let more = match next {
+            Err(_) => return Some((part(b": quiet\n\n"), Some((session, pass)))),
             Ok(ended) => ended.is_ok(),
         };
         let mut bytes = Vec::with_capacity(texts.iter().map(|text| text.len() + 8).sum());
         texts.iter().for_each(|text| write(&mut bytes, text));
-        Some((Ok(Bytes::from(bytes)), more.then_some(session)))
+        Some((Ok(Bytes::from(bytes)), more.then_some((session, pass))))
     });
     let headers = [(header::CONTENT_TYPE, "text/event-stream; charset=utf-8")];
     (headers, Body::from_stream(parts)).into_response()

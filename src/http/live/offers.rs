@@ -51,7 +51,7 @@ impl Offers {
         }
         let until = if offer.durable { Until::Durable } else { Until::Admitted };
         let message = Message { payload: offer.payload.clone(), id: Some(offer.id) };
-        let entry = self.publisher.enter(&offer.topic, until).await;
+        let entry = self.publisher.enter(&offer.topic, until, offer.payload.len()).await;
         let entry = entry.map_err(|refusal| refused(refusal, &offer.topic))?;
         entry.offer(vec![message]).await.map_err(|refusal| refused(refusal, &offer.topic))
     }

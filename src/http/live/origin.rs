@@ -1,7 +1,7 @@
 //! Which pages may connect. A browser sends requests, and opens sockets, to wherever a page wants;
 //! it says where the page came from, and nobody else does.
 
-use axum::http::{HeaderMap, HeaderName, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// `guarded`: who connects needs a token, or the feed is open to everybody. Without either only this
 /// machine is let in, and then it has to be called by its own name, also by a page that says nothing
@@ -10,14 +10,18 @@ use axum::http::{HeaderMap, HeaderName, header};
 pub(super) fn is_allowed(headers: &HeaderMap, allowed: &[String], guarded: bool) -> bool {
     let host = text(headers, &header::HOST);
     let is_own = guarded || host.is_some_and(is_this_machine);
-    let Some(origin) = text(headers, &header::ORIGIN) else {
-        return is_own && !headers.contains_key(header::ORIGIN);
-    };
-    if allowed.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin)) {
-        return true;
-    }
-    let Some((_, page)) = origin.split_once("://") else { return false };
-    is_own && host.is_some_and(|host| host.eq_ignore_ascii_case(page))
+    let Some(origin) = headers.get(header::ORIGIN) else { return is_own };
+    let page =
+        origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, page)| page);
+    let is_its_own =
+        is_own && host.zip(page).is_some_and(|(host, page)| host.eq_ignore_ascii_case(page));
+    is_its_own || is_listed(origin, allowed)
+}
+
+/// The configuration names this origin.
+pub(super) fn is_listed(origin: &HeaderValue, allowed: &[String]) -> bool {
+    let Ok(origin) = origin.to_str() else { return false };
+    allowed.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin))
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {

@@ -18,6 +18,7 @@ use tokio::time::{Instant, interval_at, sleep, timeout};
 use super::offers::Offers;
 use super::refused;
 use crate::config;
+use crate::http::access::Pass;
 use crate::http::server::Peer;
 use crate::http::{HttpState, problem};
 use crate::live::protocol::{Text, timestamp};
@@ -41,6 +42,7 @@ const PART_WITHIN: Duration = Duration::from_secs(1);
 pub(super) async fn upgrade(
     State(state): State<HttpState>,
     Extension(Peer(address)): Extension<Peer>,
+    Extension(pass): Extension<Pass>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
     let upgrade = match upgrade {
@@ -58,7 +60,7 @@ pub(super) async fn upgrade(
         .max_frame_size(settings.max_message)
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(WRITE_BUFFER_BYTES)
-        .on_upgrade(move |socket| converse(session, socket, Offers::new(&state), settings))
+        .on_upgrade(move |socket| converse(session, socket, Offers::new(&state), pass, settings))
 }
 
 /// Why a connection ends.
@@ -69,6 +71,8 @@ enum Why {
     Silent,
     TooLarge,
     Broken,
+    /// The token that opened it is not in use any more.
+    Revoked,
     Ended(End),
 }
 
@@ -76,6 +80,7 @@ async fn converse(
     mut session: Session,
     socket: WebSocket,
     mut offers: Offers,
+    mut pass: Pass,
     settings: config::Live,
 ) {
     let (mut sink, mut stream) = socket.split();
@@ -84,6 +89,7 @@ async fn converse(
         why = read(&mut session, &mut offers, &mut stream, settings.idle_timeout) => why,
         why = write(&mailbox, &mut sink, settings.ping_interval) => why,
         why = linger(&mailbox) => why,
+        () = pass.revoked() => Why::Revoked,
     };
     tracing::debug!(client = &*mailbox.client_id(), ?why, "a live connection ended");
     part(why, sink, stream).await;
@@ -188,6 +194,7 @@ async fn part(
         Why::Left => return answer_farewell(sink).await,
         Why::Silent => (close_code::POLICY, "no sign of life"),
         Why::TooLarge => (close_code::SIZE, "a message is too large (live.max_message)"),
+        Why::Revoked => (close_code::POLICY, "the token has changed"),
         Why::Ended(End::SlowConsumer) => (close_code::POLICY, "SLOW_CONSUMER"),
         Why::Ended(End::Shutdown) => (close_code::AWAY, "the bridge stops"),
     };

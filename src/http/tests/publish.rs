@@ -8,14 +8,23 @@ use crate::credits::{Credits, Gate};
 use crate::receipt::Outcome;
 use crate::source::{Delivery, SourceEvent, SourceId, connect};
 
-/// With a pipeline that has room for 50 records and stores each at once.
+/// With a pipeline that has room for 50 records and stores each, at once unless it is said otherwise.
 struct Taking {
     bridge: Running,
     _tasks: JoinSet<()>,
 }
 
 async fn taking(token: Option<&str>, without_token: bool) -> Taking {
-    let limits = config::Publish { without_token, ..live::small_limits() };
+    let publish = config::Publish { without_token, ..live::small_limits() };
+    storing_after(Duration::ZERO, token, publish, Limits::default()).await
+}
+
+async fn storing_after(
+    delay: Duration,
+    token: Option<&str>,
+    limits: config::Publish,
+    server: Limits,
+) -> Taking {
     let (publisher, hall) = live::connect(&limits);
     let (sender, mut events) = mpsc::channel(4);
     let (handle, port) = connect(SourceId(0), "live", Delivery::Offered, sender);
@@ -31,6 +40,7 @@ async fn taking(token: Option<&str>, without_token: bool) -> Taking {
         while let Some((_, event)) = events.recv().await {
             if let SourceEvent::Records(chunk) = event {
                 chunk.tell(Outcome::Admitted, chunk.len());
+                tokio::time::sleep(delay).await;
                 chunk.tell(Outcome::Inserted, chunk.len());
             }
         }
@@ -42,7 +52,7 @@ async fn taking(token: Option<&str>, without_token: bool) -> Taking {
         tls: None,
     };
     let access = Access::new(&config).unwrap();
-    let bridge = Running::taking(Limits::default(), access, closed_door(), publisher).await;
+    let bridge = Running::taking(server, access, closed_door(), publisher).await;
     Taking { bridge, _tasks: tasks }
 }
 
@@ -123,6 +133,64 @@ async fn a_page_that_leads_a_name_of_its_own_here_publishes_nothing() {
     ] {
         assert_eq!(taking.bridge.ask(&from(host, more)).await.code, code, "{host} {more}");
     }
+}
+
+#[tokio::test]
+async fn who_waits_longer_than_a_connection_gets_old_is_answered() {
+    let publish = config::Publish {
+        without_token: true,
+        durable_timeout: Duration::from_secs(10),
+        ..live::small_limits()
+    };
+    let server = Limits {
+        connection_age: Duration::from_millis(100),
+        finish: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let taking = storing_after(Duration::from_millis(500), None, publish, server).await;
+    let answer = taking
+        .bridge
+        .ask(
+            "POST /topics/a/messages?durable=true HTTP/1.1\r\nhost: localhost\r\ncontent-type: \
+             application/json\r\ncontent-length: 1\r\n\r\n1",
+        )
+        .await;
+    assert_eq!((answer.code, &answer.json()["inserted"]), (200, &1.into()));
+    assert!(answer.head.contains("connection: close"), "{}", answer.head);
+}
+
+#[tokio::test]
+async fn who_is_heard_when_the_server_stops_is_answered() {
+    let publish = config::Publish { without_token: true, ..live::small_limits() };
+    let taking = storing_after(Duration::from_millis(100), None, publish, Limits::default()).await;
+    let mut asking = TcpStream::connect(taking.bridge.address).await.unwrap();
+    let head = "POST /topics/a/messages?durable=true HTTP/1.1\r\nhost: localhost\r\ncontent-type: \
+                application/json\r\ncontent-length: 1\r\nexpect: 100-continue\r\n\r\n";
+    asking.write_all(head.as_bytes()).await.unwrap();
+    let mut begun = [0; "HTTP/1.1 100 Continue\r\n\r\n".len()];
+    timeout(SOON, asking.read_exact(&mut begun)).await.unwrap().unwrap();
+    assert!(begun.starts_with(b"HTTP/1.1 100"), "{}", String::from_utf8_lossy(&begun));
+    taking.bridge.stop.cancel();
+    asking.write_all(b"1").await.unwrap();
+    let mut answer = String::new();
+    timeout(SOON, asking.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("\"inserted\":1"), "{answer}");
+    taking.bridge.stopped().await;
+}
+
+#[tokio::test]
+async fn those_who_dawdle_are_in_nobodys_way() {
+    let taking = taking(None, true).await;
+    let head = "POST /topics/a/messages HTTP/1.1\r\nhost: localhost\r\ncontent-type: \
+                application/json\r\ncontent-length: 100\r\n\r\n{";
+    let mut slow = Vec::new();
+    for _ in 0..40 {
+        let mut stream = TcpStream::connect(taking.bridge.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        slow.push(stream);
+    }
+    assert_eq!(taking.post("", "1\n").await.code, 200);
 }
 
 /// Those who dawdle hold their places for ten seconds at most, and the clock is not waited for.

@@ -58,6 +58,8 @@ async fn it_begins_with_what_was_and_goes_on_with_what_is() {
     let mut watching = Watching::start(&bridge).await;
     assert!(watching.head.contains("content-type: text/event-stream"), "{}", watching.head);
     assert!(watching.head.contains("cache-control: no-store"), "{}", watching.head);
+    // An old connection would be cut in the middle of a later stream.
+    assert!(watching.head.contains("connection: close"), "{}", watching.head);
     let (name, history) = watching.event().await.unwrap();
     assert_eq!((name.as_str(), &history["samples"][0]["held"]), ("history", &Value::from(812)));
     assert_eq!(watching.event().await.unwrap().0, "config");

@@ -177,6 +177,48 @@ async fn a_renewed_token_replaces_the_old_one() {
     bridge.stopped().await;
 }
 
+#[tokio::test]
+async fn what_goes_on_ends_with_the_token_that_opened_it() {
+    let files = Files::new();
+    let file = files.path("token");
+    std::fs::write(&file, "first\n").unwrap();
+    let config = config::Http { token_file: Some(file.clone()), tls: None, ..files.config() };
+    let access = Access::looking_every(&config, Duration::from_millis(20)).unwrap();
+    let bridge = Running::with(Limits::default(), access).await;
+    let upgrade = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+                   sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let mut open = Vec::new();
+    for (path, more, code) in [
+        ("/ws", upgrade, "101"),
+        ("/topics/candles/events", "", "200"),
+        ("/health/stream", "", "200"),
+    ] {
+        let mut stream = TcpStream::connect(bridge.address).await.unwrap();
+        let head = format!("host: localhost\r\nauthorization: Bearer first\r\n{more}");
+        let request = format!("GET {path} HTTP/1.1\r\n{head}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut begun = [0; "HTTP/1.1 200".len()];
+        timeout(SOON, stream.read_exact(&mut begun)).await.unwrap().unwrap();
+        assert!(begun.ends_with(code.as_bytes()), "{path}: {}", String::from_utf8_lossy(&begun));
+        open.push((path, stream));
+    }
+    std::fs::write(&file, "second\n").unwrap();
+    for (path, mut stream) in open {
+        let mut rest = Vec::new();
+        let ended = timeout(SOON, async {
+            while stream.read_buf(&mut rest).await.unwrap() > 0
+                && !rest.ends_with(b"\r\n0\r\n\r\n")
+                && !rest.ends_with(b"the token has changed")
+            {}
+        });
+        let ended = ended.await;
+        assert!(ended.is_ok(), "{path}: {:?}", String::from_utf8_lossy(&rest));
+        let says_why = rest.ends_with(b"\x03\xf0the token has changed");
+        assert_eq!(says_why, path == "/ws", "{path}: closed with 1008");
+    }
+    bridge.stopped().await;
+}
+
 #[test]
 fn a_certificate_that_cannot_be_used_is_named() {
     let (one, other) = (Files::new(), Files::new());

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{Live, State};
 use crate::decode::Source;
-use crate::live::name;
+use crate::live::name::{self, is_below};
 use crate::live::tap::RouteTopic;
 use crate::live::topic::{Owner, Topic};
 
@@ -23,14 +23,16 @@ impl Live {
     /// deleted.
     pub(in crate::live) fn lay_routes(&self, routes: &[RouteTopic]) -> Vec<Arc<Topic>> {
         let mut state = self.lock();
-        let names: Vec<String> = routes.iter().map(|route| topic_name(&route.name)).collect();
+        let names: Vec<String> = routes.iter().map(|route| name::of_route(&route.name)).collect();
         let keys: BTreeMap<String, Option<Arc<Source>>> =
             names.iter().cloned().zip(routes.iter().map(|route| route.key.clone())).collect();
         let stays = |topic: &Topic| match topic.owner {
-            Owner::User => !names.iter().any(|name| **name == *topic.name || is_under(name, topic)),
+            Owner::User => {
+                !names.iter().any(|name| **name == *topic.name || is_below(name, &topic.name))
+            }
             Owner::Route => names.iter().any(|name| **name == *topic.name),
             Owner::Key => keys.iter().any(|(name, key)| {
-                key.is_some() && is_under(name, topic) && state.keys.get(name) == Some(key)
+                key.is_some() && is_below(name, &topic.name) && state.keys.get(name) == Some(key)
             }),
         };
         let gone: Vec<Arc<str>> =
@@ -39,6 +41,18 @@ impl Live {
         state.keys = keys;
         let settings = self.default_settings();
         names.iter().map(|name| state.add(name, Owner::Route, settings)).collect()
+    }
+
+    /// Tells those who listen to a route, or to parts of it, how many of its records the feed could not
+    /// take. Of parts too it is all of them: which keys they had nobody has read.
+    pub(in crate::live) fn tell_overruns(&self) {
+        let (state, now) = (self.lock(), Instant::now());
+        for topic in state.topics.values().filter(|topic| topic.owner == Owner::Route) {
+            let lost = topic.take_overrun(now);
+            if lost > 0 {
+                topic.dropped(state.tell_overrun(&topic.name, lost));
+            }
+        }
     }
 
     /// The sub-topic of a route; None when there are too many topics, and none of them may go.
@@ -56,6 +70,20 @@ impl Live {
 }
 
 impl State {
+    /// Says how many messages are missing with all who listen, each of whom is told once.
+    fn tell_overrun(&self, route: &str, lost: u64) -> u64 {
+        let has_parts = self.keys.get(route).is_some_and(Option::is_some);
+        let concerns = |asked: &str| {
+            let whole = asked.rsplit_once('/').map(|(whole, _)| whole).filter(|_| has_parts);
+            name::matches(asked, route) || whole.is_some_and(|whole| name::matches(whole, route))
+        };
+        let each = self.connections.values().flat_map(|connection| {
+            let listens = connection.subscriptions.iter().filter(|(asked, _)| concerns(asked));
+            listens.map(|(_, queue)| connection.mailbox.lose(*queue, lost))
+        });
+        each.sum()
+    }
+
     /// The route under whose name this is.
     pub(super) fn route_above(&self, name: &str) -> Option<&str> {
         let mut above = name.match_indices('/').map(|(end, _)| &name[..end]);
@@ -90,13 +118,4 @@ impl State {
             }
         }
     }
-}
-
-fn is_under(route: &str, topic: &Topic) -> bool {
-    topic.name.strip_prefix(route).is_some_and(|rest| rest.starts_with('/'))
-}
-
-/// A route's name as a topic's.
-fn topic_name(route: &str) -> String {
-    if name::check(route).is_ok() { route.to_owned() } else { name::segment(route) }
 }

@@ -5,7 +5,7 @@ use std::collections::{HashSet, VecDeque};
 
 use super::{Restoring, bytes_of};
 use crate::batch::{LooseRow, Refused};
-use crate::ledger::{Slot, Ticket};
+use crate::ledger::Slot;
 use crate::pipeline::Pipeline;
 use crate::pipeline::insert::CutBatch;
 use crate::sink::Sink;
@@ -26,8 +26,7 @@ impl<S: Sink> Pipeline<S> {
         }
         let (mut rows, mut bytes) = (0, 0);
         for table in &mut self.tables {
-            let gone = |ticket: Ticket| leaving.contains(&ticket.slot());
-            let (forgotten, weight) = table.buffer.forget(gone);
+            let (forgotten, weight) = table.buffer.forget(|slot| leaving.contains(&slot));
             rows += forgotten;
             bytes += weight;
         }

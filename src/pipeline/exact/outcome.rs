@@ -39,7 +39,7 @@ impl<S: Sink> Pipeline<S> {
             let row = row.detached();
             let source = self.ledger.source(row.ticket.slot());
             let source = source.map_or("", |id| self.sources[id.0].handle.name);
-            letters.push_letter(row, Letter { refused, time: wall_clock(), source });
+            letters.push_letter(&row, Letter { refused, time: wall_clock(), source });
         }
         self.metrics.batch_cut(self.writer_name(table), CutReason::Letters, letters.len());
         self.tables[table].in_flight += letters.len();
@@ -64,7 +64,7 @@ impl<S: Sink> Pipeline<S> {
         if verified && all_were_rows {
             // As it is now a row would be refused; as it was then, it landed with the others.
             for (row, _) in rejected {
-                cut.batch.push(&row.chunk, row.index, row.ticket, row.route);
+                cut.batch.push(&row.chunk, row.index, row.ticket);
             }
         } else if self.has_left(&cut) {
             // Its range is noted, so they are the next owner's: it may have written them by now.
@@ -126,17 +126,17 @@ impl<S: Sink> Pipeline<S> {
         let rejected = std::mem::take(&mut batch.rejected);
         let (slot, first) = (batch.slot, batch.first);
         for (row, _) in rejected {
-            cut.batch.push(&row.chunk, row.index, row.ticket, row.route);
+            cut.batch.push(&row.chunk, row.index, row.ticket);
         }
         self.certain(slot);
         let source = self.exact.get(&slot).map(|exact| exact.source);
-        for (ticket, route) in cut.batch.tickets() {
-            if self.ledger.settle(ticket)
+        for (ticket, rows) in cut.batch.tickets() {
+            if self.ledger.settle(ticket, rows)
                 && let Some(source) = source
             {
-                let route = &mut self.routes[route.index()];
-                route.dropped += 1;
-                self.sources[source.0].tally.drop_records(&route.class, "uncertain", 1);
+                let (route, rows) = (&mut self.routes[ticket.route().index()], u64::from(rows));
+                route.dropped += rows;
+                self.sources[source.0].tally.drop_records(&route.class, "uncertain", rows);
             }
         }
         self.resolved(slot, first);

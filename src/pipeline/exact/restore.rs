@@ -12,7 +12,6 @@ use crate::intent::{Intents, Note, Range};
 use crate::ledger::{Slot, Ticket};
 use crate::pipeline::Pipeline;
 use crate::record::Chunk;
-use crate::route::RouteId;
 use crate::sink::Sink;
 use crate::source::{Assigned, SourceId};
 use crate::writer::CutReason;
@@ -86,7 +85,6 @@ impl<S: Sink> Pipeline<S> {
         chunk: &Arc<Chunk>,
         index: usize,
         ticket: Ticket,
-        route: RouteId,
         now: Instant,
     ) {
         let (slot, offset) = (ticket.slot(), ticket.offset());
@@ -100,7 +98,7 @@ impl<S: Sink> Pipeline<S> {
             }
             let ends = offset == front.noted.last;
             let begins = front.batch.is_empty();
-            front.batch.push(chunk, index, ticket, route);
+            front.batch.push(chunk, index, ticket);
             self.tables[table].restoring += 1;
             if begins {
                 self.cut_open_of(table, slot);
@@ -112,7 +110,7 @@ impl<S: Sink> Pipeline<S> {
             }
             return;
         }
-        let full = self.tables[table].buffer.of(Some(slot)).push(chunk, index, ticket, route, now);
+        let full = self.tables[table].buffer.of(Some(slot)).push(chunk, index, ticket, now);
         if let Some((batch, reason)) = full {
             self.cut(table, batch, reason);
         }
@@ -165,6 +163,7 @@ impl<S: Sink> Pipeline<S> {
         self.tables[table].in_flight += batch.len();
         let missing = batch.is_empty();
         let mut cut = self.new_cut(table, batch);
+        self.trace(&mut cut, CutReason::Restored);
         let mut again = ExactBatch::new(slot, first, last);
         again.spent = noted.spent;
         again.noted = Some(noted);

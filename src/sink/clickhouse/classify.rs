@@ -164,7 +164,8 @@ fn remedy(code: u32, place: &Place<'_>) -> Option<String> {
     Some(match code {
         60 | 218 => format!(
             "{table} does not exist in database `{database}`: create it (`data-bridge schema \
-             --apply` creates those of the profile), or correct the route's `table`"
+             --apply` creates those in schema/ beside the configuration), or correct the route's \
+             `table`"
         ),
         81 => format!(
             "database `{database}` does not exist: create it (`data-bridge schema --apply` does), \

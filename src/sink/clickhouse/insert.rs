@@ -9,14 +9,13 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
-use clickhouse::Client;
 use clickhouse::error::Error;
 use clickhouse::insert_formatted::CompressedData;
+use clickhouse::{Client, Compression};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{ClickHouse, QUERY_TIMEOUT, classify, quote, quoted};
-use crate::config::Compression;
 use crate::sink::{AfterRestart, Insert, InsertError};
 
 /// What every insert says explicitly, because the bridge relies on it. Blocks are not cut or
@@ -194,7 +193,7 @@ impl ClickHouse {
             let mut request = client.insert_formatted_with(statement);
             match self.compression {
                 Compression::None => request.send(body).await?,
-                Compression::Lz4 => request.send_compressed(compress(body).await?).await?,
+                by => request.send_compressed(compress(body, by).await?).await?,
             }
             Ok(request)
         };
@@ -237,11 +236,9 @@ impl ClickHouse {
     }
 }
 
-/// Compressing takes a millisecond a megabyte: not on the async threads.
-async fn compress(body: Bytes) -> clickhouse::error::Result<CompressedData> {
-    let compressing = tokio::task::spawn_blocking(move || {
-        CompressedData::new(&body, clickhouse::Compression::Lz4)
-    });
+/// Compressing takes milliseconds a megabyte: not on the async threads.
+async fn compress(body: Bytes, by: Compression) -> clickhouse::error::Result<CompressedData> {
+    let compressing = tokio::task::spawn_blocking(move || CompressedData::new(&body, by));
     match compressing.await {
         Ok(compressed) => compressed,
         Err(error) => Err(Error::Other(Box::new(error))),

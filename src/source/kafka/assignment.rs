@@ -20,8 +20,9 @@ pub(super) struct Assigned {
     /// until there is one of ours.
     committed: Option<i64>,
     note: Option<Arc<str>>,
-    /// The consumer's position when the epoch began. librdkafka may still show the one of an
-    /// earlier assignment, which says nothing about what is durable: never commit it.
+    /// A position of the consumer that says nothing about what is durable: never commit it. When the
+    /// epoch begins librdkafka may still show the one of an earlier assignment; of a partition that
+    /// it has given up, one behind what it could not read.
     stale_position: Option<i64>,
     /// What the group had committed before, as the broker says.
     group_committed: Option<i64>,
@@ -151,6 +152,11 @@ impl Assignment {
         self.assigned[index].taken
     }
 
+    /// The consumer stands where it has not read up to, and stays there.
+    pub(super) fn distrust(&mut self, index: usize, position: Option<i64>) {
+        self.assigned[index].stale_position = position;
+    }
+
     pub(super) fn take(&mut self, index: usize, offset: i64) {
         let assigned = &mut self.assigned[index];
         assigned.first.get_or_insert(offset);
@@ -251,6 +257,16 @@ mod tests {
         assignment.take(0, 9);
         assert_eq!(due(&assignment, Some((&partition, 9)), 12), [9], "one is not durable");
         assert_eq!(due(&assignment, Some((&partition, 10)), 12), [12]);
+    }
+
+    #[test]
+    fn a_position_behind_what_could_not_be_read_is_never_committed() {
+        let mut assignment = Assignment::default();
+        let partition = assignment.add("t", 0, None, None);
+        assignment.distrust(0, Some(8));
+        assert_eq!(due(&assignment, None, 8), [0; 0], "nothing was taken");
+        assignment.take(0, 5);
+        assert_eq!(due(&assignment, Some((&partition, 6)), 8), [6]);
     }
 
     #[test]

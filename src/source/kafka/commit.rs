@@ -70,7 +70,13 @@ impl Commits {
 
     /// The consumer is given up: what it still commits is nobody's any more.
     pub(super) fn forget(&mut self) {
-        self.in_flight = None;
+        (self.in_flight, self.failed) = (None, 0);
+    }
+
+    /// One that was refused for some of its partitions has failed: they would be asked for at once
+    /// again, the others or not.
+    fn finished(&mut self, result: &CommitResult) {
+        self.failed = if result.failed.is_empty() { 0 } else { self.failed + 1 };
     }
 
     pub(super) fn is_on_its_way(&self) -> bool {
@@ -113,7 +119,9 @@ impl Poller {
     fn finish_commit(&mut self, within: Duration) -> Result<(), Gone> {
         let Some(aside) = self.commits.in_flight.take() else { return Ok(()) };
         match aside.finish(within) {
-            Ok(CommitResult { done, failed, why }) => {
+            Ok(result) => {
+                self.commits.finished(&result);
+                let CommitResult { done, failed, why } = result;
                 self.told(done, None)?;
                 self.told(failed, why)
             }
@@ -131,7 +139,6 @@ impl Poller {
         if positions.is_empty() {
             return Ok(());
         }
-        self.commits.failed = error.as_ref().map_or(0, |_| self.commits.failed + 1);
         match &error {
             None => positions.iter().for_each(|position| self.assignment.committed(position)),
             Some(error) => self.troubles.commit_failed(error),
@@ -326,5 +333,35 @@ impl<T: Send + 'static> Aside<T> {
             tracing::error!(event = "kafka_client_failed", "a call to Kafka panicked");
         }
         told.map_err(|_| None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_urgent_commit_that_is_refused_is_tried_later_and_later_up_to_the_interval() {
+        let interval = Duration::from_secs(1);
+        let mut commits = Commits::new(interval);
+        let mut begun = commits.begun;
+        for (failed, wait) in [(0, 2), (1, 4), (5, 64), (9, 1_000), (40, 1_000)] {
+            for _ in commits.failed..failed {
+                // The other partition of the request is taken each time.
+                let [done, failed] = [0, 1].map(|number| vec![position(number)]);
+                commits.finished(&CommitResult { done, failed, why: None });
+            }
+            assert_eq!(commits.failed, failed);
+            let due = begun + Duration::from_millis(wait);
+            assert!(!commits.is_due(due - Duration::from_millis(1), true), "{failed}");
+            assert!(commits.is_due(due, true), "{failed}");
+            begun = due;
+        }
+        commits.finished(&CommitResult { done: vec![position(1)], ..CommitResult::default() });
+        assert_eq!(commits.failed, 0);
+    }
+
+    fn position(number: i32) -> Position {
+        Position::new(Arc::new(Partition { topic: "t".to_owned(), number, epoch: 1 }), 5)
     }
 }

@@ -49,7 +49,7 @@ impl Poller {
             let shared = note.as_deref().map(Arc::from);
             let partition = self.assignment.add(topic, number, stale, shared);
             assigned.push(Assigned { partition, note });
-            self.troubles.is_assigned(topic);
+            self.troubles.is_assigned(topic, number);
         }
         // New partitions are never paused, and ones that return may still be: say which it is,
         // before the first poll can bring a record of them.
@@ -130,6 +130,7 @@ impl Poller {
             );
             self.drain(&going)?;
         }
+        self.troubles.are_gone(&keys);
         self.assignment.remove(keys.iter().map(|(topic, number)| (topic.as_str(), *number)));
         let told = match self.consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => self.consumer.incremental_unassign(list),
@@ -227,7 +228,7 @@ impl Poller {
     }
 }
 
-fn position_in(list: &TopicPartitionList, topic: &str, number: i32) -> Option<i64> {
+pub(super) fn position_in(list: &TopicPartitionList, topic: &str, number: i32) -> Option<i64> {
     match list.find_partition(topic, number)?.offset() {
         Offset::Offset(offset) => Some(offset),
         _ => None,

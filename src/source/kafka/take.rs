@@ -12,6 +12,7 @@ use crate::source::SourceEvent;
 
 use super::assignment::Assignment;
 use super::queue::{Batch, Unread, View};
+use super::rebalance::position_in;
 use super::{Gone, Poller};
 
 /// librdkafka answers by itself, without a broker.
@@ -148,7 +149,8 @@ impl Poller {
     }
 
     /// librdkafka calls a partition read up to where it is not: that would be committed, and a pause
-    /// would end there. It forgets when it is told where to go on.
+    /// would end there. It forgets when it is told where to go on. Where it refuses, it reads no more
+    /// of the partition until it is assigned anew, so that only the position is left to distrust.
     fn go_back(&mut self, topic: &str, number: i32, unread: i64) {
         let Some(index) = self.assignment.find(topic, number) else { return };
         let next = self.assignment.next(index).unwrap_or(unread);
@@ -156,7 +158,15 @@ impl Poller {
             return; // nothing of it was asked for yet
         }
         if let Err(error) = self.consumer.seek(topic, number, Offset::Offset(next), SEEK_WITHIN) {
-            self.fatal = Some(format!("going back to offset {next} of {topic}/{number}: {error}"));
+            tracing::warn!(
+                event = "kafka_partition_given_up",
+                topic,
+                number,
+                next,
+                "Kafka's client does not go back to what it could not read: {error}"
+            );
+            let position = position_in(&self.positions(), topic, number);
+            self.assignment.distrust(index, position);
         }
     }
 

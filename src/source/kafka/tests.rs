@@ -3,6 +3,7 @@
 mod bench;
 mod noted;
 mod real;
+mod refusals;
 mod sharing;
 #[path = "../../../tests/it/stack.rs"]
 #[allow(dead_code, reason = "the integration tests need more of it")]
@@ -16,7 +17,6 @@ use rdkafka::consumer::BaseConsumer;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::{ChunkLimits, Options, settings};
-use crate::config;
 use crate::credits::Credits;
 use crate::source::{Delivery, SourceId, Stage, connect};
 use bench::{Bench, GROUP, Other, begin, cluster, group_offset, numbered, produce, produce_rich};
@@ -300,79 +300,6 @@ async fn topics_match_a_regular_expression() {
     let mut bench = Bench::start(&bench::settings(&brokers), &["^bars[.][ab]$"], 100);
     bench.until_seen(6).await;
     assert!(bench.seen.iter().all(|seen| seen.partition.topic.starts_with("bars.")));
-    bench.close().await;
-}
-
-/// Topics and partitions are looked for this often here.
-fn look_each_second(config: &mut config::Kafka) {
-    let interval = ("topic.metadata.refresh.interval.ms".to_owned(), "1000".to_owned());
-    config.client.extend([interval]);
-}
-
-fn is_told(bench: &Bench, part: &str) -> bool {
-    bench.connection.iter().flatten().any(|error| error.contains(part))
-}
-
-#[tokio::test]
-async fn a_topic_that_comes_later_is_read_without_a_restart() {
-    let cluster = cluster(&[("known", 1)]);
-    let brokers = cluster.bootstrap_servers();
-    let mut config = bench::settings(&brokers);
-    look_each_second(&mut config);
-    produce(&brokers, "known", 0, &numbered(0, 5));
-    let mut bench = Bench::start(&config, &["known", "later"], 100);
-    bench.until_seen(5).await;
-    bench.until("it is missed", |bench| is_told(bench, "not available: later: ")).await;
-    assert!(is_told(&bench, "(looked for again every 1s)"), "{:?}", bench.connection);
-    cluster.create_topic("later", 1, 1).unwrap();
-    produce(&brokers, "later", 0, &numbered(5, 10));
-    bench.until_seen(10).await;
-    assert_eq!(bench.payloads(), numbered(0, 10));
-    bench.until("nothing is missed", |bench| bench.connection.last() == Some(&None)).await;
-    bench.close().await;
-}
-
-#[tokio::test]
-async fn a_topic_that_may_not_be_read_is_told_until_it_may() {
-    let cluster = cluster(&[("t", 1)]);
-    let brokers = cluster.bootstrap_servers();
-    produce(&brokers, "t", 0, &numbered(0, 5));
-    let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
-    cluster.topic_error("t", refused).unwrap();
-    let mut config = bench::settings(&brokers);
-    look_each_second(&mut config);
-    let mut bench = Bench::start(&config, &["t"], 100);
-    bench.until("a refusal", |bench| is_told(bench, "t: Broker: Topic authorization failed")).await;
-    cluster.topic_error("t", RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).unwrap();
-    bench.until_seen(5).await;
-    bench.until("no refusal", |bench| bench.connection.last() == Some(&None)).await;
-    bench.close().await;
-}
-
-/// librdkafka's batches count an error as the record that it came in place of.
-#[tokio::test]
-async fn a_record_that_could_not_be_read_is_not_passed_over() {
-    let cluster = cluster(&[("t", 1)]);
-    let brokers = cluster.bootstrap_servers();
-    produce(&brokers, "t", 0, &numbered(0, 10));
-    let mut bench = Bench::start(&bench::settings(&brokers), &["t"], 100);
-    bench.until_seen(10).await;
-    let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
-    cluster.request_errors(RDKafkaApiKey::Fetch, &[refused]);
-    bench.until("a refusal", |bench| is_told(bench, "Fetch from broker")).await;
-    let durable = bench.all_seen();
-    bench.want(|wanted| wanted.commit = durable.clone());
-    bench.until("a commit", |bench| !bench.committed.is_empty()).await;
-    // Whoever resumes goes on where the application was.
-    let paused = |bench: &Bench| bench.handle.observed.natively_paused.load(Ordering::Acquire);
-    bench.want(|wanted| wanted.native_pause = true);
-    bench.until("a native pause", paused).await;
-    produce(&brokers, "t", 0, &numbered(10, 15));
-    bench.want(|wanted| wanted.native_pause = false);
-    bench.until_seen(15).await;
-    assert_eq!(bench.payloads(), numbered(0, 15));
-    assert_eq!(bench.committed, durable, "a record that was not read is not committed");
-    bench.until("no refusal", |bench| bench.connection.last() == Some(&None)).await;
     bench.close().await;
 }
 

@@ -100,7 +100,7 @@ impl Intake {
         port: SourcePort,
         credits: Gate,
     ) -> Self {
-        let Hall { offers, stand } = hall;
+        let Hall { offers, stand, .. } = hall;
         Self {
             port,
             credits,

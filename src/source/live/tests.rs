@@ -93,7 +93,7 @@ async fn what_its_publisher_calls_a_record_goes_with_it() {
     rig.assigned().await;
     let (publisher, id) = (rig.publisher.clone(), Uuid::from_u128(7));
     let message = Message { payload: Bytes::from_static(b"1"), id: Some(id) };
-    let entry = publisher.enter("a", Until::Durable).await.unwrap();
+    let entry = publisher.enter("a", Until::Durable, 1).await.unwrap();
     let (taken, chunk) = tokio::join!(entry.offer(vec![message]), admitted(&mut rig, 1));
     let headers: Vec<_> = chunk.record(0).headers().collect();
     assert_eq!(headers, [("message-id", id.to_string().as_bytes())]);
@@ -111,6 +111,8 @@ async fn no_more_is_taken_than_there_are_credits_and_nothing_is_kept_of_the_rest
     let (ack, chunk) = tokio::join!(publish, admitted(&mut rig, 4));
     let ack = ack.unwrap();
     assert_eq!((ack.taken, ack.retry_after), (4, Some(COME_AGAIN)));
+    let refused = || rig.handle.observed.refused_requests.load(Ordering::Relaxed);
+    assert_eq!(refused(), 1, "a part of it is to be published again");
     assert_eq!(rig.credits.used(), 4);
     drop(chunk);
     rig.credits.release(4);
@@ -189,17 +191,22 @@ async fn before_the_start_and_after_the_stop_nothing_is_taken() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn few_requests_at_a_time_keep_their_bodies_in_memory() {
+async fn what_requests_keep_in_memory_has_a_weight_and_those_that_weigh_little_pass() {
     let mut rig = rig(100, None);
     rig.assigned().await;
+    let enter = |bytes| rig.publisher.enter("a", Until::Admitted, bytes);
     let mut inside = Vec::new();
-    for _ in 0..AT_THE_DOOR {
-        inside.push(rig.publisher.enter("a", Until::Admitted).await.unwrap());
+    for _ in 0..3 {
+        inside.push(enter(AT_THE_DOOR / 3).await.unwrap());
     }
-    let refused = rig.publisher.enter("a", Until::Admitted).await;
-    assert!(matches!(refused, Err(Refusal::Busy { .. })));
-    inside.pop();
-    assert!(rig.publisher.enter("a", Until::Admitted).await.is_ok());
+    for _ in 0..100 {
+        inside.push(enter(SMALL).await.unwrap());
+    }
+    assert!(matches!(enter(SMALL + 1).await, Err(Refusal::Busy { .. })));
+    assert_eq!(rig.handle.observed.refused_requests.load(Ordering::Relaxed), 1);
+    drop(inside);
+    assert!(enter(AT_THE_DOOR).await.is_ok());
+    assert!(enter(usize::MAX).await.is_ok(), "one alone may weigh all");
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@
 //! Nothing waits for it: the work goes on whatever becomes of NATS, and what is not heard of for too
 //! long is forgotten.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,9 +30,11 @@ const TURN_WITHIN: Duration = Duration::from_secs(5);
 const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 /// Entries of a bucket that we make go by themselves after so many times `forget_after`.
 const KEPT_FOR: u32 = 10;
-/// Keys that are asked for: this one's, those that are kept in mind, and one that shows that there are
-/// more.
-const MAX_KEYS: usize = MAX_OTHERS + 2;
+/// Keys that are asked for, of others. Who has left keeps one for a while: after a rolling restart there
+/// are twice as many as instances.
+const MAX_KEYS: usize = 4 * MAX_OTHERS;
+/// How often a connection that is being made is looked at.
+const LOOK: Duration = Duration::from_millis(50);
 /// Keys asked for at a time: all of a large fleet are read in a few round trips.
 const ASKED_AT_A_TIME: usize = 16;
 
@@ -90,6 +93,11 @@ impl<F: Fn() -> Said + Send> Member<F> {
     /// Says and hears until `end`; then takes its leave, so that nobody waits for it.
     pub async fn run(mut self, end: impl Future<Output = ()> + Send) {
         tokio::pin!(end);
+        // The client has only begun to connect: a start is not told as an outage.
+        tokio::select! {
+            () = &mut end => return,
+            _ = timeout(TURN_WITHIN, connected(self.client.clone())) => {}
+        }
         let mut tick = tokio::time::interval(self.config.interval);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -146,7 +154,7 @@ impl<F: Fn() -> Said + Send> Member<F> {
             None => self.store.insert(self.open().await?).clone(),
         };
         store.put(&self.key, said.entry().into()).await.map_err(|error| error.to_string())?;
-        let (entries, more) = entries(&store).await?;
+        let (entries, more) = entries(&store, &self.key).await?;
         self.fleet.read(entries, more, Instant::now());
         Ok(())
     }
@@ -182,18 +190,41 @@ fn forgets(store: Store) -> Result<Store, String> {
     Ok(store)
 }
 
-/// What is in the bucket, as far as it is of interest; and how much more there is.
-async fn entries(store: &Store) -> Result<(Vec<Entry>, usize), String> {
-    let all = store.stream.info_with_subjects(format!("{}>", store.prefix)).await;
-    let mut all = all.map_err(|error| error.to_string())?;
-    let (mut keys, mut more) = (Vec::new(), 0);
-    while let Some((subject, _)) = all.try_next().await.map_err(|error| error.to_string())? {
-        match subject.strip_prefix(&store.prefix) {
-            Some(key) if keys.len() < MAX_KEYS => keys.push(key.to_owned()),
-            _ => more += 1,
+async fn connected(client: Client) {
+    let mut look = tokio::time::interval(LOOK);
+    while client.connection_state() != State::Connected {
+        look.tick().await;
+    }
+}
+
+/// The keys of others, the first in order: NATS tells them in another one each time, and who is left out
+/// of one look and not of the next would seem to have come back.
+#[derive(Debug, Default)]
+struct Keys {
+    asked: BTreeSet<String>,
+    more: usize,
+}
+
+impl Keys {
+    fn note(&mut self, key: &str) {
+        if self.asked.insert(key.to_owned()) && self.asked.len() > MAX_KEYS {
+            self.asked.pop_last();
+            self.more += 1;
         }
     }
-    let asked = stream::iter(keys).map(|key| entry(store, key)).buffer_unordered(ASKED_AT_A_TIME);
+}
+
+/// What of others is in the bucket, as far as it is of interest; and how much more there is.
+async fn entries(store: &Store, own: &str) -> Result<(Vec<Entry>, usize), String> {
+    let all = store.stream.info_with_subjects(format!("{}>", store.prefix)).await;
+    let mut all = all.map_err(|error| error.to_string())?;
+    let mut keys = Keys::default();
+    while let Some((subject, _)) = all.try_next().await.map_err(|error| error.to_string())? {
+        let key = subject.strip_prefix(&store.prefix).filter(|key| *key != own);
+        key.into_iter().for_each(|key| keys.note(key));
+    }
+    let Keys { asked, more } = keys;
+    let asked = stream::iter(asked).map(|key| entry(store, key)).buffer_unordered(ASKED_AT_A_TIME);
     let read: Vec<Option<Entry>> = asked.try_collect().await?;
     Ok((read.into_iter().flatten().collect(), more))
 }
@@ -205,4 +236,25 @@ async fn entry(store: &Store, key: String) -> Result<Option<Entry>, String> {
         let (revision, value) = (message.sequence, message.payload.to_vec());
         Entry { key, revision, value }
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_keys_are_asked_for_in_whatever_order_they_are_told() {
+        let all: Vec<String> = (0..MAX_KEYS + 44).map(|n| format!("i{n:03}")).collect();
+        let of = |told: &mut dyn Iterator<Item = &String>| {
+            let mut keys = Keys::default();
+            told.for_each(|key| keys.note(key));
+            assert_eq!(keys.more, 44);
+            keys.asked
+        };
+        let asked = of(&mut all.iter());
+        assert_eq!(asked.len(), MAX_KEYS);
+        assert_eq!(asked, of(&mut all.iter().rev()));
+        let (even, odd): (Vec<_>, Vec<_>) = all.iter().partition(|key| key.ends_with('4'));
+        assert_eq!(asked, of(&mut odd.into_iter().chain(even)));
+    }
 }

@@ -15,6 +15,7 @@
 mod bind;
 mod bucket;
 mod bulk;
+mod fit;
 mod follow;
 mod go_over;
 mod lane;

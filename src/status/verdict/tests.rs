@@ -25,6 +25,13 @@ fn each_state_has_its_word_and_its_entry() {
     assert_eq!(word(|_| ()), ("Healthy", None));
     assert_eq!(word(|s| s.stage = RunStage::Starting), ("Starting", None));
     assert_eq!(word(|s| s.stage = RunStage::Draining), ("Draining", None));
+    let ended = |s: &mut Snapshot| {
+        s.stage = RunStage::Draining;
+        s.source_ended = Some("kafka");
+    };
+    assert_eq!(word(ended), ("Draining", Some("source_ended")));
+    let ended = said(ended);
+    assert!(ended.why.starts_with("The source kafka ended by itself"), "{ended:?}");
     assert_eq!(word(|s| s.overdue = Some("a timer".into())), ("Stuck", Some("wedged")));
     let person = word(|s| s.needs_person.push("table ticks: create it".into()));
     assert_eq!(person, ("Needs a person", Some("needs_person")));

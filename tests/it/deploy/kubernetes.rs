@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use data_bridge::config::{self, Config};
 use yaml_rust2::Yaml;
 
-use super::{OURS, config_with, documents, path, texts};
+use super::{OURS, assert_fits, config_with, documents, path, texts};
 use crate::bridge::Bridge;
 
 const FOLDER: &str = "deploy/kubernetes";
@@ -163,7 +163,17 @@ fn the_pod_has_nothing_to_write_to_and_no_privilege() {
     let user = super::instructions(&lines, "USER").pop().unwrap();
     let id = |key: &str| whole[key].as_i64().unwrap();
     assert_eq!(user, format!("{}:{}", id("runAsUser"), id("runAsGroup")));
-    assert!(pod["containers"][0]["resources"]["limits"]["memory"].as_str().is_some());
+}
+
+#[tokio::test]
+async fn the_limit_of_memory_fits_what_may_be_held() {
+    let folder = tempfile::tempdir().unwrap();
+    let held = shipped(folder.path()).backpressure.max_buffer_bytes;
+    let held = format!("{}MiB", held / 1024 / 1024);
+    let variable = "DATA_BRIDGE__BACKPRESSURE__MAX_BUFFER_BYTES".to_owned();
+    let pod = pod();
+    let limit = &pod["containers"][0]["resources"]["limits"]["memory"];
+    assert_fits(BTreeMap::from([(variable, held)]), limit.as_str().unwrap()).await;
 }
 
 #[test]

@@ -2,11 +2,15 @@
 //! and on the bridge that is there. What the rules and panels say of metrics is held to `/metrics` in
 //! `src/metrics/tests/named.rs`.
 
+use std::io::{Seek as _, Write as _};
+use std::process::Command;
 use std::time::Duration;
 
 use data_bridge::alert::AlertId;
 
 use super::{OURS, compose, documents, duration, path, read, texts};
+use crate::bridge::Bridge;
+use crate::stack;
 
 const MONITORING: [&str; 2] = ["prometheus", "grafana"];
 
@@ -132,4 +136,49 @@ fn every_alert_rule_has_its_entry_in_the_runbook() {
             assert!(text.contains(part), "{id}: {part}");
         }
     }
+}
+
+/// Runs Prometheus' own judge on a text. Where it is not installed the test says that it is skipped.
+fn assert_promtool_accepts(arguments: &[&str], text: &str) {
+    let mut input = tempfile::tempfile().unwrap();
+    input.write_all(text.as_bytes()).unwrap();
+    input.rewind().unwrap();
+    let mut promtool = Command::new("promtool");
+    promtool.args(arguments).current_dir(path("deploy/prometheus")).stdin(input);
+    let done = match promtool.output() {
+        Ok(done) => done,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return stack::skip("needs promtool (Debian: prometheus)");
+        }
+        Err(error) => panic!("promtool: {error}"),
+    };
+    let said = String::from_utf8_lossy(&done.stdout) + String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{arguments:?}: {said}");
+}
+
+#[test]
+fn promtool_accepts_the_configuration_and_the_rules_in_it() {
+    assert_promtool_accepts(&["check", "config", "--lint=all", "prometheus.yml"], "");
+}
+
+/// Histories of metrics, and what fires of them when.
+#[test]
+fn promtool_sees_the_rules_fire_and_resolve() {
+    assert_promtool_accepts(&["test", "rules", "../../tests/it/deploy/rules.yml"], "");
+}
+
+/// Without servers: the shipped configuration has every kind of source, writer and route.
+#[tokio::test(flavor = "multi_thread")]
+async fn promtool_accepts_a_scrape() {
+    let dir = tempfile::tempdir().unwrap();
+    let over = dir.path().join("over.toml");
+    let text = "http.listen = \"127.0.0.1:0\"\nclickhouse.url = \"http://127.0.0.1:9\"\n\
+                kafka.brokers = [\"127.0.0.1:9\"]\nnats.servers = [\"nats://127.0.0.1:9\"]\n";
+    std::fs::write(&over, text).unwrap();
+    let files = [path("config/data-bridge.toml"), over];
+    let mut bridge = Bridge::spawn(dir.path().join("log"), &files);
+    bridge.listening().await;
+    let scrape = bridge.metrics().await;
+    bridge.kill().await;
+    assert_promtool_accepts(&["check", "metrics"], &scrape);
 }

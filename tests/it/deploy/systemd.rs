@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{config_with, duration, path, read};
+use super::{assert_fits, config_with, duration, path, read};
 use crate::bridge::program;
 
 /// The values of a key, in their order. Keys may stand there more than once.
@@ -37,6 +37,11 @@ async fn it_is_killed_only_after_its_grace() {
     let grace = duration(config["shutdown"]["grace"].as_str().unwrap());
     let killed: u64 = value("TimeoutStopSec").parse().unwrap();
     assert!(Duration::from_secs(killed) >= grace + Duration::from_secs(5), "{killed} s, {grace:?}");
+}
+
+#[tokio::test]
+async fn its_limit_of_memory_fits_what_may_be_held() {
+    assert_fits(std::collections::BTreeMap::new(), &value("MemoryMax")).await;
 }
 
 /// The command and the variable, on the shipped configuration, with the credential where systemd

@@ -1,6 +1,7 @@
 //! The course of one drill: who looks at the page and at the alerts notes what is new, and when.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use data_bridge::alert::AlertId;
 use serde_json::Value as Json;
@@ -54,10 +55,6 @@ impl<'a> Course<'a> {
         self.note(format!("**mended**: {how}"));
     }
 
-    pub(super) fn ends_by_itself(&mut self, text: &str) {
-        self.note(text.to_owned());
-    }
-
     /// One look at the page, as a browser gets it, and at the alerts on it.
     async fn look(&mut self) -> Json {
         let url = format!("http://{}/", self.bridge.address());
@@ -102,13 +99,17 @@ impl<'a> Course<'a> {
 
     /// Looks on until this is so.
     pub(super) async fn until(&mut self, what: &str, wanted: impl Fn(&Json) -> bool) {
+        self.until_within(PATIENCE, what, wanted).await;
+    }
+
+    async fn until_within(&mut self, most: Duration, what: &str, wanted: impl Fn(&Json) -> bool) {
         let started = Instant::now();
         loop {
             let health = self.look().await;
             if wanted(&health) {
                 return;
             }
-            assert!(started.elapsed() < PATIENCE, "never: {what}\n{:#?}\n{health:#}", self.noted);
+            assert!(started.elapsed() < most, "never: {what}\n{:#?}\n{health:#}", self.noted);
             sleep(LOOK_EVERY).await;
         }
     }
@@ -125,7 +126,12 @@ impl<'a> Course<'a> {
 
     /// The page is calm again, and nothing fires.
     pub(super) async fn until_normal(&mut self) {
-        self.until("all is normal", |health| {
+        self.until_normal_within(PATIENCE).await;
+    }
+
+    /// The same where an alert speaks of a longer time.
+    pub(super) async fn until_normal_within(&mut self, most: Duration) {
+        self.until_within(most, "all is normal", |health| {
             health["status"] == "healthy" && health["alerts"].as_array().is_some_and(Vec::is_empty)
         })
         .await;

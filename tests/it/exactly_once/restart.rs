@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use data_bridge::config::Config;
 use data_bridge::source::SourceEvent;
+use data_bridge::trace::Outcome;
 
 use super::{World, once};
 use crate::rig::sink::{DEAD_LETTERS, Mode, down};
@@ -36,6 +37,17 @@ async fn what_landed_without_an_answer_is_recognised_after_the_restart() {
     world.catch_up().await;
     world.everything_is_there_once();
     assert!(world.rig.sink.questions().is_empty(), "the window tells");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_taken_up_has_a_span_as_every_batch() {
+    let config = once("[otlp]\nendpoint = \"http://unused:4318\"\n");
+    let mut world = begin_unanswered(&config, 1, Mode::FailAfterWrite).await;
+    world.restart(&config).await;
+    world.catch_up().await;
+    let spans = std::iter::from_fn(|| world.rig.spans.told.try_recv().ok());
+    let told: Vec<_> = spans.map(|span| (span.reason, span.rows, span.outcome)).collect();
+    assert_eq!(told, [("restored", 100, Outcome::Inserted)]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -27,6 +27,19 @@ async fn every_batch_is_noted_before_it_is_sent_and_no_longer_once_all_is_durabl
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_sent_while_its_note_is_refused() {
+    let config = once("");
+    let mut world = World::begin(&config, 1).await;
+    world.rig.kafka().refuse_commits(Some("no coordinator")).await;
+    world.poll(0, 50).await;
+    world.rig.after(Duration::from_secs(60)).await;
+    assert_eq!(world.rig.sink.attempts("once").len(), 0, "nobody would know of it");
+    world.rig.kafka().refuse_commits(None).await;
+    world.rig.drained().await;
+    world.everything_is_there_once();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_batch_holds_records_of_one_partition_only() {
     let config = once("");
     let mut world = World::begin(&config, 3).await;
@@ -175,9 +188,8 @@ async fn a_stop_that_gives_up_hands_over_what_is_noted_too() {
     world.rig.moment().await;
     world.rig.tell(Stop::Abort);
     let answer = timeout(Duration::from_secs(1), answer).await.unwrap().unwrap();
-    for position in answer {
-        assert_eq!(position.note.as_deref(), Some(noted.as_str()), "{position:?}");
-    }
+    let [position] = answer.as_slice() else { panic!("{answer:?}") };
+    assert_eq!(position.note.as_deref(), Some(noted.as_str()), "{position:?}");
     assert_eq!(world.rig.ending().await.abandoned, 20);
 }
 

@@ -7,12 +7,12 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::load::{Load, Sent};
 use super::place::{Delivery, Place, Source, Wanted};
 use super::proxy::Wire;
-use super::schedule::{Plan, Server, Step};
+use super::schedule::{Fault, Plan, Server, Step};
 use super::watch::{Trend, Watch, Watched};
 use crate::bridge::{Bridge, PATIENCE};
 
@@ -71,6 +71,8 @@ impl Outcome {
 /// slowest thing here takes, a Kafka that finds its group again.
 const STALLED_AFTER: Duration = Duration::from_secs(60);
 
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
 /// The end of a trial may wait so long for what a stop still owes.
 const LEAVES_WITHIN: Duration = PATIENCE;
 
@@ -84,6 +86,8 @@ pub(super) struct Running {
     pub(super) outcome: Outcome,
     began: Instant,
     rows_at_kill: u64,
+    /// Nothing but bridges is killed: there is always work to be killed at.
+    only_bridges: bool,
 }
 
 impl Trial {
@@ -105,6 +109,7 @@ impl Trial {
             outcome: Outcome::default(),
             began: Instant::now(),
             rows_at_kill: 0,
+            only_bridges: *faults == [Fault::Bridge],
         };
         let load = Load::start(&running.place, self.rate).await;
         let pid = running.bridges[0].as_ref().expect("it was just started").pid();
@@ -142,6 +147,10 @@ impl Running {
         match step {
             Step::KillBridge(which) => {
                 let Some(mut bridge) = self.bridges[which].take() else { return };
+                // One kill hits a bridge that begins, the next one that works, on any machine.
+                if self.only_bridges && self.outcome.kills.is_multiple_of(2) {
+                    self.until_new_rows().await;
+                }
                 let rows = self.rows().await;
                 bridge.kill().await;
                 self.outcome.kills += 1;
@@ -201,6 +210,15 @@ impl Running {
                 index += 1;
             }
         }
+    }
+
+    async fn until_new_rows(&self) {
+        let new = async {
+            while self.rows().await <= self.rows_at_kill {
+                sleep(LOOK_EVERY).await;
+            }
+        };
+        timeout(STALLED_AFTER, new).await.expect("a bridge that runs stores something");
     }
 
     /// The rows that have landed so far, as far as ClickHouse can be asked.

@@ -4,10 +4,13 @@
 //! `src/http/docs/tests.rs`.)
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 
 use axum::body::Body;
-use axum::http::{Request, header};
+use axum::http::{Request, Response, header};
 use boon::{Compiler, Schemas};
+use futures_util::stream;
+use hyper::body::Incoming;
 use hyper_util::client::legacy::Client as Http;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Map, Value as Json, json};
@@ -18,22 +21,11 @@ use super::client::{Client, has};
 use crate::bridge::{Bridge, PATIENCE};
 use crate::lab::Lab;
 
-/// Statuses that take ten seconds of silence, seventeen watchers, a pipeline that hangs or a stop that
-/// lasts; they are tested where they are made.
-const NOT_SHOWN: [&str; 12] = [
-    "get /health 503",
-    "get /health/stream 503",
-    "get /livez 503",
-    "put /admin/config 408",
-    "post /topics 408",
-    "post /topics 503",
-    "delete /topics/{name} 503",
-    "get /topics/{name}/events 503",
-    "post /topics/{name}/messages 408",
-    "get /ws 503",
-    "post /topics/{name}/messages 429",
-    "put /admin/config 503",
-];
+/// Statuses that take a pipeline that hangs; `src/http/tests.rs` has them.
+const NOT_SHOWN: [&str; 2] = ["get /health 503", "get /livez 503"];
+
+/// Those who may watch `/health/stream` at a time.
+const WATCHERS: usize = 16;
 
 /// A document whose objects have no other members than those it names.
 struct Document(Json);
@@ -86,6 +78,7 @@ struct Interview {
 }
 
 /// A request, and where the document has it.
+#[derive(Clone, Copy)]
 struct Ask<'a> {
     method: &'a str,
     path: &'a str,
@@ -94,26 +87,46 @@ struct Ask<'a> {
     query: &'a str,
     headers: &'a [(&'a str, &'a str)],
     body: &'a [u8],
+    /// Its body never comes.
+    stalls: bool,
 }
 
 const fn ask<'a>(method: &'a str, path: &'a str) -> Ask<'a> {
-    Ask { method, path, name: "t", query: "", headers: &[], body: b"" }
+    Ask { method, path, name: "t", query: "", headers: &[], body: b"", stalls: false }
+}
+
+const HANDSHAKE: [(&str, &str); 4] = [
+    ("connection", "upgrade"),
+    ("upgrade", "websocket"),
+    ("sec-websocket-version", "13"),
+    ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+];
+
+async fn answer(bridge: &Bridge, ask: Ask<'_>) -> Response<Incoming> {
+    let Ask { method, path, name, query, headers, body, stalls } = ask;
+    let url = format!("http://{}{}{query}", bridge.address(), path.replace("{name}", name));
+    let mut request = Request::builder().method(method.to_uppercase().as_str()).uri(url);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let body = match stalls {
+        true => Body::from_stream(stream::pending::<Result<Vec<u8>, Infallible>>()),
+        false => Body::from(body.to_vec()),
+    };
+    let client: Http<_, Body> = Http::builder(TokioExecutor::new()).build_http();
+    timeout(PATIENCE, client.request(request.body(body).unwrap())).await.unwrap().unwrap()
 }
 
 impl Interview {
     async fn ask(&mut self, bridge: &Bridge, ask: Ask<'_>, status: u16) {
-        let Ask { method, path, name, query, headers, body } = ask;
-        let asked = path.replace("{name}", name);
-        let url = format!("http://{}{asked}{query}", bridge.address());
-        let mut request = Request::builder().method(method.to_uppercase().as_str()).uri(url);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let client: Http<_, Body> = Http::builder(TokioExecutor::new()).build_http();
-        let answer = client.request(request.body(Body::from(body.to_vec())).unwrap());
-        let answer = timeout(PATIENCE, answer).await.unwrap().unwrap();
+        let answer = answer(bridge, ask).await;
+        self.hear(ask, answer, status).await;
+    }
+
+    async fn hear(&mut self, ask: Ask<'_>, answer: Response<Incoming>, status: u16) {
+        let Ask { method, path, name, query, .. } = ask;
         let said = format!("{method} {path} {}", answer.status().as_u16());
-        assert_eq!(answer.status().as_u16(), status, "{said} {asked}{query}");
+        assert_eq!(answer.status().as_u16(), status, "{said} {name}{query}");
         let response = &self.document.0["paths"][path][method]["responses"][status.to_string()];
         let response = self.document.resolved(response);
         assert!(response.is_object(), "{said} is not in the document");
@@ -164,7 +177,14 @@ impl Interview {
             self.ask(bridge, ask("get", &format!("/docs/{path}")), 200).await;
         }
         self.ask(bridge, ask("get", "/subscriber-stats"), 200).await;
-        self.ask(bridge, ask("get", "/health/stream"), 200).await;
+        let mut watchers = Vec::new();
+        while watchers.len() < WATCHERS {
+            watchers.push(answer(bridge, ask("get", "/health/stream")).await);
+        }
+        self.ask(bridge, ask("get", "/health/stream"), 503).await;
+        for watcher in watchers {
+            self.hear(ask("get", "/health/stream"), watcher, 200).await;
+        }
         self.ask(bridge, ask("get", "/readyz"), 503).await;
         let create = Ask { body: br#"{"name":"t"}"#, ..ask("post", "/topics") };
         self.ask(bridge, create, 201).await;
@@ -185,13 +205,7 @@ impl Interview {
         self.ask(bridge, ask("get", "/topics/{name}/events"), 404).await;
         self.ask(bridge, Ask { name: "candles", ..ask("delete", "/topics/{name}") }, 409).await;
         self.ask(bridge, ask("get", "/ws"), 400).await;
-        let handshake = [
-            ("connection", "upgrade"),
-            ("upgrade", "websocket"),
-            ("sec-websocket-version", "13"),
-            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
-        ];
-        self.ask(bridge, Ask { headers: &handshake, ..ask("get", "/ws") }, 101).await;
+        self.ask(bridge, Ask { headers: &HANDSHAKE, ..ask("get", "/ws") }, 101).await;
     }
 
     async fn limits(&mut self) {
@@ -201,13 +215,7 @@ impl Interview {
         self.ask(&feed.bridge, create, 429).await;
         let events = Ask { name: "candles", ..ask("get", "/topics/{name}/events") };
         self.ask(&feed.bridge, events, 429).await;
-        let handshake = [
-            ("connection", "upgrade"),
-            ("upgrade", "websocket"),
-            ("sec-websocket-version", "13"),
-            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
-        ];
-        self.ask(&feed.bridge, Ask { headers: &handshake, ..ask("get", "/ws") }, 429).await;
+        self.ask(&feed.bridge, Ask { headers: &HANDSHAKE, ..ask("get", "/ws") }, 429).await;
     }
 
     async fn nobody_is_let_in(&mut self) {
@@ -263,16 +271,17 @@ impl Interview {
     }
 
     async fn publishing(&mut self) {
-        let lab = Lab::new().await;
+        let lab = Lab::with_own_clickhouse().await;
         lab.clickhouse.query("CREATE TABLE p (n UInt64) ENGINE = MergeTree ORDER BY n").await;
         let config = format!(
             "{}http.token = \"secret\"\nlive.publish.durable_timeout = \"8s\"\n\
-             live.publish.max_request_records = 3\nwriters.late.linger = \"1m\"\n\
+             live.publish.max_request_records = 3\nlive.publish.max_waiting = 1\n\
+             shutdown.grace = \"1m\"\nwriters.late.linger = \"1m\"\n\
              [[routes]]\nname = \"p\"\npublish = true\ntable = \"p\"\nwriter = \"aggregate\"\n\
              [[routes]]\nname = \"late\"\npublish = true\ntable = \"p\"\nwriter = \"late\"\n",
             lab.sections("")
         );
-        let bridge = lab.start(&config, "").await;
+        let mut bridge = lab.start(&config, "").await;
         let headers =
             [("authorization", "Bearer secret"), ("content-type", "application/x-ndjson")];
         let lines = b"{\"n\":1}\nno number";
@@ -293,7 +302,55 @@ impl Interview {
         self.ask(&bridge, publish, 415).await;
         self.ask(&bridge, ask("get", "/readyz"), 200).await;
         self.ask(&bridge, ask("get", "/health"), 200).await;
-        bridge.stop().await;
+        self.silence(&bridge, &headers).await;
+        lab.kill_clickhouse().await;
+        self.stopping(&mut bridge, &headers).await;
+    }
+
+    /// Bodies that never come. One of them has the only place of those who wait until it is durable.
+    async fn silence(&mut self, bridge: &Bridge, headers: &[(&'static str, &str)]) {
+        let publish = ask("post", "/topics/{name}/messages");
+        let publish = Ask { name: "p", query: "?durable=true", headers, ..publish };
+        let stalled = [ask("put", "/admin/config"), ask("post", "/topics"), publish]
+            .map(|ask| Ask { headers, stalls: true, ..ask });
+        let [config, topic, messages] = stalled.map(|stalled| answer(bridge, stalled));
+        let refused = async {
+            loop {
+                let answer = answer(bridge, publish).await;
+                if answer.status().as_u16() != 400 {
+                    return answer;
+                }
+            }
+        };
+        let (config, topic, messages, refused) = tokio::join!(config, topic, messages, refused);
+        for (stalled, answer) in stalled.into_iter().zip([config, topic, messages]) {
+            self.hear(stalled, answer, 408).await;
+        }
+        self.hear(publish, refused, 429).await;
+    }
+
+    /// It holds what nobody takes.
+    async fn stopping(&mut self, bridge: &mut Bridge, headers: &[(&'static str, &str)]) {
+        let token = &headers[..1];
+        let publish = ask("post", "/topics/{name}/messages");
+        let publish = Ask { name: "p", headers, body: b"{\"n\":1}", ..publish };
+        self.ask(bridge, publish, 202).await;
+        let mut client = Client::with(bridge.address(), token).await.ok().unwrap();
+        bridge.signal("TERM");
+        client.until(|message| message["event"] == "shutdown").await;
+        let handshake: Vec<_> = token.iter().chain(&HANDSHAKE).copied().collect();
+        let change = b"[retry]\nbase_delay = \"1s\"";
+        for asked in [
+            publish,
+            Ask { body: br#"{"name":"t"}"#, headers: token, ..ask("post", "/topics") },
+            Ask { headers: token, ..ask("delete", "/topics/{name}") },
+            Ask { headers: token, ..ask("get", "/topics/{name}/events") },
+            Ask { headers: token, body: change, ..ask("put", "/admin/config") },
+            Ask { headers: &handshake, ..ask("get", "/ws") },
+        ] {
+            self.ask(bridge, asked, 503).await;
+        }
+        bridge.kill().await;
     }
 
     /// A bridge that cannot reach ClickHouse takes no records.

@@ -130,6 +130,23 @@ async fn a_socket_goes_on_while_its_messages_wait_to_be_durable() {
     assert_eq!(lab.clickhouse.number("SELECT uniqExact(n) FROM published").await, 801);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_durable_in_time_is_not_called_so_and_lands_all_the_same() {
+    let lab = lab_with_table(Lab::with_own_clickhouse().await).await;
+    let limits = "live.publish = { durable_timeout = \"1s\" }\nbreaker.max_failures = 1000000";
+    let bridge = lab.start(&config(&lab, limits), "").await;
+    let mut client = connect(&bridge).await;
+    assert_eq!(client.ask(publish(1, &json!({ "n": 1 }), false)).await["type"], "ack");
+    lab.clickhouse.until("SELECT count() FROM published", 1).await;
+    lab.kill_clickhouse().await;
+    let late = client.ask(publish(2, &json!({ "n": 2 }), true)).await;
+    let why = late["error"]["message"].as_str().unwrap_or_default();
+    assert!(why.contains("not durable yet, and still under way"), "{late}");
+    lab.start_clickhouse().await;
+    lab.clickhouse.until("SELECT count() FROM published", 2).await;
+    bridge.stop().await;
+}
+
 fn live(health: &Json, what: &str) -> u64 {
     number(&health["metrics"]["sources"]["live"][what])
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
@@ -14,6 +15,8 @@ use super::Feed;
 use super::client::payloads;
 use super::cutter::Cutter;
 use crate::bridge::{PATIENCE, program};
+use crate::dashboard::free_port;
+use crate::receiver::{Receiver, Reply};
 
 /// The command, while it runs.
 struct Terminal {
@@ -186,6 +189,26 @@ async fn publish_takes_arguments_and_lines() {
     assert!(subscriber.payloads(300).await.into_iter().eq(0..300));
 }
 
+/// It says so for longer than the command would wait by itself, which is half a second at first.
+#[tokio::test]
+async fn publish_stays_away_for_as_long_as_it_is_told_to() {
+    let mut full = Receiver::start(&[Reply::Later(3)]).await;
+    let publishing = Terminal::start(full.address, &["publish", "desk", "1"]);
+    assert_eq!(full.next().await.body, b"1");
+    full.quiet_for(Duration::from_millis(2_500)).await;
+    assert_eq!(full.next().await.body, b"1", "the same again");
+    let (code, _, said) = publishing.ended().await;
+    assert!(code == 0 && said.contains("no room now; waiting"), "{code} {said}");
+
+    let mut full = Receiver::start(&[Reply::Later(3_600)]).await;
+    let publishing = Terminal::start(full.address, &["publish", "desk", "1"]);
+    full.next().await;
+    publishing.interrupt();
+    let (code, _, said) = publishing.ended().await;
+    assert!(code == 1 && said.contains("left before the end"), "{code} {said}");
+    full.quiet_for(Duration::ZERO).await;
+}
+
 #[tokio::test]
 async fn the_prompt_does_all_of_it() {
     let feed = Feed::start("").await;
@@ -266,4 +289,99 @@ async fn who_is_cut_off_comes_again_and_misses_and_repeats_nothing() {
     seen.extend(rest);
     assert!(payloads(&json_lines(&seen)).into_iter().eq(10..60), "{seen:?}");
     assert!(said.contains("connecting again") && said.contains("connected again"), "{said}");
+}
+
+/// A replay comes topic by topic: what one topic showed says nothing of another.
+#[tokio::test]
+async fn who_watches_many_topics_misses_nothing_of_any_when_it_is_cut_off() {
+    const TOPICS: [&str; 3] = ["desk/a", "desk/b", "other"];
+    let feed = Feed::start("").await;
+    for topic in TOPICS {
+        feed.topic(topic).await;
+    }
+    let mut publisher = feed.connect().await;
+    let cutter = Cutter::before(feed.bridge.address()).await;
+    let arguments = ["watch", "desk/*", "other", "--json", "--count", "60"];
+    let mut watching = Terminal::start(cutter.address(), &arguments);
+    feed.until("/stats", |stats| stats["totals"]["subscribers"] == 2).await;
+    let mut lines = Vec::new();
+    for topic in TOPICS {
+        publisher.publish_all(topic, 0..10).await;
+    }
+    while payloads(&json_lines(&lines)).len() < 30 {
+        lines.push(watching.line().await);
+    }
+    cutter.set_down(true);
+    feed.until("/stats", |stats| stats["totals"]["subscribers"] == 0).await;
+    // the newest is of the topic that is replayed first
+    for topic in TOPICS.iter().rev() {
+        publisher.publish_all(topic, 10..15).await;
+    }
+    cutter.set_down(false);
+    feed.until("/stats", |stats| stats["totals"]["subscribers"] == 2).await;
+    for topic in TOPICS {
+        publisher.publish_all(topic, 15..20).await;
+    }
+    let (code, rest, said) = watching.ended().await;
+    assert_eq!(code, 0, "{said}");
+    lines.extend(rest);
+    for topic in TOPICS {
+        let mut of_topic = json_lines(&lines);
+        of_topic.retain(|message| message["topic"] == topic);
+        assert!(payloads(&of_topic).into_iter().eq(0..20), "{topic}: {of_topic:#?}");
+    }
+}
+
+/// A bridge that starts again makes the topics of keys with their first record.
+#[tokio::test]
+async fn a_topic_that_is_gone_after_a_restart_is_waited_for() {
+    let place = format!("127.0.0.1:{}", free_port());
+    let mut feed = Feed::listening(&place, "").await;
+    feed.topic("desk/a").await;
+    let mut watching =
+        Terminal::start(feed.bridge.address(), &["watch", "desk/a", "--json", "--count", "2"]);
+    feed.until("/stats", |stats| stats["totals"]["subscribers"] == 1).await;
+    feed.connect().await.publish_all("desk/a", 0..1).await;
+    watching.until("\"event\"").await;
+    feed.bridge.kill().await;
+    let feed = Feed::listening(&place, "").await;
+    let mut notes = BufReader::new(watching.child.stderr.as_mut().unwrap()).lines();
+    let noting = async {
+        while let Some(line) = notes.next_line().await.unwrap() {
+            if line == "desk/a is not there any more; waiting until it is" {
+                return;
+            }
+        }
+        panic!("it ended");
+    };
+    timeout(PATIENCE, noting).await.expect("it says that it waits");
+    feed.topic("desk/a").await;
+    feed.connect().await.publish_all("desk/a", 1..2).await;
+    let (code, lines, said) = watching.ended().await;
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(payloads(&json_lines(&lines)), [1]);
+}
+
+#[tokio::test]
+async fn a_bridge_that_says_nothing_is_given_up() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = silent.local_addr().unwrap();
+    let asked = [&["topics"][..], &["create", "t"], &["delete", "t"], &["publish", "t", "1"]];
+    let asking = asked.map(|arguments| Terminal::start(address, arguments).ended());
+    for (code, _, said) in futures_util::future::join_all(asking).await {
+        assert_eq!(code, 69, "{said}");
+        assert!(said.contains(&format!("no answer from http://{address} within 10 s")), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_script_with_a_line_that_is_none_ends_and_says_so() {
+    let feed = Feed::start("").await;
+    let mut script = Terminal::start(feed.bridge.address(), &[]);
+    let input = script.input.as_mut().unwrap();
+    input.write_all(b"create desk\n\xff\xfe\n").await.unwrap();
+    let (code, lines, said) = script.ended().await;
+    assert_eq!(lines, ["there is a topic desk"]);
+    assert_eq!(code, 64);
+    assert!(said.contains("cannot read stdin"), "{said}");
 }

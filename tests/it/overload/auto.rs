@@ -138,24 +138,27 @@ async fn a_limit_that_changes_moves_the_bytes_at_once_and_the_cap_step_by_step()
 async fn how_long_until_full_and_until_drained_follows_from_the_rates() {
     let mut rig = Rig::nats_alone(NO_BREAKER);
     rig.sink.all(Mode::Hold);
+    // Between two heartbeats come ten times 1,000: none of them at the same moment as one.
+    rig.after(Duration::from_millis(250)).await;
     for _ in 0..22 {
         rig.nats().push("market.x", 1_000).await;
         rig.after(Duration::from_millis(500)).await;
     }
     let forecast = rig.health()["metrics"]["forecast"].clone();
     let full = forecast["full_in_seconds"].as_f64().unwrap();
-    // 10 or 11 times 1,000 came in the five seconds, and some 20,000 of 50,000 are held.
-    assert!((13.0..15.1).contains(&full), "{forecast}");
+    // 2,000 a second, and 20,000 of 50,000 are held.
+    assert!((14.9..15.1).contains(&full), "{forecast}");
     assert!(forecast["drained_in_seconds"].is_null());
     rig.sink.throttle(1_000);
     rig.sink.all(Mode::Accept);
-    rig.after(3 * HEARTBEAT).await;
+    rig.after(4 * HEARTBEAT).await;
     let now = rig.now();
     let drained = now.forecast.drained_in_seconds.unwrap();
     assert!(now.forecast.full_in_seconds.is_none());
-    assert!(drained < 20.0, "{drained} s for {}", now.backpressure.current_buffer);
+    // Half a minute is looked back, and a part of it is from before the turn.
+    assert!(drained < 30.0, "{drained} s for {}", now.backpressure.current_buffer);
     rig.drained().await;
-    rig.after(2 * HEARTBEAT).await;
+    rig.after(8 * HEARTBEAT).await;
     assert_eq!(rig.now().forecast, Default::default(), "nothing moves");
 }
 

@@ -26,6 +26,8 @@ pub(crate) enum Kind {
     /// Not JSON: refused before it is sent.
     Broken,
     Tombstone,
+    /// No record at all: Kafka gives offsets to the ends of transactions, too.
+    Control,
 }
 
 impl Kind {
@@ -46,7 +48,21 @@ impl Kind {
 pub(crate) struct Story {
     pub(crate) stages: Vec<(Stage, Instant)>,
     pub(crate) native: Vec<(bool, Instant)>,
+    /// Those that were taken.
     pub(crate) commits: Vec<Vec<Position>>,
+    /// Why none is taken, while it is so.
+    refusal: Option<String>,
+}
+
+impl Story {
+    /// What the source says of a commit that is wanted.
+    fn commit(&mut self, positions: Vec<Position>) -> SourceEvent {
+        let error = self.refusal.clone();
+        if error.is_none() {
+            self.commits.push(positions.clone());
+        }
+        SourceEvent::Committed { positions, error }
+    }
 }
 
 /// What the source does by itself.
@@ -112,6 +128,12 @@ impl End {
         let assigned = Assigned { partition: Arc::clone(&partition), note };
         self.send(SourceEvent::Assigned(vec![assigned])).await;
         partition
+    }
+
+    /// The next records bear times so far ahead of the clock, or its own time again.
+    pub(crate) fn clock_ahead(&mut self, ahead: Duration) {
+        let ahead = i64::try_from(ahead.as_millis()).unwrap();
+        self.received_at = jiff::Timestamp::now().as_millisecond() + ahead;
     }
 
     /// The next records of a partition come from here on.
@@ -183,6 +205,9 @@ impl End {
             let payload = payload(*kind, &id(partition, *next));
             let place = Some((index, *next));
             *next += 1;
+            if *kind == Kind::Control {
+                continue;
+            }
             let payload = payload.as_deref().map(str::as_bytes);
             chunk.push(NewRecord { subject, place, payload, ..NewRecord::default() }, []);
         }
@@ -234,6 +259,17 @@ impl End {
         last.iter().find(|position| position.partition == *partition).map(|found| found.offset)
     }
 
+    /// From now on commits are refused, or taken; what is wanted is tried again.
+    pub(crate) async fn refuse_commits(&self, why: Option<&str>) {
+        let wanted = self.port.wanted.borrow().commit.clone();
+        let tried = {
+            let mut story = self.story.lock().unwrap();
+            story.refusal = why.map(str::to_owned);
+            story.commit(wanted)
+        };
+        self.send(tried).await;
+    }
+
     pub(crate) fn is_natively_paused(&self) -> bool {
         self.port.wanted.borrow().native_pause
     }
@@ -264,7 +300,7 @@ fn payload(kind: Kind, id: &str) -> Option<String> {
         Kind::Good => Some(format!("{{\"id\":\"{id}\"}}")),
         Kind::Poison => Some(format!("{{\"id\":\"{id}\",{}}}", super::sink::POISON)),
         Kind::Broken => Some(format!("{{\"id\":\"{id}\",")),
-        Kind::Tombstone => None,
+        Kind::Tombstone | Kind::Control => None,
     }
 }
 
@@ -282,9 +318,7 @@ async fn mind(mut port: SourcePort, story: Arc<Mutex<Story>>, manners: Manners) 
                 story.native.push((wanted.native_pause, now));
             }
             if wanted.commit != seen.commit {
-                story.commits.push(wanted.commit.clone());
-                let positions = wanted.commit.clone();
-                events.push(SourceEvent::Committed { positions, error: None });
+                events.push(story.commit(wanted.commit.clone()));
             }
             if wanted.stage != seen.stage {
                 story.stages.push((wanted.stage, now));

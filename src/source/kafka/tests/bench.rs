@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _};
@@ -48,6 +48,16 @@ pub(super) fn settings(brokers: &str) -> config::Kafka {
         // for ones that left.
         client: BTreeMap::from([("session.timeout.ms".to_owned(), "6000".to_owned())]),
     }
+}
+
+/// Topics and partitions are looked for this often here.
+pub(super) fn look_each_second(config: &mut config::Kafka) {
+    let interval = ("topic.metadata.refresh.interval.ms".to_owned(), "1000".to_owned());
+    config.client.extend([interval]);
+}
+
+pub(super) fn is_told(bench: &Bench, part: &str) -> bool {
+    bench.connection.iter().flatten().any(|error| error.contains(part))
 }
 
 pub(super) struct Seen {
@@ -293,6 +303,13 @@ fn plain(brokers: &str, group: &str) -> BaseConsumer {
         .set("session.timeout.ms", "6000")
         .create()
         .unwrap()
+}
+
+/// Commits for a group that nobody is in.
+pub(super) fn commit(brokers: &str, group: &str, topic: &str, partition: i32, offset: i64) {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, Offset::Offset(offset)).unwrap();
+    plain(brokers, group).commit(&list, CommitMode::Sync).unwrap();
 }
 
 /// What the group has committed.

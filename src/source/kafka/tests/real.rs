@@ -13,9 +13,8 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicRe
 use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
-use super::bench::{self, Bench, Other, group_offset, numbered};
+use super::bench::{self, Bench, Other, group_offset, is_told, look_each_second, numbered};
 use super::stack::{Stack, is_apache_kafka, shared, unique};
-use super::{is_told, look_each_second};
 use crate::config;
 use crate::source::Stage;
 

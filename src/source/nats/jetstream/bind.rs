@@ -15,6 +15,7 @@ use async_nats::jetstream::{Context, ErrorCode, stream};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::fit::{filters, named};
 use crate::config::{Ack, Deliver, JetStream, JetStreamApi, JetStreamRoute};
 use crate::subject::SubjectPattern;
 
@@ -303,7 +304,7 @@ impl Wish {
         }
     }
 
-    fn wanted(&self) -> pull::Config {
+    pub(super) fn wanted(&self) -> pull::Config {
         pull::Config {
             durable_name: Some(self.takes.consumer.clone()),
             ack_policy: self.ack_policy(),
@@ -328,58 +329,12 @@ impl Wish {
         }
     }
 
-    fn ack_policy(&self) -> AckPolicy {
+    pub(super) fn ack_policy(&self) -> AckPolicy {
         match self.settings.ack {
             Ack::Each => AckPolicy::Explicit,
             Ack::All => AckPolicy::All,
         }
     }
-
-    /// What of an existing consumer would lose records or bring the wrong ones.
-    fn misfits(&self, is: &async_nats::jetstream::consumer::Config) -> Vec<String> {
-        let mut misfits = Vec::new();
-        let (filters, wanted) = (filters(is), named(&self.takes.subjects));
-        if filters != wanted {
-            let list = |set: &BTreeSet<&str>| set.iter().copied().collect::<Vec<_>>().join(" ");
-            misfits.push(format!(
-                "it filters by [{}] and not by [{}]",
-                list(&filters),
-                list(&wanted)
-            ));
-        }
-        if is.ack_policy != self.ack_policy() {
-            let ack = |policy: AckPolicy| match policy {
-                AckPolicy::Explicit => "explicit",
-                AckPolicy::All => "all",
-                _ => "none",
-            };
-            misfits.push(format!(
-                "its ack policy is {} and not {} (nats.jetstream.ack)",
-                ack(is.ack_policy),
-                ack(self.ack_policy())
-            ));
-        }
-        if is.max_deliver > 0 {
-            misfits.push(format!(
-                "it gives up after {} deliveries (max_deliver must be unlimited, -1)",
-                is.max_deliver
-            ));
-        }
-        if is.headers_only {
-            misfits.push("it delivers headers only".to_owned());
-        }
-        misfits
-    }
-}
-
-/// What a consumer filters by.
-pub(super) fn filters(is: &async_nats::jetstream::consumer::Config) -> BTreeSet<&str> {
-    let single = Some(&is.filter_subject).filter(|subject| !subject.is_empty());
-    single.into_iter().chain(&is.filter_subjects).map(String::as_str).collect()
-}
-
-pub(super) fn named(subjects: &[SubjectPattern]) -> BTreeSet<&str> {
-    subjects.iter().map(SubjectPattern::as_str).collect()
 }
 
 /// How long the consumer waits for an acknowledgement, at least.
@@ -420,31 +375,5 @@ pub(super) mod tests {
         let consumer = "g-r".to_owned();
         let takes = JetStreamRoute { subjects, stream: None, consumer, exactly_once: false };
         Wish { settings, route: "r".to_owned(), takes }
-    }
-
-    #[test]
-    fn what_we_make_ourselves_fits() {
-        use async_nats::jetstream::consumer::IntoConsumerConfig as _;
-        let wish = wish();
-        assert_eq!(wish.misfits(&wish.wanted().into_consumer_config()), Vec::<String>::new());
-    }
-
-    #[test]
-    fn a_consumer_that_would_lose_records_does_not_fit() {
-        use async_nats::jetstream::consumer::IntoConsumerConfig as _;
-        let wish = wish();
-        type Change = fn(&mut pull::Config);
-        let changes: [(Change, &str); 4] = [
-            (|config| config.filter_subjects = vec!["a.*".to_owned()], "filters by [a.*]"),
-            (|config| config.ack_policy = AckPolicy::None, "ack policy is none"),
-            (|config| config.max_deliver = 5, "gives up after 5"),
-            (|config| config.headers_only = true, "headers only"),
-        ];
-        for (change, says) in changes {
-            let mut config = wish.wanted();
-            change(&mut config);
-            let misfits = wish.misfits(&config.into_consumer_config());
-            assert!(misfits.len() == 1 && misfits[0].contains(says), "{says}: {misfits:?}");
-        }
     }
 }

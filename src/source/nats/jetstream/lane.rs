@@ -316,6 +316,9 @@ impl Lane {
                 "JetStream consumer bound"
             );
             self.heard_at = now;
+            if let Keeping::Acks(_) = &self.keeping {
+                self.wish.note_narrow(&info.config);
+            }
         }
         self.pending = info.num_pending;
         self.state = State::Bound(Arc::new(bound.consumer));

@@ -87,6 +87,9 @@ pub(super) struct Puller {
     events: VecDeque<SourceEvent>,
     questions: FuturesUnordered<BoxFuture<'static, (usize, Answer)>>,
     outbox: Outbox,
+    /// What came although nobody takes it any more, to be given back once nothing comes here: until then
+    /// the server would deliver it to us again at once, and each time count it as a delivery.
+    back: Vec<Box<str>>,
     missing: Missing,
     fence: Fence,
     tick: Interval,
@@ -123,6 +126,7 @@ impl Puller {
             channels: Channels::default(),
             waiting: Vec::with_capacity(CHUNK_RECORDS),
             waiting_bytes: 0,
+            back: Vec::new(),
             events: VecDeque::new(),
             questions: FuturesUnordered::new(),
             fence: Fence::default(),
@@ -379,6 +383,10 @@ impl Puller {
             Taken::Again => return self.credits.release(1),
             Taken::Status(free) => return self.credits.release(free),
             Taken::Done => (AckKind::Ack, 1),
+            Taken::Back { asked } if !wanted => {
+                self.back.extend(message.reply.as_ref().map(|reply| reply.as_str().into()));
+                return self.credits.release(usize::from(asked));
+            }
             Taken::Back { asked } => (AckKind::Nak(None), usize::from(asked)),
             Taken::Foreign { asked } => (AckKind::Nak(Some(FOREIGN_AGAIN)), usize::from(asked)),
         };

@@ -12,16 +12,16 @@ impl Puller {
     /// all the same, and what is on its way to us. Then leaves what it alone reads: that has to ask
     /// JetStream, which may not answer when the rest of the server does.
     pub(super) async fn leave(&mut self) {
-        for lane in self.lanes.values_mut() {
-            for reply in lane.give_up() {
-                self.outbox.push(Out::Answer { reply, kind: AckKind::Nak(None) });
-            }
-        }
+        self.back.extend(self.lanes.values_mut().flat_map(Lane::give_up));
         if self.connected() {
             self.send_all().await;
             self.channels.end().await;
             self.fence.send(&self.client).await;
             self.take_until_fence().await;
+            // Nothing comes here any more: what is given back goes to others.
+            for reply in std::mem::take(&mut self.back) {
+                self.outbox.push(Out::Answer { reply, kind: AckKind::Nak(None) });
+            }
             self.send_all().await;
             // The server has read everything when this one comes back.
             self.fence.send(&self.client).await;
