@@ -19,7 +19,7 @@ def kafka(port):
     with socket.create_connection((HOST, port), TIMEOUT_S) as connection:
         connection.sendall(struct.pack(">i", len(body)) + body)
         (size,) = struct.unpack(">i", _receive(connection, 4))
-        _correlation, brokers = struct.unpack(">ii", _receive(connection, size)[:8])
+        _correlation, brokers = struct.unpack(">ii", _receive(connection, max(size, 8))[:8])
     if brokers < 1:
         raise ValueError("no broker is registered yet")
 

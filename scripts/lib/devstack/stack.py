@@ -219,10 +219,7 @@ class Stack:
     def _free_port_base(self):
         """The first free block after a place that depends on the stack's path: the same
         stack gets the same ports again, and stacks of different work trees rarely meet."""
-        taken = {
-            json.loads(path.read_text())["port_base"]
-            for path in self.directory.parent.glob("*/stack.json")
-        }
+        taken = set(_port_bases(self.directory.parent))
         blocks = (LAST_PORT - FIRST_PORT) // servers.PORTS_PER_STACK
         first = zlib.crc32(str(self.directory).encode()) % blocks
         for block in range(first, first + blocks):
@@ -249,6 +246,13 @@ class Stack:
         temporary = self._state_path.with_suffix(".new")
         temporary.write_text(json.dumps(self._state, indent=2))
         temporary.rename(self._state_path)
+
+
+def _port_bases(directory):
+    """Of the stacks that are up there; others may be taken down meanwhile."""
+    for path in directory.glob("*/stack.json"):
+        with contextlib.suppress(FileNotFoundError):
+            yield json.loads(path.read_text())["port_base"]
 
 
 @contextlib.contextmanager
