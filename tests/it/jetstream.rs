@@ -4,6 +4,7 @@ mod lane;
 mod once;
 mod server;
 
+use std::cell::Cell;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -121,27 +122,39 @@ impl Numbers {
         }
     }
 
-    /// Publishes whatever the server does meanwhile: until each is in the stream.
-    pub(crate) async fn publish_stubbornly(&self, numbers: Range<u64>, rate: u64) {
-        let mut pace = Paced::new(rate);
-        for n in numbers {
-            let subject = self.lab.subject(&format!("numbers.{}", n % 10));
-            let began = Instant::now();
-            loop {
-                assert!(began.elapsed() < PATIENCE, "the stream never takes {n}");
-                let mut headers = async_nats::HeaderMap::new();
-                headers.insert("Nats-Msg-Id", n.to_string());
-                let payload = format!("{{\"n\":{n}}}").into();
-                let sent =
-                    self.jetstream.publish_with_headers(subject.clone(), headers, payload).await;
-                if let Ok(ack) = sent
-                    && ack.await.is_ok()
-                {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+    /// Publishes for as long as something is done, whatever the server does meanwhile: until each is
+    /// in the stream. Many are on their way at a time: one by one, a busy disk would set the pace.
+    /// Gives how many.
+    pub(crate) async fn publish_during(&self, rate: u64, doing: impl Future<Output = ()>) -> u64 {
+        let (done, published) = (Cell::new(false), Cell::new(0));
+        let paced = futures_util::stream::unfold(Paced::new(rate), async |mut pace| {
             pace.next().await;
+            (!done.get()).then(|| (published.replace(published.get() + 1), pace))
+        });
+        let publish = paced.for_each_concurrent(ON_THEIR_WAY, |n| self.publish_until_taken(n));
+        let until_done = async {
+            doing.await;
+            done.set(true);
+        };
+        tokio::join!(publish, until_done);
+        published.get()
+    }
+
+    async fn publish_until_taken(&self, n: u64) {
+        let subject = self.lab.subject(&format!("numbers.{}", n % 10));
+        let began = Instant::now();
+        loop {
+            assert!(began.elapsed() < PATIENCE, "the stream never takes {n}");
+            let mut headers = async_nats::HeaderMap::new();
+            headers.insert("Nats-Msg-Id", n.to_string());
+            let payload = format!("{{\"n\":{n}}}").into();
+            let sent = self.jetstream.publish_with_headers(subject.clone(), headers, payload).await;
+            if let Ok(ack) = sent
+                && ack.await.is_ok()
+            {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
@@ -174,6 +187,13 @@ impl Numbers {
 
 pub(crate) fn source(health: &Json) -> &Json {
     &health["metrics"]["sources"]["jetstream"]
+}
+
+/// What is done next is done under load.
+pub(crate) async fn until_under_load(bridge: &Bridge) {
+    const RECORDS: u64 = 2_000;
+    let before = received(&bridge.health().await);
+    bridge.wait_until("under load", |health| received(health) > before + RECORDS).await;
 }
 
 pub(crate) fn received(health: &Json) -> u64 {

@@ -3,14 +3,13 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::stream::{self, RetentionPolicy};
-use futures_util::StreamExt as _;
+use futures_util::TryStreamExt as _;
 use serde_json::Value as Json;
 use tokio::time::Instant;
 
-use super::server::{Cluster, flows, killed_three_times};
-use super::{Numbers, received, source, until_acked};
+use super::server::{Cluster, flows, killed_three_times, known};
+use super::{Numbers, received, source, until_acked, until_under_load};
 use crate::bridge::{Bridge, PATIENCE};
 use crate::lab::{Lab, number};
 
@@ -43,8 +42,11 @@ impl Numbers {
 
     /// The consumers that bridges made for themselves.
     async fn readers(&self) -> Vec<String> {
-        let stream = self.jetstream.get_stream(self.stream()).await.unwrap();
-        let names: Vec<String> = stream.consumer_names().map(Result::unwrap).collect().await;
+        let names: Vec<String> = known("the stream's consumers", async || {
+            let stream = self.jetstream.get_stream(self.stream()).await.ok()?;
+            stream.consumer_names().try_collect().await.ok()
+        })
+        .await;
         names.into_iter().filter(|name| name.starts_with("data-bridge-")).collect()
     }
 }
@@ -344,7 +346,6 @@ async fn once_a_killed_server_costs_nothing_and_resumes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn once_a_change_of_leader_resumes_and_costs_nothing() {
-    const ALL: u64 = 12_000;
     let mut cluster = Cluster::start().await;
     let numbers = Numbers::at(&cluster.urls().join(",")).await;
     numbers.create_stream_when_it_can(3).await;
@@ -352,15 +353,15 @@ async fn once_a_change_of_leader_resumes_and_costs_nothing() {
     let bridge = numbers.lab.start(&numbers.once(LEASE), &over).await;
     let bucket = numbers.jetstream.get_stream(format!("KV_{}", numbers.bucket())).await.unwrap();
     assert_eq!(bucket.cached_info().config.num_replicas, 3, "as many as the stream has");
+    let newest_reader = async || known("a reader", async || numbers.readers().await.pop()).await;
     let changes = async {
         for round in 1..=3 {
-            let at = round * ALL / 5;
-            bridge.wait_until("under load", |health| received(health) > at).await;
+            until_under_load(&bridge).await;
             let leader = match round {
                 // Where the bucket is written, where the stream is read, where it is delivered.
                 1 => numbers.leader_of(&format!("KV_{}", numbers.bucket())).await,
                 2 => numbers.leader_of(&numbers.stream()).await,
-                _ => numbers.leader_of_reader().await,
+                _ => numbers.leader_of_consumer(newest_reader).await,
             };
             let before = received(&bridge.health().await);
             cluster.servers[leader].kill().await;
@@ -369,48 +370,8 @@ async fn once_a_change_of_leader_resumes_and_costs_nothing() {
             cluster.is_whole(&numbers).await;
         }
     };
-    tokio::join!(numbers.publish_stubbornly(0..ALL, 1_000), changes);
-    numbers.assert_each_once(0..ALL).await;
-    assert_eq!(received(&until_acked(&bridge, ALL).await), ALL, "nothing is read twice");
+    let all = numbers.publish_during(1_000, changes).await;
+    numbers.assert_each_once(0..all).await;
+    assert_eq!(received(&until_acked(&bridge, all).await), all, "nothing is read twice");
     bridge.stop().await;
-}
-
-impl Numbers {
-    async fn leader_of(&self, stream: &str) -> usize {
-        let stream = self.jetstream.get_stream(stream).await.unwrap();
-        index(stream.cached_info().cluster.clone().unwrap().leader)
-    }
-
-    async fn leader_of_reader(&self) -> usize {
-        let readers = self.readers().await;
-        let reader: PullConsumer = self
-            .jetstream
-            .get_consumer_from_stream(readers.last().unwrap(), self.stream())
-            .await
-            .unwrap();
-        index(reader.cached_info().cluster.clone().unwrap().leader)
-    }
-}
-
-fn index(leader: Option<String>) -> usize {
-    leader.unwrap().trim_start_matches('n').parse().unwrap()
-}
-
-impl Cluster {
-    /// Every replica of the stream has caught up: the next server may go.
-    async fn is_whole(&self, numbers: &Numbers) {
-        let started = Instant::now();
-        loop {
-            assert!(started.elapsed() < PATIENCE, "a replica never catches up");
-            let stream = numbers.jetstream.get_stream(numbers.stream()).await;
-            let cluster = stream.ok().and_then(|stream| stream.cached_info().cluster.clone());
-            if cluster.is_some_and(|cluster| {
-                cluster.leader.is_some()
-                    && cluster.replicas.iter().filter(|replica| replica.current).count() == 2
-            }) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    }
 }

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream::consumer::PullConsumer;
+use async_nats::jetstream::stream::ClusterInfo;
 use serde_json::Value as Json;
 use tokio::time::Instant;
 
-use super::{Numbers, received, source, until_acked};
-use crate::bridge::Bridge;
+use super::{Numbers, received, source, until_acked, until_under_load};
+use crate::bridge::{Bridge, PATIENCE};
 use crate::lab::number;
 use crate::nats_source::server::Server;
 
@@ -50,7 +52,6 @@ async fn nats_may_be_down_at_the_start() {
 pub(super) async fn killed_three_times(
     config: impl Fn(&Numbers) -> String,
 ) -> (Numbers, Bridge, Json, Server) {
-    const ALL: u64 = 20_000;
     let mut server = Server::down();
     let with = with_jetstream(&server);
     server.restart(&with).await;
@@ -58,18 +59,17 @@ pub(super) async fn killed_three_times(
     numbers.create_stream(1).await;
     let bridge = numbers.lab.start(&config(&numbers), "").await;
     let kills = async {
-        for round in 1..=3 {
-            let at = round * ALL / 5;
-            bridge.wait_until("under load", |health| received(health) > at).await;
+        for _ in 0..3 {
+            until_under_load(&bridge).await;
             server.kill().await;
             server.restart(&with).await;
             flows(&bridge, received(&bridge.health().await), Instant::now()).await;
         }
     };
-    tokio::join!(numbers.publish_stubbornly(0..ALL, 2_000), kills);
-    numbers.assert_each_once(0..ALL).await;
-    let health = until_acked(&bridge, ALL).await;
-    assert_eq!(received(&health), ALL, "what came again was not admitted again");
+    let all = numbers.publish_during(2_000, kills).await;
+    numbers.assert_each_once(0..all).await;
+    let health = until_acked(&bridge, all).await;
+    assert_eq!(received(&health), all, "what came again was not admitted again");
     (numbers, bridge, health, server)
 }
 
@@ -154,11 +154,58 @@ impl Cluster {
     pub(super) fn urls(&self) -> Vec<String> {
         self.servers.iter().map(Server::url).collect()
     }
+
+    /// Every replica of the stream has caught up: the next server may go.
+    pub(super) async fn is_whole(&self, numbers: &Numbers) {
+        known("a stream that is whole", async || {
+            let stream = numbers.jetstream.get_stream(numbers.stream()).await.ok()?;
+            let cluster = stream.cached_info().cluster.as_ref()?;
+            let current = cluster.replicas.iter().filter(|replica| replica.current).count();
+            (cluster.leader.is_some() && current == self.servers.len() - 1).then_some(())
+        })
+        .await;
+    }
+}
+
+/// Who leads, by its place in the cluster. While one is elected, nobody does, and requests fail.
+impl Numbers {
+    pub(super) async fn leader_of(&self, stream: &str) -> usize {
+        known("the leader of a stream", async || {
+            let stream = self.jetstream.get_stream(stream).await.ok()?;
+            place(stream.cached_info().cluster.as_ref()?)
+        })
+        .await
+    }
+
+    /// The consumer's name may be another one the next moment.
+    pub(super) async fn leader_of_consumer(&self, name: impl AsyncFn() -> String) -> usize {
+        known("the leader of a consumer", async || {
+            let of = self.jetstream.get_consumer_from_stream(name().await, self.stream());
+            let consumer: PullConsumer = of.await.ok()?;
+            place(consumer.cached_info().cluster.as_ref()?)
+        })
+        .await
+    }
+}
+
+fn place(cluster: &ClusterInfo) -> Option<usize> {
+    Some(cluster.leader.as_ref()?.trim_start_matches('n').parse().unwrap())
+}
+
+/// Asks until there is an answer.
+pub(super) async fn known<T>(what: &str, mut answer: impl AsyncFnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(answer) = answer().await {
+            return answer;
+        }
+        assert!(started.elapsed() < PATIENCE, "not known: {what}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_of_leader_resumes_and_costs_nothing() {
-    const ALL: u64 = 12_000;
     let mut cluster = Cluster::start().await;
     let numbers = Numbers::at(&cluster.urls().join(",")).await;
     numbers.create_stream_when_it_can(3).await;
@@ -167,10 +214,8 @@ async fn a_change_of_leader_resumes_and_costs_nothing() {
     let bridge = numbers.lab.start(&config, &over).await;
     let changes = async {
         for round in 1..=3 {
-            let at = round * ALL / 5;
-            bridge.wait_until("under load", |health| received(health) > at).await;
-            let leader = numbers.info().await.cluster.unwrap().leader.unwrap();
-            let leader: usize = leader.trim_start_matches('n').parse().unwrap();
+            until_under_load(&bridge).await;
+            let leader = numbers.leader_of_consumer(async || numbers.consumer()).await;
             let before = received(&bridge.health().await);
             if round == 2 {
                 let (stream, consumer) = (numbers.stream(), numbers.consumer());
@@ -182,12 +227,13 @@ async fn a_change_of_leader_resumes_and_costs_nothing() {
             }
             flows(&bridge, before, Instant::now()).await;
             cluster.servers[leader].restart(&cluster.configs[leader]).await;
+            cluster.is_whole(&numbers).await;
         }
     };
-    tokio::join!(numbers.publish_stubbornly(0..ALL, 1_000), changes);
-    numbers.assert_each_once(0..ALL).await;
-    let health = until_acked(&bridge, ALL).await;
-    assert_eq!(received(&health), ALL, "what came again was not admitted again");
+    let all = numbers.publish_during(1_000, changes).await;
+    numbers.assert_each_once(0..all).await;
+    let health = until_acked(&bridge, all).await;
+    assert_eq!(received(&health), all, "what came again was not admitted again");
     bridge.stop().await;
 }
 
