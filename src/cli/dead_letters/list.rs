@@ -9,7 +9,7 @@ use crate::cli::{Failure, block_on, print, table};
 use crate::config::Config;
 use crate::dead_letter::letter::DeadLetter;
 use crate::dead_letter::store::{LetterStore as _, Listing};
-use crate::thousands::thousands;
+use crate::thousands::{counted, thousands};
 
 /// Characters of an error and of a payload that a line bears.
 const ERROR_CHARS: usize = 200;
@@ -65,9 +65,9 @@ pub(super) fn run(args: &Args, config: &Config) -> Result<(), Failure> {
         return print(&format!("{}\n", machine(&place, &listing, args.payload)));
     }
     let what = match (args.all, args.replayed) {
-        (true, _) => "dead letters",
-        (_, true) => "replayed dead letters",
-        _ => "dead letters that were not replayed",
+        (true, _) => "",
+        (_, true) => ", replayed",
+        _ => ", not replayed",
     };
     print(&human(&place, what, &listing, args.payload))
 }
@@ -102,10 +102,10 @@ fn machine(place: &str, listing: &Listing, payload: bool) -> Json {
 
 fn human(place: &str, what: &str, listing: &Listing, payload: bool) -> String {
     let count: u64 = listing.groups.values().map(|group| group.count).sum();
-    let mut text = format!("{place}: {} {what}\n", thousands(count));
+    let mut text = format!("{place}: {}{what}\n", counted(count, "dead letter"));
     if listing.unreadable > 0 {
-        let lines = thousands(listing.unreadable);
-        text.push_str(&format!("{lines} lines there are no dead letters; they are left alone\n"));
+        let lines = counted(listing.unreadable, "other line");
+        text.push_str(&format!("{lines} there, left alone\n"));
     }
     if count == 0 {
         return text;

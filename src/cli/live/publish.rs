@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{ANSWER_WITHIN, Bridge, Trouble, note, refusal, topics};
 use crate::config::Retry;
 use crate::retry;
-use crate::thousands::thousands;
+use crate::thousands::{counted, thousands};
 
 /// Of a line of stdin; the bridge takes less (`live.max_message`, `live.publish.max_request_bytes`).
 pub(super) const LINE_BYTES: usize = 4 * 1024 * 1024;
@@ -83,8 +83,8 @@ pub(super) async fn run(
     let Tally { accepted, inserted, dead_lettered } = &tally;
     let mut said = format!("{} published to {topic}", thousands(*accepted));
     if durable {
-        let (stored, letters) = (thousands(*inserted), thousands(*dead_lettered));
-        said.push_str(&format!(": {stored} stored, {letters} dead letters"));
+        let (stored, letters) = (thousands(*inserted), counted(*dead_lettered, "dead letter"));
+        said.push_str(&format!(": {stored} stored, {letters}"));
     }
     note(&said);
     done

@@ -280,7 +280,7 @@ async fn the_terminal_publishes_what_is_stored_when_it_ends() {
     let text = lines(0..2_000) + "no number\n\n{\"n\":2000}";
     let input = lab.file("lines", &text);
     for (topic, code, end) in [
-        ("published", 0, "2,002 published to published: 2,001 stored, 1 dead letters"),
+        ("published", 0, "2,002 published to published: 2,001 stored, 1 dead letter"),
         ("nothing", 1, "a route of this name needs publish = true"),
     ] {
         let mut publish = crate::bridge::program();

@@ -1,5 +1,6 @@
 //! From what a route wants to its consumer: finds the stream, makes the consumer or takes the one
-//! that is there. Asks and answers; owns nothing. Never changes a consumer that exists.
+//! that is there. Asks and answers; owns nothing. Changes nothing of a consumer that exists, but what
+//! it filters by, where the route took other subjects before.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
