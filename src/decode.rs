@@ -18,6 +18,7 @@ mod keys;
 mod letter;
 mod mapping;
 mod nested;
+mod notes;
 mod number;
 mod program;
 mod quick;
@@ -96,7 +97,7 @@ impl Decoder {
         if self.reads_payload {
             self.keys.read(payload)?;
         }
-        self.convert.reset();
+        self.convert.rounded = 0;
         for (index, (plan, data)) in self.plans.iter().zip(&mut into.data).enumerate() {
             data.mark();
             let sources = Sources { keys: &self.keys, payload, record, extra };
@@ -129,7 +130,7 @@ fn fill(plan: &Plan, sources: &Sources<'_>, convert: &mut Convert, data: &mut Da
                 if plan.quick.put(sources.payload, span, data) {
                     return Ok(());
                 }
-                let value = Value::of(sources.payload, span);
+                let value = Value::of(sources.keys.document(sources.payload), span);
                 if !matches!(value, Value::Null) {
                     return convert.put(&plan.ty, data, value, format);
                 }
@@ -142,7 +143,7 @@ fn fill(plan: &Plan, sources: &Sources<'_>, convert: &mut Convert, data: &mut Da
         }
     }
     match &plan.without {
-        Without::Default(text, span) => convert.put(&plan.ty, data, Value::of(text, *span), format),
+        Without::Default(constant) => convert.put(&plan.ty, data, constant.value(), format),
         Without::Null => convert.put(&plan.ty, data, Value::Null, format),
         Without::Zero => {
             data.push_default(&plan.ty);

@@ -11,6 +11,7 @@ use ethnum::U256;
 use super::column::Data;
 use super::json::{self, Kind, Span};
 use super::nested::Forms;
+use super::notes::Document;
 use super::number::{self, Digits, Scaled};
 use super::reject::{Reason, Reject, shortened};
 use super::time::{self, Moment, NoTime, TimeFormat};
@@ -28,8 +29,8 @@ pub(super) enum Value<'a> {
     Text(&'a [u8]),
     /// A JSON string that has to be unescaped.
     Escaped(&'a [u8]),
-    /// An array or an object: the text it lies in, and where.
-    Nested(&'a [u8], Span),
+    /// An array or an object: what it lies in, and where.
+    Nested(Document<'a>, Span),
     /// A time of the record: no guess is needed about its unit.
     UnixMs(i64),
     /// All headers of the record.
@@ -37,16 +38,16 @@ pub(super) enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    pub(super) fn of(json: &'a [u8], span: Span) -> Self {
-        let text = span.of(json);
+    pub(super) fn of(document: Document<'a>, span: Span) -> Self {
+        let text = span.of(document.json);
         match span.kind {
             Kind::Absent | Kind::Null => Self::Null,
             Kind::True => Self::Bool(true),
             Kind::False => Self::Bool(false),
-            Kind::Number | Kind::LongNumber => Self::Number(text),
+            Kind::Number(_) | Kind::LongNumber => Self::Number(text),
             Kind::Text => Self::Text(text),
             Kind::EscapedText => Self::Escaped(text),
-            Kind::Array | Kind::Object => Self::Nested(json, span),
+            Kind::Array(_) | Kind::Object(_) => Self::Nested(document, span),
         }
     }
 
@@ -56,7 +57,7 @@ impl<'a> Value<'a> {
             Self::Bool(value) => value.to_string(),
             Self::Number(text) => shortened(text),
             Self::Text(text) | Self::Escaped(text) => format!("\"{}\"", shortened(text)),
-            Self::Nested(json, span) => shortened(span.of(json)),
+            Self::Nested(document, span) => shortened(span.of(document.json)),
             Self::UnixMs(ms) => format!("{ms} (Unix ms)"),
             Self::Headers(_) => "the record's headers".to_owned(),
         }
@@ -78,8 +79,6 @@ pub(super) struct Convert {
     /// Values of this record that lost digits.
     pub(super) rounded: u32,
     text: Vec<u8>,
-    /// Keys and values of the objects being read: a stack, innermost last.
-    pub(super) members: Vec<(Span, Span)>,
     pub(super) forms: Forms,
 }
 
@@ -87,12 +86,6 @@ pub(super) struct Convert {
 const WIDE_DAYS: std::ops::RangeInclusive<i64> = -25_567..=120_529;
 
 impl Convert {
-    /// Before each record; a refused one may have left members on the stack.
-    pub(super) fn reset(&mut self) {
-        self.rounded = 0;
-        self.members.clear();
-    }
-
     pub(super) fn put(
         &mut self,
         ty: &Type,

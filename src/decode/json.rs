@@ -1,9 +1,10 @@
 //! A strict JSON reader (RFC 8259) over borrowed bytes that keeps no tree: it says where values
-//! lie and of what kind they are.
+//! lie and of what kind they are, and of those that are asked for also where all their parts lie.
 //!
 //! Owns the grammar. Never interprets a number and never copies a string; whoever needs a value
 //! reads it from its span. The bytes must be UTF-8, which the caller checks once for the payload.
 
+use super::notes::{Notes, Parts};
 use super::number::{self, Number, Plain};
 
 /// How deep arrays and objects may nest. The reader recurses, so that this bounds its stack; no
@@ -16,16 +17,15 @@ pub(super) enum Kind {
     Null,
     False,
     True,
-    /// A number whose digits are in [`Span::plain`].
-    Number,
+    Number(Plain),
     /// A number with an exponent, or with more digits than 64 bits hold: read it from its text.
     LongNumber,
     /// A string without escapes: its bytes are its value.
     Text,
     /// A string that has to be unescaped.
     EscapedText,
-    Array,
-    Object,
+    Array(Parts),
+    Object(Parts),
 }
 
 /// Where a value lies. A string's span is without its quotes.
@@ -34,26 +34,13 @@ pub(super) struct Span {
     start: u32,
     end: u32,
     pub(super) kind: Kind,
-    /// Of a [`Kind::Number`].
-    pub(super) plain: Plain,
 }
 
 impl Span {
     pub(super) const ABSENT: Self = Self::new(Kind::Absent, 0, 0);
 
     const fn new(kind: Kind, start: usize, end: usize) -> Self {
-        let plain = Plain { negative: false, fraction: 0, digits: 0 };
-        Self { start: place(start), end: place(end), kind, plain }
-    }
-
-    /// The object that begins and ends there.
-    pub(super) const fn object(start: usize, end: usize) -> Self {
-        Self::new(Kind::Object, start, end)
-    }
-
-    #[inline]
-    pub(super) fn start(self) -> usize {
-        self.start as usize
+        Self { start: place(start), end: place(end), kind }
     }
 
     /// Its bytes in the text that was read.
@@ -64,7 +51,7 @@ impl Span {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "checked the line before")]
-const fn place(at: usize) -> u32 {
+pub(super) const fn place(at: usize) -> u32 {
     assert!(at <= u32::MAX as usize, "a payload is a few MiB: sources bound what one poll takes");
     at as u32
 }
@@ -76,7 +63,7 @@ pub(super) enum JsonError {
     TooDeep(usize),
 }
 
-type Read<T> = Result<T, JsonError>;
+pub(super) type Read<T> = Result<T, JsonError>;
 
 /// A place in a text; everything before it was valid.
 #[derive(Debug)]
@@ -121,8 +108,9 @@ impl<'a> Reader<'a> {
         if self.at == self.bytes.len() { Ok(()) } else { self.expected("the end") }
     }
 
-    /// Reads the value that starts here, space before it included, and everything in it.
-    pub(super) fn value(&mut self, depth: u32) -> Read<Span> {
+    /// Reads the value that starts here, space before it included, and everything in it, which is
+    /// noted.
+    pub(super) fn value(&mut self, depth: u32, notes: &mut impl Notes) -> Read<Span> {
         self.skip_space();
         let start = self.at;
         let kind = match self.peek() {
@@ -130,21 +118,24 @@ impl<'a> Reader<'a> {
             Some(b'-' | b'0'..=b'9') => return self.number(),
             Some(b'{') => {
                 self.open_object(depth)?;
+                let before = notes.len();
                 let mut first = true;
-                while self.next_key(first)?.is_some() {
-                    self.value(depth + 1)?;
+                while self.seek_key(first)? {
+                    notes.push(self.any_key()?);
+                    self.part(depth + 1, notes)?;
                     first = false;
                 }
-                Kind::Object
+                Kind::Object(notes.since(before))
             }
             Some(b'[') => {
                 self.open_array(depth)?;
+                let before = notes.len();
                 let mut first = true;
                 while self.next_element(first)? {
-                    self.value(depth + 1)?;
+                    self.part(depth + 1, notes)?;
                     first = false;
                 }
-                Kind::Array
+                Kind::Array(notes.since(before))
             }
             Some(b't') => self.word(b"true", Kind::True)?,
             Some(b'f') => self.word(b"false", Kind::False)?,
@@ -152,6 +143,18 @@ impl<'a> Reader<'a> {
             _ => return self.expected("a value"),
         };
         Ok(Span::new(kind, start, self.at))
+    }
+
+    /// Reads the value that starts here, and notes it: nearly all have no parts of their own.
+    #[inline]
+    fn part(&mut self, depth: u32, notes: &mut impl Notes) -> Read<()> {
+        self.skip_space();
+        notes.push(match self.peek() {
+            Some(b'"') => self.string()?,
+            Some(b'-' | b'0'..=b'9') => self.number()?,
+            _ => return notes.note(|notes| self.value(depth, notes)),
+        });
+        Ok(())
     }
 
     /// Reads the number that starts here.
@@ -162,8 +165,7 @@ impl<'a> Reader<'a> {
         let Number { end, plain } =
             number.map_err(|at| JsonError::Syntax("a digit of a number", at))?;
         self.at = end;
-        let kind = if plain.is_some() { Kind::Number } else { Kind::LongNumber };
-        Ok(Span { plain: plain.unwrap_or_default(), ..Span::new(kind, start, end) })
+        Ok(Span::new(plain.map_or(Kind::LongNumber, Kind::Number), start, end))
     }
 
     fn word(&mut self, word: &'static [u8], kind: Kind) -> Read<Kind> {
@@ -174,13 +176,13 @@ impl<'a> Reader<'a> {
         Ok(kind)
     }
 
-    /// Steps into the object that starts here; [`Self::next_key`] goes on.
+    /// Steps into the object that starts here; [`Self::seek_key`] goes on.
     pub(super) fn open_object(&mut self, depth: u32) -> Read<()> {
         self.open(b'{', "an object", depth)
     }
 
     /// Steps into the array that starts here; [`Self::next_element`] goes on.
-    pub(super) fn open_array(&mut self, depth: u32) -> Read<()> {
+    fn open_array(&mut self, depth: u32) -> Read<()> {
         self.open(b'[', "an array", depth)
     }
 
@@ -215,21 +217,14 @@ impl<'a> Reader<'a> {
         if self.peek() == Some(b'"') { Ok(true) } else { self.expected("a key in quotes") }
     }
 
-    /// Whether exactly this key stands here.
-    #[inline]
-    pub(super) fn is_at(&self, key: &Key) -> bool {
-        key.begins(&self.bytes[self.at + 1..])
-    }
-
     /// Reads exactly this key and the colon, if it stands here.
     #[inline]
-    pub(super) fn known_key(&mut self, key: &Key) -> Option<Span> {
-        if !self.is_at(key) {
-            return None;
+    pub(super) fn known_key(&mut self, key: &Key) -> bool {
+        let known = key.begins(&self.bytes[self.at + 1..]);
+        if known {
+            self.at += 1 + key.text.len();
         }
-        let start = self.at + 1;
-        self.at = start + key.text.len();
-        Some(Span::new(Kind::Text, start, self.at - Key::END.len()))
+        known
     }
 
     /// Reads whatever key stands here, and the colon.
@@ -249,14 +244,9 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// The next key of an object, or None at its end.
-    pub(super) fn next_key(&mut self, first: bool) -> Read<Option<Span>> {
-        if self.seek_key(first)? { self.any_key().map(Some) } else { Ok(None) }
-    }
-
     /// Goes to the next element of an array; false at its end.
     #[inline]
-    pub(super) fn next_element(&mut self, first: bool) -> Read<bool> {
+    fn next_element(&mut self, first: bool) -> Read<bool> {
         self.skip_space();
         match self.peek() {
             Some(b']') => {
@@ -376,7 +366,12 @@ impl Key {
         Self { text: text.into(), words, masks }
     }
 
-    /// Whether the text begins with it, with nothing between the quote and the colon.
+    /// Whether it is what was read there, with nothing between the quote and the colon.
+    #[inline]
+    pub(super) fn is(&self, json: &[u8], read: Span) -> bool {
+        self.begins(&json[read.start as usize..])
+    }
+
     #[inline]
     fn begins(&self, text: &[u8]) -> bool {
         let ([first, second], [first_mask, second_mask]) = (self.words, self.masks);

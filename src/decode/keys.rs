@@ -7,10 +7,13 @@
 use std::collections::HashMap;
 
 use super::json::{JsonError, Key, Kind, Reader, Span, unescape};
+use super::notes::Document;
 use super::reject::{Reason, Reject};
 
 /// Keys of one object that are remembered. Beyond it they are looked up.
 const MAX_REMEMBERED: usize = 256;
+/// Notes of a payload for which memory is kept: 1.5 MiB.
+const MAX_KEPT_NOTES: usize = 65_536;
 /// Longer keys are not remembered: no wanted key is likely to be, and memory stays bounded.
 const MAX_REMEMBERED_BYTES: usize = 64;
 
@@ -20,6 +23,8 @@ pub(super) struct Keys {
     /// Objects with wanted members; the first is the payload itself.
     nodes: Vec<Node>,
     slots: Vec<Span>,
+    /// Of the wanted values' parts.
+    notes: Vec<Span>,
     unescaped: Vec<u8>,
 }
 
@@ -104,6 +109,8 @@ impl Node {
 struct Wanted {
     key: String,
     slot: usize,
+    /// The value itself is wanted, and not only members of it.
+    whole: bool,
     /// The object below, if members of it are wanted.
     child: Option<usize>,
     /// Slots of everything below.
@@ -118,7 +125,8 @@ impl Wanted {
 
 impl Keys {
     pub(super) fn new() -> Self {
-        Self { nodes: vec![Node::default()], slots: Vec::new(), unescaped: Vec::new() }
+        let nodes = vec![Node::default()];
+        Self { nodes, slots: Vec::new(), notes: Vec::new(), unescaped: Vec::new() }
     }
 
     /// The slot in which the value at this path will be found.
@@ -128,7 +136,9 @@ impl Keys {
         for (depth, key) in path.iter().enumerate() {
             let index = self.wanted(node, key, &mut passed);
             if depth + 1 == path.len() {
-                return self.nodes[node].wanted[index].slot;
+                let wanted = &mut self.nodes[node].wanted[index];
+                wanted.whole = true;
+                return wanted.slot;
             }
             passed.push((node, index));
             node = self.child(node, index);
@@ -145,8 +155,8 @@ impl Keys {
             Err(index) => {
                 let slot = self.slots.len();
                 self.slots.push(Span::ABSENT);
-                let new = Wanted { key: key.to_owned(), slot, child: None, below: Vec::new() };
-                wanted.insert(index, new);
+                let (key, below) = (key.to_owned(), Vec::new());
+                wanted.insert(index, Wanted { key, slot, whole: false, child: None, below });
                 for &mut (node, index) in passed {
                     self.nodes[node].wanted[index].below.push(slot);
                 }
@@ -170,9 +180,17 @@ impl Keys {
         self.slots[slot]
     }
 
+    /// The payload read last, with the parts of what was found.
+    #[inline]
+    pub(super) fn document<'a>(&'a self, payload: &'a [u8]) -> Document<'a> {
+        Document::new(payload, &self.notes)
+    }
+
     /// Reads a whole payload.
     pub(super) fn read(&mut self, payload: &[u8]) -> Result<(), Reject> {
         self.slots.fill(Span::ABSENT);
+        self.notes.clear();
+        self.notes.shrink_to(MAX_KEPT_NOTES);
         if payload.is_empty() {
             return Err(Reject::new(Reason::EmptyPayload, "there is no payload"));
         }
@@ -186,7 +204,7 @@ impl Keys {
         let read = if reader.peek() == Some(b'{') {
             self.object(&mut reader, 0, 0).and_then(|()| reader.end())
         } else {
-            match reader.value(0).and_then(|span| reader.end().map(|()| span)) {
+            match reader.value(0, &mut ()).and_then(|span| reader.end().map(|()| span)) {
                 Ok(span) => return Err(not_an_object(span)),
                 Err(error) => Err(error),
             }
@@ -207,7 +225,7 @@ impl Keys {
             first = false;
             match self.key(reader, node, &mut place)? {
                 None => {
-                    reader.value(depth + 1)?;
+                    reader.value(depth + 1, &mut ())?;
                 }
                 Some(index) => self.member(reader, node, index, depth + 1)?,
             }
@@ -226,7 +244,7 @@ impl Keys {
         let Guesses { last, before } = self.nodes[node].guesses(*place);
         for guess in [last, before] {
             let Some(known) = self.nodes[node].known.get(guess) else { break };
-            if reader.known_key(&known.key).is_some() {
+            if reader.known_key(&known.key) {
                 *place = Place::After(guess);
                 return Ok(known.wanted);
             }
@@ -264,9 +282,9 @@ impl Keys {
         index: usize,
         depth: u32,
     ) -> Result<(), JsonError> {
-        let Wanted { slot, child, ref below, .. } = self.nodes[node].wanted[index];
+        let Wanted { slot, whole, child, ref below, .. } = self.nodes[node].wanted[index];
         let Some(child) = child else {
-            self.slots[slot] = reader.value(depth)?;
+            self.slots[slot] = reader.value(depth, &mut self.notes)?;
             return Ok(());
         };
         for &below in below {
@@ -274,22 +292,22 @@ impl Keys {
             self.slots[below] = Span::ABSENT;
         }
         reader.skip_space();
-        self.slots[slot] = if reader.peek() == Some(b'{') {
-            let start = reader.at();
-            self.object(reader, child, depth)?;
-            Span::object(start, reader.at())
-        } else {
-            reader.value(depth)?
-        };
-        Ok(())
+        if whole {
+            let mut ahead = Reader::new(reader.bytes(), reader.at());
+            self.slots[slot] = ahead.value(depth, &mut self.notes)?;
+        }
+        if reader.peek() == Some(b'{') {
+            return self.object(reader, child, depth);
+        }
+        reader.value(depth, &mut ()).map(drop)
     }
 }
 
 fn not_an_object(span: Span) -> Reject {
     let found = match span.kind {
-        Kind::Array => "an array",
+        Kind::Array(_) => "an array",
         Kind::Text | Kind::EscapedText => "a string",
-        Kind::Number | Kind::LongNumber => "a number",
+        Kind::Number(_) | Kind::LongNumber => "a number",
         Kind::True | Kind::False => "a bool",
         _ => "null",
     };

@@ -1,7 +1,7 @@
 //! Arrays and objects into Array, Map and Tuple columns.
 //!
-//! Owns how members find their elements, and which keys objects had before. The text was validated
-//! by the first pass; walking it again only finds where its parts lie.
+//! Owns how members find their elements, and which keys objects had before. Where all parts lie was
+//! noted by the first pass: nothing is read again.
 
 use std::collections::HashSet;
 
@@ -9,9 +9,10 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::column::Data;
 use super::convert::{Convert, Put, Value, refuse};
-use super::json::{self, JsonError, Key, Kind, Reader, Span};
+use super::json::{self, Key, Kind, Span};
+use super::notes::{Document, Parts};
 use super::quick::Quick;
-use super::reject::{Reason, Reject};
+use super::reject::Reason;
 use super::time::TimeFormat;
 use super::types::{Element, Type};
 use crate::record::Record;
@@ -31,9 +32,27 @@ pub(super) struct Forms {
 }
 
 impl Forms {
-    /// The form that begins with the key that stands here.
-    fn of(&self, reader: &Reader<'_>) -> Option<usize> {
-        self.known.iter().position(|keys| keys.first().is_some_and(|key| reader.is_at(key)))
+    /// Which members a later one with an equal key overrides. Empty: none.
+    fn overridden(&mut self, document: Document<'_>, of: Parts) -> Vec<bool> {
+        let (json, members) = (document.json, document.members(of));
+        let Some((first, _)) = members.clone().next() else { return Vec::new() };
+        let begins = |form: &Vec<Key>| form.first().is_some_and(|key| key.is(json, first));
+        let expected = self.known.iter().position(begins);
+        if let Some(expected) = expected {
+            let mut form = self.known[expected].iter();
+            if members.clone().all(|(key, _)| form.next().is_some_and(|known| known.is(json, key)))
+            {
+                return Vec::new();
+            }
+        }
+        let members: Vec<Span> = members.map(|(key, _)| key).collect();
+        let overridden = overridden(json, &members);
+        let plain = members.iter().all(|key| key.kind == Kind::Text);
+        if overridden.is_empty() && plain && members.len() <= MAX_KEYS {
+            let keys = members.iter().map(|key| Key::new(key.of(json))).collect();
+            self.remember(expected, keys);
+        }
+        overridden
     }
 
     /// Remembers a form in place of the one that was expected.
@@ -57,33 +76,40 @@ impl Convert {
         value: Value<'_>,
         format: Option<&TimeFormat>,
     ) -> Put {
-        match (ty, value) {
-            (Type::Array(element), Value::Nested(json, span)) if span.kind == Kind::Array => {
-                let mut count = 0;
-                let mut reader = Reader::new(json, span.start());
-                reader.open_array(0).map_err(broken)?;
+        let (document, span) = match (ty, value) {
+            (_, Value::Nested(document, span)) => (document, span),
+            (Type::Map(key, element), Value::Headers(record)) => {
+                return self.headers(key, element, data, record);
+            }
+            _ => return Err(refuse(Reason::WrongType, ty, value)),
+        };
+        match (ty, span.kind) {
+            (Type::Array(element), Kind::Array(parts)) => {
                 let quick = Quick::new(element, format);
-                while reader.next_element(count == 0).map_err(broken)? {
-                    let value = reader.value(0).map_err(broken)?;
-                    self.element(quick, element, &mut data.parts()[0], (json, value), format)?;
+                let mut count = 0;
+                for part in document.parts(parts) {
+                    self.element(quick, element, &mut data.parts()[0], (document, part), format)?;
                     count += 1;
                 }
                 data.end_row(count);
                 Ok(())
             }
-            (Type::Map(key, element), Value::Nested(json, span)) if span.kind == Kind::Object => {
-                self.map(key, element, data, (json, span), format)
+            (Type::Map(key, element), Kind::Object(parts)) => {
+                self.map(key, element, data, (document, parts), format)
             }
-            (Type::Map(key, element), Value::Headers(record)) => {
-                self.headers(key, element, data, record)
+            (Type::Tuple(elements), Kind::Object(parts))
+                if elements.iter().all(|element| element.name.is_some()) =>
+            {
+                self.by_name(elements, data, (document, parts), format)
             }
-            (Type::Tuple(elements), Value::Nested(json, span)) => {
-                let named = elements.iter().all(|element| element.name.is_some());
-                match span.kind {
-                    Kind::Object if named => self.by_name(elements, data, (json, span), format),
-                    Kind::Array => self.by_position(ty, elements, data, (json, span), format),
-                    _ => Err(refuse(Reason::WrongType, ty, value)),
+            (Type::Tuple(elements), Kind::Array(parts)) => {
+                let wrong = || refuse(Reason::WrongType, ty, value);
+                let mut parts = document.parts(parts);
+                for (index, element) in elements.iter().enumerate() {
+                    let part = Value::of(document, parts.next().ok_or_else(wrong)?);
+                    self.put(&element.ty, &mut data.parts()[index], part, format)?;
                 }
+                if parts.next().is_some() { Err(wrong()) } else { Ok(()) }
             }
             _ => Err(refuse(Reason::WrongType, ty, value)),
         }
@@ -94,24 +120,21 @@ impl Convert {
         key_type: &Type,
         value_type: &Type,
         data: &mut Data,
-        (json, span): (&[u8], Span),
+        (document, of): (Document<'_>, Parts),
         format: Option<&TimeFormat>,
     ) -> Put {
-        let base = self.members.len();
-        let overridden = self.open(json, span)?;
+        let overridden = self.forms.overridden(document, of);
         let (key_quick, value_quick) = (Quick::new(key_type, None), Quick::new(value_type, format));
         let mut count = 0;
-        for index in base..self.members.len() {
-            if overridden.get(index - base) == Some(&true) {
+        for (index, (key, value)) in document.members(of).enumerate() {
+            if overridden.get(index) == Some(&true) {
                 continue;
             }
-            let (key, value) = self.members[index];
             let parts = data.parts();
-            self.element(key_quick, key_type, &mut parts[0], (json, key), None)?;
-            self.element(value_quick, value_type, &mut parts[1], (json, value), format)?;
+            self.element(key_quick, key_type, &mut parts[0], (document, key), None)?;
+            self.element(value_quick, value_type, &mut parts[1], (document, value), format)?;
             count += 1;
         }
-        self.members.truncate(base);
         data.end_row(count);
         Ok(())
     }
@@ -122,13 +145,13 @@ impl Convert {
         quick: Quick,
         ty: &Type,
         data: &mut Data,
-        (json, span): (&[u8], Span),
+        (document, part): (Document<'_>, Span),
         format: Option<&TimeFormat>,
     ) -> Put {
-        if quick.put(json, span, data) {
+        if quick.put(document.json, part, data) {
             return Ok(());
         }
-        self.put(ty, data, Value::of(json, span), format)
+        self.put(ty, data, Value::of(document, part), format)
     }
 
     fn headers(&mut self, key: &Type, value: &Type, data: &mut Data, record: Record<'_>) -> Put {
@@ -147,16 +170,14 @@ impl Convert {
         &mut self,
         elements: &[Element],
         data: &mut Data,
-        (json, span): (&[u8], Span),
+        (document, of): (Document<'_>, Parts),
         format: Option<&TimeFormat>,
     ) -> Put {
-        let base = self.members.len();
-        self.open(json, span)?;
         for (index, element) in elements.iter().enumerate() {
             let name = element.name.as_deref().unwrap_or_default();
             // The last of several equal keys wins.
-            let found = self.members[base..].iter().rfind(|(key, _)| is_key(json, *key, name));
-            let value = found.map_or(Value::Null, |&(_, value)| Value::of(json, value));
+            let found = document.members(of).filter(|(key, _)| is_key(document.json, *key, name));
+            let value = found.last().map_or(Value::Null, |(_, value)| Value::of(document, value));
             self.put(&element.ty, &mut data.parts()[index], value, format).map_err(
                 |mut reject| {
                     reject.error = format!("element {name}: {}", reject.error);
@@ -164,68 +185,8 @@ impl Convert {
                 },
             )?;
         }
-        self.members.truncate(base);
         Ok(())
     }
-
-    fn by_position(
-        &mut self,
-        ty: &Type,
-        elements: &[Element],
-        data: &mut Data,
-        (json, span): (&[u8], Span),
-        format: Option<&TimeFormat>,
-    ) -> Put {
-        let wrong = || refuse(Reason::WrongType, ty, Value::Nested(json, span));
-        let mut reader = Reader::new(json, span.start());
-        reader.open_array(0).map_err(broken)?;
-        for (index, element) in elements.iter().enumerate() {
-            if !reader.next_element(index == 0).map_err(broken)? {
-                return Err(wrong());
-            }
-            let value = Value::of(json, reader.value(0).map_err(broken)?);
-            self.put(&element.ty, &mut data.parts()[index], value, format)?;
-        }
-        if reader.next_element(false).map_err(broken)? { Err(wrong()) } else { Ok(()) }
-    }
-
-    /// Puts the object's members on the stack; says which of them a later one with an equal key
-    /// overrides. Empty: none.
-    fn open(&mut self, json: &[u8], span: Span) -> Result<Vec<bool>, Box<Reject>> {
-        let base = self.members.len();
-        let mut reader = Reader::new(json, span.start());
-        reader.open_object(0).map_err(broken)?;
-        let (mut first, mut expected, mut form) = (true, None, [].iter());
-        let mut as_expected = true;
-        while reader.seek_key(first).map_err(broken)? {
-            if first {
-                expected = self.forms.of(&reader);
-                form = expected.map_or(&[][..], |form| &self.forms.known[form]).iter();
-                first = false;
-            }
-            let known = form.next().filter(|_| as_expected).and_then(|key| reader.known_key(key));
-            as_expected = known.is_some();
-            let key = known.map_or_else(|| reader.any_key(), Ok).map_err(broken)?;
-            let value = reader.value(0).map_err(broken)?;
-            self.members.push((key, value));
-        }
-        let members = &self.members[base..];
-        if as_expected {
-            return Ok(Vec::new());
-        }
-        let overridden = overridden(json, members);
-        let plain = members.iter().all(|(key, _)| key.kind == Kind::Text);
-        if overridden.is_empty() && plain && members.len() <= MAX_KEYS {
-            let keys = members.iter().map(|(key, _)| Key::new(key.of(json))).collect();
-            self.forms.remember(expected, keys);
-        }
-        Ok(overridden)
-    }
-}
-
-#[cold]
-fn broken(_: JsonError) -> Box<Reject> {
-    Box::new(Reject::new(Reason::InvalidJson, "a nested value does not end where it should"))
 }
 
 fn is_key(json: &[u8], key: Span, name: &str) -> bool {
@@ -242,15 +203,15 @@ fn unescaped(json: &[u8], key: Span) -> std::borrow::Cow<'_, [u8]> {
     plain.into()
 }
 
-/// Which members a later member with an equal key overrides; empty if there are none.
-fn overridden(json: &[u8], members: &[(Span, Span)]) -> Vec<bool> {
-    let keys = || members.iter().map(|&(key, _)| unescaped(json, key));
+/// Which of the keys a later one equals; empty if there are none.
+fn overridden(json: &[u8], keys: &[Span]) -> Vec<bool> {
+    let keys = || keys.iter().map(|&key| unescaped(json, key));
     let mut hashes: Vec<u64> = keys().map(|key| xxh3_64(&key)).collect();
     hashes.sort_unstable();
     if hashes.windows(2).all(|pair| pair[0] != pair[1]) {
         return Vec::new();
     }
-    let mut seen = HashSet::with_capacity(members.len());
+    let mut seen = HashSet::with_capacity(hashes.len());
     let mut overridden: Vec<bool> = keys().rev().map(|key| !seen.insert(key)).collect();
     overridden.reverse();
     overridden

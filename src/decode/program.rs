@@ -8,6 +8,7 @@ use super::convert::{Convert, Value};
 use super::json::{Kind, Reader, Span};
 use super::keys::Keys;
 use super::mapping::{ColumnMapping, Letter, Mapping, Metadata, Source};
+use super::notes::Document;
 use super::quick::Quick;
 use super::time::TimeFormat;
 use super::types::Type;
@@ -34,13 +35,27 @@ pub(super) enum From {
 /// What to do when no source has a value.
 #[derive(Debug, Clone)]
 pub(super) enum Without {
-    /// The mapping's default, as JSON.
-    Default(Vec<u8>, Span),
+    /// The mapping's default.
+    Default(Constant),
     Null,
     /// ClickHouse's own zero: only for dead letters, which are never refused.
     Zero,
     /// The sentence says what to do about it.
     Reject(String),
+}
+
+/// A value that is not from a record, as JSON.
+#[derive(Debug, Clone)]
+pub(super) struct Constant {
+    json: Vec<u8>,
+    notes: Vec<Span>,
+    span: Span,
+}
+
+impl Constant {
+    pub(super) fn value(&self) -> Value<'_> {
+        Value::of(Document::new(&self.json, &self.notes), self.span)
+    }
 }
 
 /// The plans of all columns to send, and the keys that they read. Err lists every problem.
@@ -187,16 +202,18 @@ fn default_of(
     ty: &Type,
     format: Option<&TimeFormat>,
 ) -> Result<Without, String> {
-    let text = default.to_string().into_bytes();
-    let span = Reader::new(&text, 0).value(0).map_err(|_| "it nests too deep".to_owned())?;
+    let (json, mut notes) = (default.to_string().into_bytes(), Vec::new());
+    let read = Reader::new(&json, 0).value(0, &mut notes);
+    let span = read.map_err(|_| "it nests too deep".to_owned())?;
+    let constant = Constant { json, notes, span };
     // What is written by hand in the configuration is not held to the records' format only.
-    let value = Value::of(&text, span);
     let mut convert = Convert::default();
-    convert.put(ty, &mut Data::new(ty), value, format).map_err(|reject| reject.error)?;
+    let put = convert.put(ty, &mut Data::new(ty), constant.value(), format);
+    put.map_err(|reject| reject.error)?;
     if convert.rounded > 0 {
         return Err(format!("{default} would be rounded to fit {ty}"));
     }
-    Ok(if span.kind == Kind::Null { Without::Null } else { Without::Default(text, span) })
+    Ok(if span.kind == Kind::Null { Without::Null } else { Without::Default(constant) })
 }
 
 /// The type to send and what to do without a value, when the mapping has no default.

@@ -3,12 +3,13 @@
 
 use ethnum::U256;
 use proptest::prelude::*;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::column::Data;
 use super::convert::Convert;
 use super::json::{Kind, Reader, Span, unescape};
 use super::keys::Keys;
+use super::notes::Document;
 use super::number::scaled;
 use super::quick::Quick;
 use super::reject::Reason;
@@ -18,36 +19,23 @@ use super::types::Type;
 use super::{Decoder, Mapping};
 
 /// The value that the reader sees.
-fn seen(json: &[u8], span: Span) -> Value {
-    let text = span.of(json);
+fn seen(document: Document<'_>, span: Span) -> Value {
+    let text = span.of(document.json);
     let string = |span: Span| {
         let mut plain = Vec::new();
-        unescape(span.of(json), &mut plain);
+        unescape(span.of(document.json), &mut plain);
         String::from_utf8(plain).unwrap()
     };
     match span.kind {
         Kind::Absent => panic!("a read value is there"),
         Kind::Text => Value::String(String::from_utf8(text.to_vec()).unwrap()),
         Kind::EscapedText => Value::String(string(span)),
-        Kind::Array => {
-            let mut reader = Reader::new(json, span.start());
-            reader.open_array(0).unwrap();
-            let mut elements = Vec::new();
-            while reader.next_element(elements.is_empty()).unwrap() {
-                elements.push(seen(json, reader.value(0).unwrap()));
-            }
-            Value::Array(elements)
+        Kind::Array(parts) => {
+            document.parts(parts).map(|element| seen(document, element)).collect()
         }
-        Kind::Object => {
-            let mut reader = Reader::new(json, span.start());
-            reader.open_object(0).unwrap();
-            let mut members = Map::new();
-            let mut first = true;
-            while let Some(key) = reader.next_key(first).unwrap() {
-                first = false;
-                members.insert(string(key), seen(json, reader.value(0).unwrap()));
-            }
-            Value::Object(members)
+        Kind::Object(parts) => {
+            let member = |(key, value)| (string(key), seen(document, value));
+            Value::Object(document.members(parts).map(member).collect())
         }
         _ => serde_json::from_slice(text).unwrap(),
     }
@@ -57,13 +45,16 @@ fn seen(json: &[u8], span: Span) -> Value {
 fn agrees(keys: &mut Keys, text: &[u8]) -> Result<(), TestCaseError> {
     let a = keys.slot(&["a".to_owned()]);
     let b = keys.slot(&["b".to_owned(), "a".to_owned()]);
+    let whole = keys.slot(&["b".to_owned()]);
     match (keys.read(text), serde_json::from_slice::<Value>(text)) {
         (Ok(()), Ok(Value::Object(members))) => {
-            for (slot, expected) in
-                [(a, members.get("a")), (b, members.get("b").and_then(|b| b.get("a")))]
-            {
+            for (slot, expected) in [
+                (a, members.get("a")),
+                (b, members.get("b").and_then(|b| b.get("a"))),
+                (whole, members.get("b")),
+            ] {
                 let span = keys.found(slot);
-                let found = (span.kind != Kind::Absent).then(|| seen(text, span));
+                let found = (span.kind != Kind::Absent).then(|| seen(keys.document(text), span));
                 prop_assert_eq!(found.as_ref(), expected);
             }
         }
@@ -197,11 +188,11 @@ proptest! {
     ) {
         let ty = Type::parse(ty).unwrap();
         let format: Option<TimeFormat> = format.map(|format| format.parse().unwrap());
-        let span = Reader::new(text.as_bytes(), 0).value(0).unwrap();
+        let span = Reader::new(text.as_bytes(), 0).value(0, &mut ()).unwrap();
         let (mut quickly, mut as_all) = (Data::new(&ty), Data::new(&ty));
         if Quick::new(&ty, format.as_ref()).put(text.as_bytes(), span, &mut quickly) {
             let mut convert = Convert::default();
-            let value = super::convert::Value::of(text.as_bytes(), span);
+            let value = super::convert::Value::of(Document::new(text.as_bytes(), &[]), span);
             convert.put(&ty, &mut as_all, value, format.as_ref()).unwrap();
             prop_assert_eq!(convert.rounded, 0);
         }

@@ -83,7 +83,7 @@ impl Quick {
                 self.values(data).push_text(span.of(json));
                 true
             }
-            (_, Kind::Number) => self.number(span.plain, data),
+            (_, Kind::Number(plain)) => self.number(plain, data),
             _ => false,
         }
     }
