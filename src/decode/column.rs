@@ -130,6 +130,18 @@ impl Data {
         self.flat().extend_from_slice(&value);
     }
 
+    /// So many of the value's lower bytes.
+    #[inline]
+    pub(super) fn push_low(&mut self, value: u64, bytes: u8) {
+        let [a, b, c, d, e, f, g, h] = value.to_le_bytes();
+        match bytes {
+            1 => self.push([a]),
+            2 => self.push([a, b]),
+            4 => self.push([a, b, c, d]),
+            _ => self.push([a, b, c, d, e, f, g, h]),
+        }
+    }
+
     /// A String's value.
     #[inline]
     pub(super) fn push_text(&mut self, text: &[u8]) {
@@ -183,12 +195,12 @@ impl Data {
     }
 
     /// Ends a row of an Array or a Map that got `count` elements.
-    pub(super) fn end_row(&mut self, count: u64) {
+    pub(super) fn end_row(&mut self, count: usize) {
         let Self::Repeated { ends, .. } = self else {
             unreachable!("the columns are made from the same types as the program")
         };
         let last = ends.last_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        ends.extend_from_slice(&(last + count).to_le_bytes());
+        ends.extend_from_slice(&(last + count as u64).to_le_bytes());
     }
 
     /// The value that ClickHouse takes for nothing; also the placeholder under a NULL.

@@ -328,3 +328,22 @@ fn invalid(error: JsonError, payload: &[u8]) -> Reject {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_large_array_does_not_keep_its_memory() {
+        let mut keys = Keys::new();
+        let slot = keys.slot(&["a".to_owned()]);
+        let elements = |count| format!("{{\"a\":[{}]}}", vec!["1"; count].join(","));
+        for count in [3 * MAX_KEPT_NOTES, 2] {
+            let payload = elements(count).into_bytes();
+            keys.read(&payload).unwrap();
+            let Kind::Array(parts) = keys.found(slot).kind else { panic!("an array is one") };
+            assert_eq!(keys.document(&payload).parts(parts).count(), count);
+        }
+        assert!(keys.notes.capacity() <= MAX_KEPT_NOTES, "{}", keys.notes.capacity());
+    }
+}

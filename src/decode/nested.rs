@@ -86,9 +86,10 @@ impl Convert {
         match (ty, span.kind) {
             (Type::Array(element), Kind::Array(parts)) => {
                 let quick = Quick::new(element, format);
-                let mut count = 0;
-                for part in document.parts(parts) {
-                    self.element(quick, element, &mut data.parts()[0], (document, part), format)?;
+                let elements = &mut data.parts()[0];
+                let mut count = quick.put_numbers(document.parts(parts), elements);
+                for part in document.parts(parts).skip(count) {
+                    self.element(quick, element, elements, (document, part), format)?;
                     count += 1;
                 }
                 data.end_row(count);

@@ -200,6 +200,38 @@ proptest! {
     }
 
     #[test]
+    fn an_array_is_what_its_elements_are(
+        ty in prop::sample::select(&[
+            "UInt8", "Int16", "UInt32", "Int64", "Float64", "String", "Decimal(9, 2)", "Decimal(18, 5)",
+            "Decimal(38, 10)", "DateTime64(3)", "Nullable(Int32)", "Nullable(Float64)",
+        ][..]),
+        texts in prop::collection::vec("-?(0|[1-9][0-9]{0,3})(\\.[0-9]{1,4})?|[1-9][0-9]{0,19}|\"[a-z0-9]{0,9}\"|null|1e2", 0..6),
+    ) {
+        let element = Type::parse(ty).unwrap();
+        let array = Type::parse(&format!("Array({ty})")).unwrap();
+        let text = format!("[{}]", texts.join(" , "));
+        let mut notes = Vec::new();
+        let span = Reader::new(text.as_bytes(), 0).value(0, &mut notes).unwrap();
+        let (mut whole, mut each) = (Data::new(&array), Data::new(&array));
+        let mut convert = Convert::default();
+        let value = super::convert::Value::of(Document::new(text.as_bytes(), &notes), span);
+        let put = convert.put(&array, &mut whole, value, None);
+        let rounded = std::mem::take(&mut convert.rounded);
+        let puts = texts.iter().try_for_each(|text| {
+            let json = text.as_bytes();
+            let span = Reader::new(json, 0).value(0, &mut ()).unwrap();
+            let value = super::convert::Value::of(Document::new(json, &[]), span);
+            convert.put(&element, &mut each.parts()[0], value, None)
+        });
+        each.end_row(texts.len());
+        prop_assert_eq!(put.is_ok(), puts.is_ok());
+        if put.is_ok() {
+            prop_assert_eq!(format!("{whole:?}"), format!("{each:?}"));
+            prop_assert_eq!(rounded, convert.rounded);
+        }
+    }
+
+    #[test]
     fn of_equal_keys_the_last_counts_whatever_objects_came_before(
         rows in prop::collection::vec(prop::collection::vec((0..7_u8, 0..100_u8), 0..9), 1..12),
     ) {

@@ -88,40 +88,36 @@ impl Quick {
         }
     }
 
+    /// Puts the numbers of an array up to the first that is no usual one; says how many.
+    pub(super) fn put_numbers(self, parts: impl Iterator<Item = Span>, data: &mut Data) -> usize {
+        match self.to {
+            _ if self.nullable => 0,
+            To::Whole { most, signed, bytes } => {
+                numbers(parts, data, bytes, |plain| whole(plain, most, signed))
+            }
+            To::Decimal { scale, limit, bytes: bytes @ ..=8 } => {
+                numbers(parts, data, bytes, |plain| decimal(plain, scale, limit))
+            }
+            To::Float => numbers(parts, data, 8, |plain| float(plain).map(f64::to_bits)),
+            _ => 0,
+        }
+    }
+
     #[inline]
     fn number(self, plain: Plain, data: &mut Data) -> bool {
-        let number = match self.to {
-            To::Whole { most, signed, bytes } => {
-                let usual = plain.fraction == 0 && plain.digits <= most;
-                let usual = usual && (signed || !plain.negative);
-                usual.then_some((plain.digits, bytes))
-            }
-            To::Decimal { scale, limit, bytes } => {
-                let value = shifted(plain, scale).filter(|value| *value < limit);
-                value.map(|value| (value, bytes))
-            }
-            To::Time { precision, unit } => time(plain, precision, unit).map(|ticks| (ticks, 8)),
-            To::Float => {
-                let Some(float) = float(plain) else { return false };
-                self.values(data).push(float.to_le_bytes());
-                return true;
-            }
-            To::Text | To::Convert => None,
+        let (value, bytes) = match self.to {
+            To::Whole { most, signed, bytes } => (whole(plain, most, signed), bytes),
+            To::Decimal { scale, limit, bytes } => (decimal(plain, scale, limit), bytes),
+            To::Time { precision, unit } => (time(plain, precision, unit), 8),
+            To::Float => (float(plain).map(f64::to_bits), 8),
+            To::Text | To::Convert => return false,
         };
-        let Some((magnitude, bytes)) = number else { return false };
+        let Some(value) = value else { return false };
         let data = self.values(data);
-        let value = if plain.negative { magnitude.wrapping_neg() } else { magnitude };
-        let [a, b, c, d, e, f, g, h] = value.to_le_bytes();
-        match bytes {
-            1 => data.push([a]),
-            2 => data.push([a, b]),
-            4 => data.push([a, b, c, d]),
-            8 => data.push([a, b, c, d, e, f, g, h]),
-            _ => {
-                data.push([a, b, c, d, e, f, g, h]);
-                let negative = plain.negative && magnitude > 0;
-                data.push([if negative { 0xff } else { 0 }; 8]);
-            }
+        data.push_low(value, bytes);
+        if bytes > 8 {
+            let negative = plain.negative && value > 0;
+            data.push([if negative { 0xff } else { 0 }; 8]);
         }
         true
     }
@@ -132,11 +128,40 @@ impl Quick {
     }
 }
 
-/// The number times ten to `scale`, if that is exact and fits.
+/// Each in so many bytes.
 #[inline]
-fn shifted(plain: Plain, scale: u8) -> Option<u64> {
+fn numbers(
+    parts: impl Iterator<Item = Span>,
+    data: &mut Data,
+    bytes: u8,
+    value: impl Fn(Plain) -> Option<u64>,
+) -> usize {
+    let usual = parts.map_while(|part| match part.kind {
+        Kind::Number(plain) => value(plain),
+        _ => None,
+    });
+    usual.map(|value| data.push_low(value, bytes)).count()
+}
+
+/// Two's complement.
+#[inline]
+fn signed(magnitude: u64, plain: Plain) -> u64 {
+    if plain.negative { magnitude.wrapping_neg() } else { magnitude }
+}
+
+/// A whole number up to `most`.
+#[inline]
+fn whole(plain: Plain, most: u64, is_signed: bool) -> Option<u64> {
+    let usual = plain.fraction == 0 && plain.digits <= most && (is_signed || !plain.negative);
+    usual.then_some(signed(plain.digits, plain))
+}
+
+/// The number times ten to `scale`, if that is exact and below `limit`.
+#[inline]
+fn decimal(plain: Plain, scale: u8, limit: u64) -> Option<u64> {
     let power = POW10.get(usize::from(scale.checked_sub(plain.fraction)?))?;
-    plain.digits.checked_mul(*power)
+    let value = plain.digits.checked_mul(*power).filter(|value| *value < limit)?;
+    Some(signed(value, plain))
 }
 
 /// The ticks of 10^-`precision` seconds from a whole number of units of 10^-`unit` seconds, the
