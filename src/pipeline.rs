@@ -53,10 +53,10 @@ use crate::record::{Partition, UnixMs};
 use crate::reload::Notice;
 use crate::route::{RouteId, Router};
 use crate::sink::Sink;
-use crate::source::{SourceEvent, SourceHandle, SourceId};
+use crate::source::{Delivery, SourceEvent, SourceHandle, SourceId};
 use crate::status::ahead::Ahead;
 use crate::status::forecast::Levels;
-use crate::status::{ConfigStatus, Rates, RunStage, Snapshot};
+use crate::status::{ConfigStatus, Rates, RunStage, SLOW_CONSUMER, Snapshot, UNKNOWN_CLASS};
 use crate::trace::Tracer;
 
 use attempt::Job;
@@ -407,13 +407,17 @@ impl<S: Sink> Pipeline<S> {
 
 impl Attached {
     fn new(id: usize, handle: SourceHandle, classes: &[&str], ledger: &mut Ledger) -> Self {
+        let mut tally = SourceTally::new(classes);
+        if handle.delivery == Delivery::Pushed {
+            tally.drop_records(UNKNOWN_CLASS, SLOW_CONSUMER, 0);
+        }
         Self {
             slot: ledger.open(SourceId(id), None),
             drained: handle.delivery.has_credits(),
             closed: false,
             ended_by_itself: false,
             slowed_to: None,
-            tally: SourceTally::new(classes),
+            tally,
             assigned: HashMap::new(),
             handle,
         }

@@ -294,9 +294,12 @@ impl Snapshot {
         let kafka = config.kafka.iter().map(|_| {
             ("kafka".to_owned(), source(Some(false), Some(0), |r| !r.kafka_topics.is_empty()))
         });
-        let pushes = config.has_core_nats().then_some(());
-        let nats = pushes
-            .map(|()| ("nats".to_owned(), source(None, None, |r| !r.nats_subjects.is_empty())));
+        let nats = config.has_core_nats().then(|| {
+            let mut nats = source(None, None, |r| !r.nats_subjects.is_empty());
+            let by_client = BTreeMap::from([(SLOW_CONSUMER, 0)]);
+            nats.dropped.insert(UNKNOWN_CLASS.to_owned(), by_client);
+            ("nats".to_owned(), nats)
+        });
         let jetstream = config.nats.iter().filter_map(|nats| nats.jetstream.as_ref()).map(|_| {
             ("jetstream".to_owned(), source(Some(false), Some(0), |r| r.jetstream.is_some()))
         });
@@ -368,7 +371,19 @@ fn droppable(
     classes.filter(|class| class != "system").map(|class| (class, BTreeMap::new())).collect()
 }
 
+/// The class of records that nobody has looked at.
+pub const UNKNOWN_CLASS: &str = "unknown";
+/// Why records are dropped: the client had no room for them.
+pub const SLOW_CONSUMER: &str = "slow_consumer";
+
 impl SourceStatus {
+    /// Records that its client dropped, for good.
+    #[must_use]
+    pub fn dropped_by_client(&self) -> u64 {
+        let reasons = self.dropped.get(UNKNOWN_CLASS);
+        reasons.and_then(|reasons| reasons.get(SLOW_CONSUMER)).copied().unwrap_or(0)
+    }
+
     #[must_use]
     pub fn dropped_total(&self) -> u64 {
         self.dropped.values().flat_map(BTreeMap::values).sum()

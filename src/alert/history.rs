@@ -27,6 +27,8 @@ pub(super) enum Of {
     Lag,
     /// Of a source.
     Uncommitted,
+    /// Of a source, too: what its client dropped before anybody could tell the route.
+    DroppedByClient,
 }
 
 /// What is called lately. Shorter than what must last before it is told: one jump is no growth.
@@ -45,6 +47,7 @@ impl Of {
             | Self::Received
             | Self::DeadLetters
             | Self::Dropped
+            | Self::DroppedByClient
             | Self::Lag => LATELY,
         }
     }
@@ -81,6 +84,7 @@ impl History {
         }
         for (name, source) in &snapshot.sources {
             self.note(Of::Uncommitted, name, source.uncommitted, now);
+            self.note(Of::DroppedByClient, name, source.dropped_by_client(), now);
         }
         for (topic, lag) in lags(snapshot) {
             self.note(Of::Lag, topic, lag, now);

@@ -75,6 +75,7 @@ impl Look<'_> {
         self.breaker_open();
         self.server_away();
         self.routes();
+        self.dropped_by_clients();
         self.subscriber_drops();
         self.source_disconnected();
         self.lag_growing();
@@ -184,17 +185,27 @@ impl Look<'_> {
                 let text = format!("{letters} in 5 minutes");
                 self.find_of(AlertId::DeadLetters, of(), &text);
             }
-            let dropped = self.history.growth(Of::Dropped, name);
-            if dropped > signed(self.settings.drops) {
-                let dropped = counted(dropped.unsigned_abs(), "record");
-                let text = format!("{dropped} lost in 5 minutes");
-                self.find_of(AlertId::RecordsDropped, of(), &text);
-            }
+            self.dropped(Of::Dropped, name, of());
             let covers = route.window.and_then(|window| window.covers_seconds);
             if let Some(seconds) = covers.filter(|s| *s < self.settings.window.as_secs_f64()) {
                 let text = format!("exactly once covers an outage of {seconds:.0} s only");
                 self.find_of(AlertId::WindowRunningOut, of(), &text);
             }
+        }
+    }
+
+    /// What the client of a source dropped is in no route.
+    fn dropped_by_clients(&mut self) {
+        for name in self.snapshot.sources.keys() {
+            self.dropped(Of::DroppedByClient, name, format!("source {name}"));
+        }
+    }
+
+    fn dropped(&mut self, records: Of, name: &str, of: String) {
+        let dropped = self.history.growth(records, name);
+        if dropped > signed(self.settings.drops) {
+            let dropped = counted(dropped.unsigned_abs(), "record");
+            self.find_of(AlertId::RecordsDropped, of, &format!("{dropped} lost in 5 minutes"));
         }
     }
 

@@ -27,7 +27,7 @@ pub(super) struct Alerts {
     pub(super) full_within: Span,
     /// `dead_letters`: more of one route than that in 5 minutes.
     pub(super) dead_letters: u64,
-    /// `records_dropped`: more of one route than that in 5 minutes.
+    /// `records_dropped`: more of one route, or by one source's client, than that in 5 minutes.
     pub(super) drops: u64,
     /// `subscriber_drops`: subscribers of the live feed lose more messages than that in a minute.
     pub(super) subscriber_drops: u64,

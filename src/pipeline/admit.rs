@@ -19,6 +19,7 @@ use crate::record::{Chunk, Partition, Record};
 use crate::route::RouteId;
 use crate::sink::Sink;
 use crate::source::{Delivery, SourceId};
+use crate::status::UNKNOWN_CLASS;
 
 /// Beyond the cap there is room for this many rows of class `system`.
 const SYSTEM_RESERVE_ROWS: usize = 1_000;
@@ -165,7 +166,7 @@ impl<S: Sink> Pipeline<S> {
         if source.handle.delivery.comes_again() {
             source.tally.released += count;
         } else {
-            source.tally.drop_records("unknown", "abandoned", count);
+            source.tally.drop_records(UNKNOWN_CLASS, "abandoned", count);
         }
         self.abandoned += chunk.len();
     }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{Pipeline, RouteTally};
 use crate::sink::Sink;
 use crate::source::{SourceId, Stage};
-use crate::status::RunStage;
+use crate::status::{RunStage, UNKNOWN_CLASS};
 use crate::writer::CutReason;
 
 /// What the process was told.
@@ -184,7 +184,7 @@ impl<S: Sink> Pipeline<S> {
                     "abandoned; they come again after the restart"
                 );
             } else {
-                source.tally.drop_records("unknown", "abandoned", held);
+                source.tally.drop_records(UNKNOWN_CLASS, "abandoned", held);
                 tracing::error!(
                     event = "records_lost",
                     source = name,

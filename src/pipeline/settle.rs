@@ -16,7 +16,7 @@ use crate::receipt::Outcome;
 use crate::record::{Partition, Position, UnixMs};
 use crate::sink::Sink;
 use crate::source::{Assigned, SourceId};
-use crate::status::RouteState;
+use crate::status::{RouteState, SLOW_CONSUMER, UNKNOWN_CLASS};
 use crate::trace;
 use crate::writer::CutReason;
 
@@ -286,7 +286,7 @@ impl<S: Sink> Pipeline<S> {
         if source.handle.delivery.comes_again() {
             source.tally.released += count;
         } else {
-            source.tally.drop_records("unknown", "slow_consumer", count);
+            source.tally.drop_records(UNKNOWN_CLASS, SLOW_CONSUMER, count);
         }
         tracing::warn!(
             event = "slow_consumer",

@@ -132,6 +132,7 @@ fn nats() -> SourceStatus {
         dropped: BTreeMap::from([
             ("market".to_owned(), reasons),
             ("signal".to_owned(), BTreeMap::new()),
+            (UNKNOWN_CLASS.to_owned(), BTreeMap::from([(SLOW_CONSUMER, 0)])),
         ]),
         slow_consumer_events: 9,
         dropped_subjects: BTreeMap::from([("market.a.b".to_owned(), 15)]),

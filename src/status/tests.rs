@@ -94,7 +94,7 @@ fn before_the_first_turn_everything_configured_is_there_at_zero() {
     assert_eq!(snapshot.writers.keys().collect::<Vec<_>>(), ["aggregate", "external"]);
     assert_eq!(snapshot.sources.keys().collect::<Vec<_>>(), ["nats"], "Kafka is not configured");
     let dropped: Vec<_> = snapshot.sources["nats"].dropped.keys().collect();
-    assert_eq!(dropped, ["market"], "system records are never dropped");
+    assert_eq!(dropped, ["market", "unknown"], "the policy never drops system records");
     assert_eq!(snapshot.routes["health"].state, RouteState::Running);
 }
 

@@ -6,13 +6,15 @@ use super::*;
 use crate::source::PartitionObserved;
 use crate::status::ahead::Ahead;
 use crate::status::forecast::Levels;
+use crate::status::{SLOW_CONSUMER, UNKNOWN_CLASS};
 
 #[test]
 fn counts_fire_with_the_first_too_many_and_end_with_their_window() {
     type Count = (AlertId, fn(&mut Snapshot), u64);
-    let counts: [Count; 4] = [
+    let counts: [Count; 5] = [
         (AlertId::DeadLetters, |s| letters(s, 1), 5),
         (AlertId::RecordsDropped, |s| route(s).dropped += 1, 5),
+        (AlertId::RecordsDropped, |s| slow_client(s, 1), 5),
         (AlertId::PausingOften, |s| s.backpressure.pause_count += 6, 15),
         (AlertId::SubscriberDrops, |s| s.subscriber_drops += 1_001, 1),
     ];
@@ -39,6 +41,12 @@ fn letters(snapshot: &mut Snapshot, more: u64) {
     kafka(snapshot).dead_lettered += more;
     route(snapshot).inserted -= more;
     kafka(snapshot).inserted -= more;
+}
+
+fn slow_client(snapshot: &mut Snapshot, more: u64) {
+    let unknown = kafka(snapshot).dropped.entry(UNKNOWN_CLASS.to_owned()).or_default();
+    *unknown.entry(SLOW_CONSUMER).or_default() += more;
+    kafka(snapshot).received += more;
 }
 
 fn lag(snapshot: &mut Snapshot, lag: i64) {

@@ -290,7 +290,7 @@ fn drops(known: &Known) -> Section {
     let all = health(known).into_iter().flat_map(|health| &health.metrics.sources);
     let rows = all.flat_map(|(name, source)| {
         let by_reason = source.dropped_by_reason.iter().flat_map(move |(class, reasons)| {
-            reasons.iter().map(move |(reason, records)| {
+            reasons.iter().filter(|(_, records)| **records > 0).map(move |(reason, records)| {
                 let of = format!("{name}, class {class}");
                 (Tone::Look, vec![of, count(*records), words(reason), String::new()])
             })

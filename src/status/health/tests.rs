@@ -61,7 +61,7 @@ fn a_source_has_the_keys_of_its_kind() {
     }
     assert_eq!(kafka["natively_paused"], false);
     let nats = &sources["nats"];
-    assert_eq!(nats["dropped"], json!({ "market": 15, "signal": 0 }));
+    assert_eq!(nats["dropped"], json!({ "market": 15, "signal": 0, "unknown": 0 }));
     assert_eq!(nats["dropped_by_reason"]["market"], json!({ "paused": 7, "cap": 8 }));
     let system = json!({ "system.health.x":
         { "count": 3, "last_seen": "2026-01-01T10:30:15.123Z" } });

@@ -50,16 +50,18 @@ function Sample({ letter }: { letter: Letter | undefined }) {
 export function Drops({ health }: { health: Health }) {
   const rows = Object.entries(health.metrics.sources).flatMap(([name, source]) => {
     const byReason = Object.entries(source.dropped_by_reason).flatMap(([group, reasons]) =>
-      Object.entries(reasons).map(([reason, records]) => ({
-        key: `${name}/${group}/${reason}`,
-        cells: [
-          <>
-            {name}, class {group} <span class="soft">{words(reason)}</span>
-          </>,
-          count(records),
-          "",
-        ],
-      })),
+      Object.entries(reasons)
+        .filter(([, records]) => records > 0)
+        .map(([reason, records]) => ({
+          key: `${name}/${group}/${reason}`,
+          cells: [
+            <>
+              {name}, class {group} <span class="soft">{words(reason)}</span>
+            </>,
+            count(records),
+            "",
+          ],
+        })),
     );
     const all = total(source.dropped_subjects);
     // Of which subjects they were is known of all together.
