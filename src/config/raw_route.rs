@@ -34,7 +34,7 @@ pub(super) struct Route {
     /// (docs/publishing.md). Needs `http.token`, or `live.publish.without_token`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) publish: bool,
-    /// Any name; only `system` is special: never dropped.
+    /// Any name; only `system` is special: the policy never drops it.
     #[serde(default = "default_name")]
     pub(super) class: String,
     /// What it takes of Kafka or JetStream waits there beyond this, in the long run: what is on its

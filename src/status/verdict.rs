@@ -87,7 +87,8 @@ impl Snapshot {
             0 => sentence(first),
             more => format!("{} And {more} more, below.", sentence(first)),
         };
-        let remedy = "Do what the sentence says; it tries again by itself, without a restart.";
+        let remedy = "Do what the sentence says; unless it says so, no restart is needed: it tries again by \
+                      itself.";
         Some(trouble("Needs a person", why, remedy, "needs_person"))
     }
 

@@ -115,7 +115,7 @@ fn a_healthy_bridge_is_seen_at_a_glance() {
         &known,
         Page::Overview,
         &[
-            "bridge-1 · 0.1.0 · up 2 h 3 min",
+            concat!("bridge-1 · ", env!("CARGO_PKG_VERSION"), " · up 2 h 3 min"),
             "live 10:35:44",
             "HEALTHY for 5 min 29 s, since 10:30:15; now healthy",
             "What comes goes into ClickHouse; 812 records are on their way.",
