@@ -146,6 +146,7 @@ mod tests {
             window: entries.map(|entries| Window { entries, seconds: None }),
             partition_key: String::new(),
             sorting_key: String::new(),
+            version: None,
             ttl: None,
             views: Vec::new(),
             positions: crate::schema::facts::PositionColumns::default(),

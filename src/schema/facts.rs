@@ -17,6 +17,9 @@ pub struct TableFacts {
     pub partition_key: String,
     /// The expression; empty: the rows have no order.
     pub sorting_key: String,
+    /// Of rows with an equal key that are merged into one: the column whose highest value stays. None:
+    /// the one that was inserted last.
+    pub version: Option<String>,
     /// What deletes rows by their age: the expression.
     pub ttl: Option<String>,
     /// Materialized views that an insert triggers, each with its target.
@@ -95,6 +98,13 @@ impl TableFacts {
     #[must_use]
     pub fn collapses(&self) -> bool {
         self.engine.contains("Replacing")
+    }
+
+    /// A row that is inserted once more changes nothing that `FINAL` shows, and reaches no other table:
+    /// not even a later one of its key gives way to it.
+    #[must_use]
+    pub fn takes_rows_again(&self) -> bool {
+        self.collapses() && self.version.is_some() && self.views.is_empty() && self.ttl.is_none()
     }
 
     /// Itself, and every table behind its views, each once.

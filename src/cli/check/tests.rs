@@ -74,6 +74,7 @@ fn facts(name: &str, engine: &str, entries: Option<u64>) -> TableFacts {
         window: entries.map(|entries| Window { entries, seconds: None }),
         partition_key: String::new(),
         sorting_key: "price".to_owned(),
+        version: None,
         ttl: None,
         views: Vec::new(),
         positions: PositionColumns { topic: true, partition: true, offset: true, seq: false },

@@ -56,12 +56,6 @@ impl ClickHouse {
         if let Keeps::OneOfEachKey(key) = &mut keeps {
             let (database, name) = (literal(&facts.place.database), literal(&facts.place.name));
             let query = format!(
-                "SELECT engine_full FROM system.tables \
-                 WHERE database = {database} AND name = {name}"
-            );
-            let layout = self.lines::<Layout>(&query).await?.pop();
-            key.version = layout.and_then(|layout| version(&layout.engine_full));
-            let query = format!(
                 "SELECT name, default_kind, default_expression FROM system.columns \
                  WHERE database = {database} AND table = {name} AND default_expression != ''"
             );
@@ -96,11 +90,6 @@ impl ClickHouse {
 }
 
 #[derive(Deserialize)]
-struct Layout {
-    engine_full: String,
-}
-
-#[derive(Deserialize)]
 struct Computed {
     name: String,
     default_kind: String,
@@ -127,7 +116,12 @@ fn keeps(facts: &TableFacts) -> Keeps {
         "ReplacingMergeTree" => {
             let parts = [&facts.sorting_key, &facts.partition_key];
             let parts = parts.into_iter().filter(|part| !part.is_empty()).cloned().collect();
-            Keeps::OneOfEachKey(Key { parts, version: None, computed: Vec::new(), ttl })
+            Keeps::OneOfEachKey(Key {
+                parts,
+                version: facts.version.clone(),
+                computed: Vec::new(),
+                ttl,
+            })
         }
         "SummingMergeTree"
         | "AggregatingMergeTree"
@@ -145,17 +139,6 @@ impl Key {
     pub fn has_ttl(&self) -> bool {
         self.ttl
     }
-}
-
-/// The column behind the path and the replica of `ReplacingMergeTree('/path', 'replica', version)`.
-fn version(engine_full: &str) -> Option<String> {
-    let (_, rest) = engine_full.split_once("ReplacingMergeTree(")?;
-    let (arguments, _) = rest.split_once(')')?;
-    let columns = arguments.split(',').map(str::trim);
-    columns
-        .filter(|argument| !argument.is_empty() && !argument.starts_with('\''))
-        .map(str::to_owned)
-        .next()
 }
 
 fn missing(schema: &TableSchema, key: &Key, fields: usize, offset: &str) -> String {
@@ -225,6 +208,7 @@ mod tests {
                 window: None,
                 partition_key: String::new(),
                 sorting_key: "symbol, time".to_owned(),
+                version: None,
                 ttl: ttl.map(str::to_owned),
                 views: Vec::new(),
                 positions: PositionColumns::default(),
@@ -236,16 +220,6 @@ mod tests {
         assert_eq!(of("Null", None), Keeps::Other("Null".to_owned()));
         let Keeps::OneOfEachKey(key) = of("ReplicatedReplacingMergeTree", None) else { panic!() };
         assert_eq!(key.parts, ["symbol, time"]);
-    }
-
-    #[test]
-    fn the_version_is_the_column_among_the_engines_arguments() {
-        assert_eq!(version("ReplacingMergeTree ORDER BY (a, b)"), None);
-        assert_eq!(version("ReplacingMergeTree(v, gone) ORDER BY a").as_deref(), Some("v"));
-        let replicated = "ReplicatedReplacingMergeTree('/x/{shard}', '{replica}', v) ORDER BY a";
-        assert_eq!(version(replicated).as_deref(), Some("v"));
-        let replicated = "ReplicatedReplacingMergeTree('/x/{shard}', '{replica}') ORDER BY a";
-        assert_eq!(version(replicated), None);
     }
 
     #[test]

@@ -33,8 +33,9 @@ impl ClickHouse {
     /// Asks the table's own rows, then the log of queries.
     pub(super) async fn look_for(&self, asked: &LandedQuestion) -> Result<Landed, InsertError> {
         let facts = self.facts(&asked.table).await?;
-        // Replicated tables write a token and its part as one; of others rows may be merged away.
-        if asked.acknowledged && facts.engine != "MergeTree" {
+        // Replicated tables write a token and its part as one.
+        let may_be_robbed = facts.engine == "MergeTree" || facts.takes_rows_again();
+        if asked.acknowledged && (facts.is_replicated() || !may_be_robbed) {
             return Ok(Landed::All);
         }
         let of_rows = match rows_of(&facts, &asked.from) {
@@ -163,6 +164,8 @@ fn told_by_rows(
     let collapses = facts.engine != "MergeTree" && facts.engine != "ReplicatedMergeTree";
     match there {
         _ if there >= asked.rows => Ok(Landed::All),
+        // If newer rows took the place of them all, nothing changes either.
+        0 if asked.acknowledged && facts.takes_rows_again() => Ok(Landed::None),
         _ if facts.ttl.is_some() => Err(format!("it has {there} of them, and a TTL deletes rows")),
         _ if collapses => Err(format!(
             "it has {there} of them, and a {} may have merged the others away",
@@ -191,7 +194,7 @@ fn unreadable(answer: &str) -> InsertError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::facts::{Place, PositionColumns};
+    use crate::schema::facts::{Place, PositionColumns, Target, View};
 
     fn facts(engine: &str) -> TableFacts {
         TableFacts {
@@ -200,6 +203,7 @@ mod tests {
             window: None,
             partition_key: String::new(),
             sorting_key: String::new(),
+            version: None,
             ttl: None,
             views: Vec::new(),
             positions: PositionColumns::default(),
@@ -250,5 +254,19 @@ mod tests {
         assert_eq!(told("MergeTree", 0), Ok(Landed::None));
         assert!(matches!(told("MergeTree", 4), Ok(Landed::Unclear(_))));
         assert!(told("ReplacingMergeTree", 4).is_err());
+        assert!(told("ReplacingMergeTree", 0).is_err(), "an older row would win");
+        let versioned = || {
+            let version = Some("v".to_owned());
+            TableFacts { version, ..facts("ReplacingMergeTree") }
+        };
+        assert_eq!(told_by_rows(&versioned(), &asked, 0), Ok(Landed::None));
+        assert!(told_by_rows(&versioned(), &asked, 1).is_err(), "the others may be merged away");
+        let unanswered = LandedQuestion { acknowledged: false, ..asked };
+        assert!(told_by_rows(&versioned(), &unanswered, 0).is_err(), "that is on_uncertain's");
+        let ageing = TableFacts { ttl: Some("t".to_owned()), ..versioned() };
+        assert!(!ageing.takes_rows_again());
+        let place = Place { database: "m".to_owned(), name: "w".to_owned() };
+        let view = View { place, target: Target::Unknown };
+        assert!(!TableFacts { views: vec![view], ..versioned() }.takes_rows_again());
     }
 }

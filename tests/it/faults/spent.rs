@@ -22,6 +22,8 @@ const ONE_AT_A_TIME: &str = "clickhouse.insert_timeout = \"20s\"\nclickhouse.max
 #[derive(Clone, Copy, PartialEq)]
 enum Fate {
     Rows,
+    /// Rows of a table that keeps the highest version of each key.
+    Versions,
     /// Rows, looked for behind a view of their table.
     RowsOfAView,
     DeadLetters,
@@ -31,7 +33,7 @@ impl Fate {
     /// Where they go, and what tells one from another there.
     fn place(self) -> (&'static str, &'static str) {
         match self {
-            Self::Rows => ("numbers", "n"),
+            Self::Rows | Self::Versions => ("numbers", "n"),
             Self::RowsOfAView => ("copy", "n"),
             Self::DeadLetters => ("dead_letters", "id"),
         }
@@ -39,7 +41,9 @@ impl Fate {
 
     async fn send(self, lab: &Lab) {
         match self {
-            Self::Rows | Self::RowsOfAView => lab.numbers_to_kafka(0..ALL, u64::MAX).await,
+            Self::Rows | Self::Versions | Self::RowsOfAView => {
+                lab.numbers_to_kafka(0..ALL, u64::MAX).await
+            }
             Self::DeadLetters => {
                 let (sender, topic) = (lab.kafka(), lab.topic("numbers"));
                 for _ in 0..ALL {
@@ -66,9 +70,17 @@ async fn after_the_kill(delivery: Delivery, fate: Fate, left: Left) -> (u64, u64
     let sql = "ALTER TABLE numbers ADD COLUMN _topic LowCardinality(Nullable(String))";
     lab.clickhouse.query(sql).await;
     lab.tables("config/schema").await;
-    lab.clickhouse.query("CREATE TABLE copy AS numbers").await;
-    let sql = "CREATE MATERIALIZED VIEW to_copy TO copy AS SELECT * FROM numbers";
-    lab.clickhouse.query(sql).await;
+    if fate == Fate::Versions {
+        lab.clickhouse.query("RENAME TABLE numbers TO plain").await;
+        lab.clickhouse.query("ALTER TABLE plain ADD COLUMN version UInt64 DEFAULT n").await;
+        let sql = "CREATE TABLE numbers AS plain ENGINE = ReplacingMergeTree(version) ORDER BY n \
+                   SETTINGS non_replicated_deduplication_window = 1000";
+        lab.clickhouse.query(sql).await;
+    } else {
+        lab.clickhouse.query("CREATE TABLE copy AS numbers").await;
+        let sql = "CREATE MATERIALIZED VIEW to_copy TO copy AS SELECT * FROM numbers";
+        lab.clickhouse.query(sql).await;
+    }
     let (table, key) = fate.place();
     lab.clickhouse.query(&format!("SYSTEM STOP MERGES {table}")).await;
     let proxy = Proxy::before(&lab.at.clickhouse).await;
@@ -131,6 +143,13 @@ async fn at_least_once_a_token_without_its_rows_loses_nothing() {
 async fn exactly_once_a_token_without_its_rows_loses_nothing() {
     if is_kafka_itself() {
         every_record_is_there_once(Delivery::ExactlyOnce, Fate::Rows, Left::Token).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exactly_once_a_token_without_its_versions_loses_nothing() {
+    if is_kafka_itself() {
+        every_record_is_there_once(Delivery::ExactlyOnce, Fate::Versions, Left::Token).await;
     }
 }
 

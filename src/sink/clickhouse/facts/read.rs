@@ -164,6 +164,7 @@ fn table(place: &Place, answers: &Answers, above: &[&Place]) -> Option<TableFact
         window: window(row, &answers.defaults),
         partition_key: row.partition_key.clone(),
         sorting_key: row.sorting_key.clone(),
+        version: version(&row.engine_full),
         ttl: ttl(&row.engine_full),
         views: views.map(|place| View { target: target(&place), place }).collect(),
         positions: PositionColumns::default(),
@@ -184,6 +185,17 @@ fn window(row: &Row, defaults: &Defaults) -> Option<Window> {
     }
     let entries = of("non_replicated_deduplication_window", &defaults.single)?;
     Some(Window { entries, seconds: None })
+}
+
+/// The column behind the path and the replica of `ReplacingMergeTree('/path', 'replica', version)`.
+fn version(engine_full: &str) -> Option<String> {
+    let (_, rest) = engine_full.split_once("ReplacingMergeTree(")?;
+    let (arguments, _) = rest.split_once(')')?;
+    let columns = arguments.split(',').map(str::trim);
+    columns
+        .filter(|argument| !argument.is_empty() && !argument.starts_with('\''))
+        .map(str::to_owned)
+        .next()
 }
 
 /// A number from `… SETTINGS a = 1, b = 2`.

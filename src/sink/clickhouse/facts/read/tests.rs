@@ -124,3 +124,13 @@ fn the_number_of_blocks_is_the_tables_or_the_sum_of_its_partitions() {
     assert_eq!(block_number(&line("ReplicatedMergeTree")).unwrap(), Some(12));
     assert_eq!(block_number(&line("")).unwrap(), None);
 }
+
+#[test]
+fn the_version_is_the_column_among_the_engines_arguments() {
+    assert_eq!(version("ReplacingMergeTree ORDER BY (a, b)"), None);
+    assert_eq!(version("ReplacingMergeTree(v, gone) ORDER BY a").as_deref(), Some("v"));
+    let replicated = "ReplicatedReplacingMergeTree('/x/{shard}', '{replica}', v) ORDER BY a";
+    assert_eq!(version(replicated).as_deref(), Some("v"));
+    let replicated = "ReplicatedReplacingMergeTree('/x/{shard}', '{replica}') ORDER BY a";
+    assert_eq!(version(replicated), None);
+}
