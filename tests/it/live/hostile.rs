@@ -69,18 +69,18 @@ async fn upgraded(feed: &Feed) -> TcpStream {
     raw
 }
 
+/// The time-out is so long that one who answers may be late by seconds, on a machine that stalls.
 #[tokio::test]
 async fn who_gives_no_sign_of_life_is_closed() {
-    let feed = Feed::start("ping_interval = \"100ms\"\nidle_timeout = \"500ms\"").await;
+    let feed = Feed::start("ping_interval = \"500ms\"\nidle_timeout = \"10s\"").await;
     let mut silent = upgraded(&feed).await;
     let mut alive = feed.connect().await;
     let mut rest = Vec::new();
-    let (ended, ()) = tokio::join!(timeout(PATIENCE, silent.read_to_end(&mut rest)), async {
-        // A client that reads answers pings by itself.
-        let reading = timeout(Duration::from_secs(2), alive.next()).await;
-        assert!(reading.is_err(), "it is told nothing, and stays: {reading:?}");
-    });
-    ended.unwrap().unwrap();
+    // A client that reads answers pings by itself: it reads for as long as the other one is there.
+    tokio::select! {
+        ended = timeout(PATIENCE, silent.read_to_end(&mut rest)) => drop(ended.unwrap().unwrap()),
+        told = alive.next() => panic!("it is told nothing, and stays: {told:?}"),
+    }
     assert!(rest.starts_with(&[0x89, 0]), "it was pinged first");
     assert_eq!(alive.ask(json!({ "type": "ping" })).await["type"], "pong");
     feed.until("/stats", |stats| stats["totals"]["connections"] == 1).await;
