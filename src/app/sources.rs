@@ -59,9 +59,9 @@ impl Sources {
             let (handle, port) = source::connect(id, "nats", Delivery::Pushed, events.clone());
             sources.handles.push(handle);
             let Takes { subjects, system, .. } = config.takes();
-            let capacity = nats::SUBSCRIPTION_CAPACITY;
+            let limits = nats::Limits::default();
             let running =
-                nats::start(nats, &config.instance, &subjects, &system, port, capacity).await?;
+                nats::start(nats, &config.instance, &subjects, &system, port, limits).await?;
             sources.running.nats = Some(running);
         }
         if let Some(nats) = &config.nats

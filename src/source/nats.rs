@@ -44,9 +44,23 @@ use super::{Running, SourceEvent, SourcePort};
 use crate::config::{self, Takes};
 use crate::subject::{SubjectPattern, minimal};
 
-/// Messages that one subscription may hold in the client. At 50,000 records a second this is more
-/// than a second of a pipeline that does not read; with ticks of 230 bytes about 40 MiB.
-pub const SUBSCRIPTION_CAPACITY: usize = 65_536;
+/// How much a reader may hold, and how long it may take to hand that over. The bridge keeps to the
+/// default.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Messages that one subscription may hold in the client.
+    pub capacity: usize,
+    /// How long a drain may take.
+    pub drain_for: Duration,
+}
+
+impl Default for Limits {
+    /// At 50,000 records a second the messages are more than a second of a pipeline that does not
+    /// read; with ticks of 230 bytes about 40 MiB. The time is from design, section 6, step 4.
+    fn default() -> Self {
+        Self { capacity: 65_536, drain_for: Duration::from_secs(2) }
+    }
+}
 
 /// How often the connections are looked at, in case that an event of the client was lost.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -64,14 +78,14 @@ pub async fn start(
     subjects: &[SubjectPattern],
     system: &[SubjectPattern],
     port: SourcePort,
-    capacity: usize,
+    limits: Limits,
 ) -> anyhow::Result<Running> {
     anyhow::ensure!(
         !(subjects.is_empty() && system.is_empty()),
         "[nats] is configured, but no route takes a NATS subject"
     );
     let changed = Arc::new(Notify::new());
-    let present = Present::new(config, instance, capacity, port.clone(), &changed);
+    let present = Present::new(config, instance, limits, port.clone(), &changed);
     let (links, readers) = Box::pin(present.start(subjects, system)).await?;
     let mut tasks = JoinSet::new();
     tasks.spawn(watch(Watch::new(links, port, "NATS"), changed, readers));

@@ -202,7 +202,7 @@ async fn what_the_client_drops_is_counted_exactly() {
     let server = Server::start("").await;
     let to = publisher(&server).await;
     let mut setup = Setup::new(&server, &["a.*", "b.*"]);
-    (setup.capacity, setup.events) = (8, 1);
+    (setup.limits.capacity, setup.events) = (8, 1);
     let mut bridge = setup.start().await;
     let probes = bridge.until_subscribed(&to, "b.probe").await;
     // nobody reads the events: the reader stalls

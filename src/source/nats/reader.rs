@@ -23,8 +23,6 @@ use crate::source::{SourceEvent, SourceId, SourcePort, Stage};
 
 /// How often it is looked whether the client dropped something.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// How long a drain may take (design, section 6, step 4).
-const DRAIN_FOR: Duration = Duration::from_secs(2);
 
 type Permit = OwnedPermit<(SourceId, SourceEvent)>;
 
@@ -55,6 +53,8 @@ pub(super) struct Reader {
     /// Sent when draining.
     fence: Fence,
     drained: bool,
+    /// How long a drain may take.
+    drain_for: Duration,
     /// Others take its place.
     leave: CancellationToken,
     /// To be told when the server has its subscriptions: when a first fence is back.
@@ -67,6 +67,7 @@ impl Reader {
         notes: Arc<Notes>,
         subscriptions: Subscriptions,
         port: SourcePort,
+        drain_for: Duration,
         leave: CancellationToken,
     ) -> Self {
         let mut tick = tokio::time::interval(LOOK_EVERY);
@@ -80,6 +81,7 @@ impl Reader {
             tick,
             fence: Fence::default(),
             drained: false,
+            drain_for,
             leave,
             begun: None,
         }
@@ -194,7 +196,7 @@ impl Reader {
     /// Ends the subscriptions and hands over what the server had delivered by then.
     async fn drain(&mut self) {
         self.drained = true;
-        let deadline = Instant::now() + DRAIN_FOR;
+        let deadline = Instant::now() + self.drain_for;
         if tokio::time::timeout_at(deadline, self.hand_over_rest()).await.is_err() {
             tracing::warn!(
                 event = "nats_drain_late",

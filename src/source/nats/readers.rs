@@ -11,9 +11,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::link::Link;
-use super::options;
 use super::reader::Reader;
 use super::subscriptions::Subscriptions;
+use super::{Limits, options};
 use crate::config::{self, Takes};
 use crate::source::{SourcePort, Stage};
 use crate::subject::SubjectPattern;
@@ -29,7 +29,7 @@ pub(super) struct Readers {
 pub(super) struct Present {
     config: config::Nats,
     instance: String,
-    capacity: usize,
+    limits: Limits,
     port: SourcePort,
     changed: Arc<Notify>,
     /// Readers that are not drained.
@@ -65,14 +65,14 @@ impl Present {
     pub(super) fn new(
         config: &config::Nats,
         instance: &str,
-        capacity: usize,
+        limits: Limits,
         port: SourcePort,
         changed: &Arc<Notify>,
     ) -> Self {
         Self {
             config: config.clone(),
             instance: instance.to_owned(),
-            capacity,
+            limits,
             port,
             changed: Arc::clone(changed),
             undrained: Arc::default(),
@@ -105,7 +105,7 @@ impl Present {
         for wish in wishes {
             let name = format!("data-bridge {} {}", self.instance, wish.role);
             let commands = 2 * wish.patterns.len() + 64; // all that subscribing takes
-            let Self { config, capacity, port, changed, .. } = &*self;
+            let Self { config, limits: Limits { capacity, drain_for }, port, changed, .. } = &*self;
             let (options, notes) =
                 options::connect_options(config, &name, commands, *capacity, port, changed).await?;
             let client = options
@@ -115,7 +115,8 @@ impl Present {
             let subscriptions = Subscriptions::open(&client, wish).await?;
             opened.links.push(Link::new(client.clone(), Arc::clone(&notes)));
             let leave = self.leave.clone();
-            let mut reader = Reader::new(client, notes, subscriptions, port.clone(), leave);
+            let mut reader =
+                Reader::new(client, notes, subscriptions, port.clone(), *drain_for, leave);
             if tell {
                 opened.begun.push(reader.tell_when_begun());
             }
