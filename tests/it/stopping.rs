@@ -97,18 +97,19 @@ async fn a_killed_bridge_loses_nothing_from_kafka() {
     bridge.stop().await;
 }
 
-/// One of two instances stops: the other one has all, over NATS too.
+/// One of two instances stops: the other one has all, over NATS too. All of it together is less than
+/// the 40,000 above which core NATS is dropped: a machine that stalls loses nothing by that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_instance_that_stops_hands_its_work_to_the_other() {
     let lab = Lab::new().await;
     lab.numbers_places().await;
-    let (kafka, nats) = (0..40_000, NATS..NATS + 40_000);
+    let (kafka, nats) = (0..10_000, NATS..NATS + 20_000);
     let config = lab.numbers("kafka nats");
     let (one, other) = (lab.start(&config, "").await, lab.start(&config, "").await);
     let load = async {
         tokio::join!(
-            lab.numbers_to_kafka(kafka.clone(), 8_000),
-            lab.numbers_to_nats(nats.clone(), 10_000)
+            lab.numbers_to_kafka(kafka.clone(), 2_000),
+            lab.numbers_to_nats(nats.clone(), 4_000)
         )
     };
     let stop = async {
@@ -121,7 +122,7 @@ async fn an_instance_that_stops_hands_its_work_to_the_other() {
     let health = other.wait_until("nothing is held", |h| settled(h, "nats", 0)).await;
     assert_accounts(&health);
     assert_eq!(lab.stored_numbers(&kafka).await, (kafka.end, kafka.end));
-    assert_eq!(lab.stored_numbers(&nats).await, (40_000, 40_000));
+    assert_eq!(lab.stored_numbers(&nats).await, (20_000, 20_000));
     other.stop().await;
 }
 

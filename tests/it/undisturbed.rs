@@ -6,6 +6,11 @@ use data_bridge::generate::{Kind, Target};
 use crate::bridge::Bridge;
 use crate::lab::{Lab, ORDINARY_HEARTBEAT, assert_accounts, plan, scale, settled};
 
+/// More than comes over NATS in all, and what may be pulled beside it: a machine that stalls for a
+/// second never makes the bridge pause for being full. For any other reason it must not pause.
+const ROOMY: &str = "backpressure = { max_buffer_size = 400000, pause_threshold = 300000, \
+                     resume_threshold = 20000, pull_limit = 30000 }\n";
+
 /// A day's test sends a tenth of what `DATA_BRIDGE_TEST_SCALE=10` does: 1,000,000 candles and
 /// 200,000 records over NATS.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -22,7 +27,8 @@ async fn every_record_of_an_undisturbed_run_is_there_once_and_exact() {
         (Target::Nats, Kind::Signals, each / 2),
         (Target::Nats, Kind::System, 100),
     ]);
-    let bridge = lab.start(&lab.profile("kafka nats"), ORDINARY_HEARTBEAT).await;
+    let over = format!("{ROOMY}{ORDINARY_HEARTBEAT}\n");
+    let bridge = lab.start(&lab.profile("kafka nats"), &over).await;
     tokio::join!(lab.send_to_kafka(&plan), lab.send_to_nats(&plan, 5_000));
     let health = bridge
         .wait_until("all of it is stored", |health| {
