@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use super::Feed;
 use super::client::{Client, has};
+use super::slow::{CUTS, cut_off, told_why};
 use crate::bridge::{Bridge, PATIENCE};
 use crate::lab::Lab;
 
@@ -422,6 +423,15 @@ impl Conversation {
         self.hear(&answer);
         answer
     }
+
+    /// One who takes little, and has room for one message.
+    async fn with_slow(&mut self, feed: &Feed, policy: &str) -> Client {
+        let mut slow = Client::narrow(feed.bridge.address()).await;
+        let subscribe =
+            json!({ "type": "subscribe", "topic": "t", "queue_size": 1, "policy": policy });
+        self.ask(&mut slow, subscribe).await;
+        slow
+    }
 }
 
 fn publish(payload: &Json) -> Json {
@@ -474,19 +484,18 @@ async fn every_message_of_the_document_is_said_and_all_that_is_said_is_in_it() {
         }
     }
 
-    for policy in ["drop_oldest", "disconnect"] {
-        let mut slow = Client::narrow(feed.bridge.address()).await;
-        let subscribe =
-            json!({ "type": "subscribe", "topic": "t", "queue_size": 1, "policy": policy });
-        talk.ask(&mut slow, subscribe).await;
-        let large = (0..400).map(|n| json!({ "n": n, "fill": "x".repeat(7_000) }));
-        feed.connect().await.publish_each("t", large).await;
-        let said = if policy == "disconnect" {
-            slow.until_closed().await.0
-        } else {
-            slow.until(|message| message["event"] == "dropped").await
-        };
+    let mut slow = talk.with_slow(&feed, "drop_oldest").await;
+    let large = (0..400).map(|n| json!({ "n": n, "fill": "x".repeat(7_000) }));
+    feed.connect().await.publish_each("t", large).await;
+    let said = slow.until(|message| message["event"] == "dropped").await;
+    said.iter().for_each(|message| talk.hear(message));
+    for _ in 0..CUTS {
+        let slow = talk.with_slow(&feed, "disconnect").await;
+        let (said, _) = cut_off(&feed, slow).await;
         said.iter().for_each(|message| talk.hear(message));
+        if told_why(&said) {
+            break;
+        }
     }
     feed.http(axum::http::Method::DELETE, "/topics/t", Json::Null).await;
     let said = client.until(|message| message["event"] == "topic_deleted").await;

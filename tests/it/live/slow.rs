@@ -102,24 +102,45 @@ async fn who_keeps_the_past_loses_what_is_new() {
     assert!(count > 0 && told(&seen) == count && count + numbers.len() as u64 == 3_001);
 }
 
+/// The word why it was cut off is kept for a second for who is cut off: on a machine that stalls it
+/// may never be read. So often it is tried.
+pub(super) const CUTS: u32 = 5;
+
+/// Publishes to who reads nothing until it is cut off; what it then reads, and the code of its end.
+pub(super) async fn cut_off(feed: &Feed, mut slow: Client) -> (Vec<Json>, Option<u16>) {
+    const AT_A_TIME: u64 = 20;
+    const MOST: u64 = 3_000;
+    let cuts = || feed.bridge.logged("Disconnecting it.").len();
+    let before = cuts();
+    let mut publisher = feed.connect().await;
+    let mut published = 0;
+    while cuts() == before {
+        assert!(published < MOST, "it is never cut off");
+        publisher.publish_each("t", (0..AT_A_TIME).map(larger)).await;
+        published += AT_A_TIME;
+    }
+    slow.until_closed().await
+}
+
+pub(super) fn told_why(messages: &[Json]) -> bool {
+    messages.iter().any(|message| message["error"]["code"] == "SLOW_CONSUMER")
+}
+
 #[tokio::test]
 async fn who_is_to_be_cut_off_is_told_why() {
     let feed = Feed::start("policy = \"disconnect\"\nqueue_size = 50").await;
     feed.topic("t").await;
-    let mut slow = Client::narrow(feed.bridge.address()).await;
-    subscribe(&mut slow, json!({})).await;
-    let mut publisher = feed.connect().await;
-    let publishing = publisher.publish_each("t", (0..2_000).map(large));
-    let (seen, (_, code)) = {
-        let reading = async {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            slow.until_closed().await
-        };
-        let ((), (seen, code)) = tokio::join!(publishing, reading);
-        (seen, ((), code))
-    };
-    let told = seen.iter().any(|message| message["error"]["code"] == "SLOW_CONSUMER");
-    assert!(told && code == Some(1008), "{code:?}");
+    let mut ends = Vec::new();
+    for _ in 0..CUTS {
+        let mut slow = Client::narrow(feed.bridge.address()).await;
+        subscribe(&mut slow, json!({})).await;
+        let (seen, code) = cut_off(&feed, slow).await;
+        ends.push((told_why(&seen), code));
+        if ends.contains(&(true, Some(1008))) {
+            break;
+        }
+    }
+    assert!(ends.contains(&(true, Some(1008))), "{ends:?}");
     feed.until("/stats", |stats| stats["totals"]["subscribers"] == 0).await;
 }
 
