@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use tokio::time::Instant;
 
 use crate::bridge::Bridge;
-use crate::jetstream::{Numbers, source};
+use crate::jetstream::{Numbers, source, with_jetstream};
 use crate::lab::{Lab, assert_accounts, number};
 use crate::nats_source::server::Server;
 use crate::rig::sink::Mode;
@@ -220,10 +220,11 @@ async fn when_the_fleet_fills_up_all_pull_more_slowly_and_let_go_again() {
 /// The records come from Kafka; NATS carries only the fleet.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_nats_dies_everybody_works_for_himself_and_finds_the_others_again() {
-    const JETSTREAM: &str = "jetstream {}\n";
     let lab = Lab::new().await;
     lab.numbers_places().await;
-    let mut nats = Server::start(JETSTREAM).await;
+    let mut nats = Server::down();
+    let with = with_jetstream(&nats);
+    nats.restart(&with).await;
     let topic = lab.topic("numbers");
     let config = format!(
         "{}[nats]\nservers = [\"{}\"]\n[fleet]\ninterval = \"1s\"\nforget_after = \"4s\"\n\
@@ -253,7 +254,7 @@ async fn when_nats_dies_everybody_works_for_himself_and_finds_the_others_again()
         bridge.wait_until("it is healthy", |health| health["status"] == "healthy").await;
     }
     lab.clickhouse.until("SELECT count() FROM numbers", 5_000).await;
-    nats.restart(JETSTREAM).await;
+    nats.restart(&with).await;
     for bridge in &two {
         bridge.wait_until("it sees the other again", together).await;
     }

@@ -15,6 +15,7 @@ use futures_util::StreamExt as _;
 use serde_json::Value as Json;
 use tokio::time::Instant;
 
+pub(crate) use self::server::with_jetstream;
 use crate::bridge::{Bridge, PATIENCE};
 use crate::lab::{Lab, Paced, number};
 use crate::stack::Addresses;
