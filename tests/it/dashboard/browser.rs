@@ -29,7 +29,7 @@ pub(crate) enum Theme {
 }
 
 pub(crate) struct Browser {
-    _child: Child,
+    child: Child,
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
 }
@@ -65,7 +65,7 @@ impl Browser {
             .expect("scripts/test installs Node, and scripts/build-web what the driver needs");
         let input = child.stdin.take().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut browser = Self { _child: child, input, output };
+        let mut browser = Self { child, input, output };
         browser.ask(json!({ "command": "open", "url": url })).await;
         browser
     }
@@ -83,6 +83,13 @@ impl Browser {
 
     pub(crate) async fn click(&mut self, selector: &str) {
         self.ask(json!({ "command": "click", "selector": selector })).await;
+    }
+
+    /// Closes the browser, and waits until it has ended.
+    pub(crate) async fn leave(self) {
+        let Self { mut child, input, output: _output } = self;
+        drop(input);
+        timeout(ANSWER_WITHIN, child.wait()).await.expect("it ends with its input").unwrap();
     }
 
     async fn ask(&mut self, command: Json) -> Json {
