@@ -3,7 +3,6 @@
 
 pub(crate) mod browser;
 
-use std::net::TcpListener;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -14,6 +13,7 @@ use crate::bridge::{Bridge, PATIENCE};
 use crate::faults::proxy::Proxy;
 use crate::lab::{Lab, ORDINARY_HEARTBEAT};
 use crate::receiver::{Receiver, Reply};
+use crate::stack::free_port;
 use browser::{Browser, Theme};
 
 /// A small buffer, a breaker that is quick to open, and alarm after two seconds.
@@ -22,11 +22,6 @@ pub(crate) const SMALL: &str = "backpressure = { max_buffer_size = 1000, pause_t
      writers.aggregate = { batch_rows = 100, linger = \"500ms\" }\n\
      writers.external = { batch_rows = 100, linger = \"1s\" }\n\
      shutdown.grace = \"60s\"\n";
-
-/// A port that is free now, so that a bridge can come back to it.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_that_is_opened_before_anything_came_says_so_and_then_shows_all_of_it() {

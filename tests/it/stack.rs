@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 /// Where servers are.
 #[derive(Debug, Clone)]
@@ -96,6 +96,22 @@ pub(crate) fn unique(prefix: &str) -> String {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let random = rand::random::<u32>();
     format!("{prefix}{random:08x}{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A port on which nobody listens, for a server that comes later, comes back, or never comes. Below
+/// the ports that the system gives out (32768 and up) and those of the stacks (20000 and up): no
+/// connection and no other test has it meanwhile.
+pub(crate) fn free_port() -> u16 {
+    const COUNT: u32 = 10_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Processes that run side by side begin far from each other.
+    let start = std::process::id().wrapping_mul(97);
+    let mut ports = (0..COUNT).map(|_| {
+        let n = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        10_000 + u16::try_from(n).unwrap()
+    });
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    ports.find(is_free).expect("one of ten thousand ports is free")
 }
 
 /// Whether the broker is Apache Kafka. Where it is not, says that the test is skipped, so that

@@ -8,9 +8,10 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::bridge::{Bridge, PATIENCE, program};
-use crate::dashboard::{SMALL, free_port};
+use crate::dashboard::SMALL;
 use crate::faults::proxy::Proxy;
 use crate::lab::{Lab, settled};
+use crate::stack::free_port;
 use terminal::Terminal;
 
 fn url(bridge: &Bridge) -> String {
@@ -148,6 +149,3 @@ async fn what_a_subject_is_called_cannot_write_on_the_terminal() {
     }
     bridge.stop().await;
 }
-
-/// For a wait that is not about the screen.
-const SOON: Duration = Duration::from_secs(10);

@@ -15,8 +15,8 @@ use super::Feed;
 use super::client::payloads;
 use super::cutter::Cutter;
 use crate::bridge::{PATIENCE, program};
-use crate::dashboard::free_port;
 use crate::receiver::{Receiver, Reply};
+use crate::stack::free_port;
 
 /// The command, while it runs.
 struct Terminal {
@@ -192,10 +192,10 @@ async fn publish_takes_arguments_and_lines() {
 /// It says so for longer than the command would wait by itself, which is half a second at first.
 #[tokio::test]
 async fn publish_stays_away_for_as_long_as_it_is_told_to() {
-    let mut full = Receiver::start(&[Reply::Later(3)]).await;
+    let mut full = Receiver::start(&[Reply::Later(10)]).await;
     let publishing = Terminal::start(full.address, &["publish", "desk", "1"]);
     assert_eq!(full.next().await.body, b"1");
-    full.quiet_for(Duration::from_millis(2_500)).await;
+    full.quiet_for(Duration::from_secs(7)).await;
     assert_eq!(full.next().await.body, b"1", "the same again");
     let (code, _, said) = publishing.ended().await;
     assert!(code == 0 && said.contains("no room now; waiting"), "{code} {said}");

@@ -8,6 +8,8 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
+use crate::stack::free_port;
+
 /// No honest wait in these tests is longer, on a machine that compiles meanwhile.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -33,9 +35,7 @@ impl Server {
 
     /// A port on which nobody listens yet.
     pub(crate) fn down() -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        Self { port, dir: tempfile::tempdir().unwrap(), process: None }
+        Self { port: free_port(), dir: tempfile::tempdir().unwrap(), process: None }
     }
 
     pub(crate) async fn restart(&mut self, config: &str) {

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 use std::process::Output;
-use std::time::Duration;
 
 use tempfile::TempDir;
 
 use super::authority::Authority;
-use crate::bridge::{Bridge, get, program};
+use crate::bridge::{Bridge, PATIENCE, get, program};
+use crate::stack::free_port;
 
 /// A bridge whose servers are away: it serves HTTP all the same.
 fn config(dir: &Path, port: u16, http: &str) -> std::path::PathBuf {
@@ -22,17 +22,19 @@ fn config(dir: &Path, port: u16, http: &str) -> std::path::PathBuf {
     path
 }
 
+/// What `data-bridge health` says. Asked once more where a busy machine was silent for longer than it
+/// waits.
 async fn health(arguments: &[&str]) -> (i32, String) {
-    let asking = program().arg("health").args(arguments).output();
-    let Output { status, stdout, stderr } =
-        tokio::time::timeout(Duration::from_secs(20), asking).await.unwrap().unwrap();
-    let said = String::from_utf8_lossy(&stdout) + String::from_utf8_lossy(&stderr);
-    (status.code().unwrap(), said.into_owned())
+    let first = health_once(arguments).await;
+    if first.1.contains("no answer from") { health_once(arguments).await } else { first }
 }
 
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+async fn health_once(arguments: &[&str]) -> (i32, String) {
+    let asking = program().arg("health").args(arguments).output();
+    let Output { status, stdout, stderr } =
+        tokio::time::timeout(PATIENCE, asking).await.unwrap().unwrap();
+    let said = String::from_utf8_lossy(&stdout) + String::from_utf8_lossy(&stderr);
+    (status.code().unwrap(), said.into_owned())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

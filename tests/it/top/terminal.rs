@@ -11,7 +11,6 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, timeout, timeout_at};
 use vt100::{Color, Parser};
 
-use super::SOON;
 use crate::bridge::{PATIENCE, program};
 use crate::dashboard::browser::{Browser, pictures};
 
@@ -99,7 +98,7 @@ impl Terminal {
             .arg(&self.device)
             .args(["rows", &rows, "cols", &columns])
             .status();
-        assert!(timeout(SOON, set).await.expect("stty ends").unwrap().success());
+        assert!(timeout(PATIENCE, set).await.expect("stty ends").unwrap().success());
     }
 
     /// Waits for the end; gives the exit code.
