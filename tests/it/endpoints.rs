@@ -47,7 +47,7 @@ fn endpoint(health: &Json, number: usize) -> &Json {
 async fn work_goes_on_at_the_other_server_while_one_is_killed() {
     let (lab, second, _stack) = two_servers().await;
     let over = format!(
-        "clickhouse.url = [\"{}\", \"{}\"]\nclickhouse.insert_timeout = \"5s\"\n\
+        "clickhouse.url = [\"{}\", \"{}\"]\nclickhouse.insert_timeout = \"30s\"\n\
          writers.aggregate = {{ batch_rows = 500, linger = \"200ms\" }}",
         lab.clickhouse.url, second.url
     );
@@ -95,7 +95,7 @@ async fn with_lost_answers(endpoints: &str) -> [(u64, u64); 2] {
     let [one, other] = [proxies[0].url(), proxies[1].url()];
     let over = format!(
         "clickhouse = {{ url = [\"{one}\", \"{other}\"], endpoints = \"{endpoints}\", \
-         insert_timeout = \"3s\" }}\n\
+         insert_timeout = \"10s\" }}\n\
          writers.aggregate = {{ batch_rows = 1000, linger = \"60s\" }}"
     );
     let bridge = lab.start(&lab.numbers("kafka"), &over).await;

@@ -16,6 +16,9 @@ const SENT: u64 = 1_000;
 
 const BY_THOUSANDS: &str = "writers.aggregate = { batch_rows = 1000, linger = \"500ms\" }";
 
+/// For tests that count inserts: a thousand are one batch, however slowly they come.
+const WHOLE_THOUSANDS: &str = "writers.aggregate = { batch_rows = 1000, linger = \"60s\" }";
+
 fn users(database: &str, profile: &str, grants: &[&str]) -> String {
     let grants: String = grants
         .iter()
@@ -113,7 +116,7 @@ async fn a_revoked_grant_a_readonly_user_and_a_memory_limit_are_waited_for() {
 async fn too_many_parts_of_one_table_are_waited_for_and_are_its_own_fault() {
     let lab = Lab::new().await;
     lab.numbers_places().await;
-    let bridge = lab.start(&lab.numbers("kafka"), BY_THOUSANDS).await;
+    let bridge = lab.start(&lab.numbers("kafka"), WHOLE_THOUSANDS).await;
     lab.numbers_to_kafka(0..SENT, u64::MAX).await;
     all_is_stored_once(&lab, &bridge, SENT).await;
     let full = "parts_to_throw_insert = 1, parts_to_delay_insert = 1";
@@ -196,7 +199,8 @@ async fn a_column_that_goes_while_the_outcome_is_unknown_doubles_nothing() {
                  ORDER BY n SETTINGS non_replicated_deduplication_window = 1000";
     direct.query(table).await;
     lab.create_topics(&[lab.topic("numbers")], 6).await;
-    let over = format!("{BY_THOUSANDS}\nclickhouse.insert_timeout = \"3s\"");
+    // long enough for the column to go before the second attempt
+    let over = format!("{WHOLE_THOUSANDS}\nclickhouse.insert_timeout = \"15s\"");
     let bridge = lab.start(&lab.numbers("kafka"), &over).await;
     proxy.inject(Wire::SwallowAnswer, 1);
     let sender = lab.kafka();
