@@ -11,7 +11,6 @@ use data_bridge::webhook::Webhooks;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value as Json;
 use tempfile::TempDir;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -20,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::bridge::{Bridge, PATIENCE, program};
 use crate::receiver::{Came, Receiver, Reply};
 use crate::rig::Rig;
+use crate::stack::free_port;
 
 fn alert(id: AlertId, of: Option<&str>) -> Alert {
     let summary = format!("{id} <of> {of:?}");
@@ -53,7 +53,8 @@ impl Desk {
 
     async fn stopped(mut self) {
         self.end.cancel();
-        timeout(Duration::from_secs(5), self.task.join_next())
+        // well below the 60 s that the receivers that hang may take for an answer
+        timeout(Duration::from_secs(30), self.task.join_next())
             .await
             .expect("it ends soon")
             .expect("there is one")
@@ -66,9 +67,11 @@ fn webhook(address: SocketAddr, more: &str) -> Webhook {
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("c.toml");
     let wait = if more.contains("group_wait") { "" } else { "group_wait = '200ms'\n" };
+    // An answer that a stall of the machine holds up for so long would bring the notice twice.
+    let patient = if more.contains("timeout") { "" } else { "timeout = '60s'\n" };
     let text = format!(
-        "{BASE}[webhooks.oncall]\nurl = 'http://{address}/hook/t0psecret'\ntimeout = '1s'\n\
-         {wait}{more}"
+        "{BASE}[webhooks.oncall]\nurl = 'http://{address}/hook/t0psecret'\n\
+         {patient}{wait}{more}"
     );
     std::fs::write(&file, text).unwrap();
     config::load(&[file]).unwrap_or_else(|error| panic!("{error}")).webhooks["oncall"].clone()
@@ -144,7 +147,7 @@ async fn what_fires_and_ends_is_told_together_and_once() {
 async fn a_receiver_that_fails_is_asked_again_and_told_how_things_are_then() {
     let script = [Reply::Status(500), Reply::Hang, Reply::Close, Reply::Status(302)];
     let mut receiver = Receiver::start(&script).await;
-    let desk = Desk::start(receiver.address, "");
+    let desk = Desk::start(receiver.address, "timeout = '1s'\n");
     desk.fires(&[alert(AlertId::Paused, None), alert(AlertId::BufferHigh, None)]);
     for _ in &script {
         assert_eq!(said(&receiver.next().await), ["fired:paused", "fired:buffer_high"]);
@@ -174,7 +177,7 @@ async fn a_stop_tells_what_is_left_and_waits_for_nobody() {
     assert_eq!(said(&receiver.next().await), ["fired:paused"], "without waiting for more");
     // One that hangs, and one that is not there.
     let hanging = Receiver::start(&[Reply::Hang, Reply::Hang]).await;
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let closed = SocketAddr::from(([127, 0, 0, 1], free_port()));
     for address in [hanging.address, closed] {
         let desk = Desk::start(address, "");
         desk.fires(&[alert(AlertId::Paused, None)]);
@@ -205,6 +208,7 @@ async fn each_is_told_what_it_wants_in_its_own_words_and_again() {
 
     let mut manager = Receiver::start(&[]).await;
     let desk = Desk::start(manager.address, "kind = 'alertmanager'\nrepeat_every = '1s'\n");
+    let asked = Timestamp::now();
     desk.fires(&[alert(AlertId::DeadLetters, Some("route x"))]);
     for _ in 0..2 {
         let came = manager.next().await;
@@ -215,7 +219,7 @@ async fn each_is_told_what_it_wants_in_its_own_words_and_again() {
         assert_eq!((&labels["instance"], &labels["of"]), (&"bridge-1".into(), &"route x".into()));
         assert_eq!(came.json()[0]["startsAt"], "2026-01-01T10:30:15.123Z");
         let ends: Timestamp = body[0]["endsAt"].as_str().unwrap().parse().unwrap();
-        let left = ends.duration_since(Timestamp::now());
+        let left = ends.duration_since(asked);
         assert!(left > SignedDuration::from_secs(1), "over before it is told again: {left:?}");
     }
     desk.stopped().await;
@@ -226,7 +230,7 @@ async fn each_is_told_what_it_wants_in_its_own_words_and_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bridge_that_cannot_begin_tells_by_itself() {
     let mut receiver = Receiver::start(&[Reply::Status(404)]).await;
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let closed = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let dir = TempDir::new().unwrap();
     let text = format!(
         "{BASE}[clickhouse]\nurl = 'http://{closed}'\n[http]\nlisten = '127.0.0.1:0'\n\
