@@ -283,7 +283,7 @@ async fn a_client_that_dribbles_its_header_is_cut() {
         }
     };
     let mut rest = Vec::new();
-    let cut = timeout(Duration::from_secs(3), async {
+    let cut = timeout(SOON, async {
         tokio::select! { _ = from.read_to_end(&mut rest) => (), () = dribble => () }
     });
     cut.await.expect("the server closes it");
@@ -297,7 +297,7 @@ async fn an_idle_connection_is_not_kept_for_ever() {
     let mut stream = TcpStream::connect(bridge.address).await.unwrap();
     stream.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
-    timeout(Duration::from_secs(3), stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+    timeout(SOON, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
     assert!(answer.starts_with(b"HTTP/1.1 200"));
 }
 
@@ -319,7 +319,7 @@ async fn an_old_connection_is_ended_even_when_it_is_busy() {
         #[expect(unreachable_code, reason = "gives the block its type")]
         std::io::Result::Ok(())
     };
-    timeout(Duration::from_secs(5), busy).await.expect("it is ended").unwrap_err();
+    timeout(SOON, busy).await.expect("it is ended").unwrap_err();
     assert_eq!(bridge.code("/livez").await, 200);
 }
 
@@ -415,7 +415,9 @@ async fn health_answers_within_100_ms_with_thousands_of_subjects() {
 
 #[tokio::test]
 async fn a_stop_ends_idle_connections_and_frees_the_port() {
-    let bridge = Running::plain().await;
+    let long = Duration::from_secs(60);
+    let limits = Limits { finish: long, header_timeout: long, ..Limits::default() };
+    let bridge = Running::start(limits, None).await;
     let address = bridge.address;
     let mut idle = TcpStream::connect(address).await.unwrap();
     idle.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
@@ -423,13 +425,17 @@ async fn a_stop_ends_idle_connections_and_frees_the_port() {
     idle.read_exact(&mut byte).await.unwrap();
     let asked = Instant::now();
     bridge.stopped().await;
-    assert!(asked.elapsed() < Duration::from_secs(2), "an idle connection holds nobody up");
+    assert!(asked.elapsed() < 2 * SOON, "an idle connection holds nobody up");
     assert!(TcpStream::connect(address).await.is_err());
 }
 
 #[tokio::test]
 async fn a_stop_waits_for_a_stuck_client_no_longer_than_its_bound() {
-    let limits = Limits { finish: Duration::from_millis(300), ..Limits::default() };
+    let limits = Limits {
+        finish: Duration::from_millis(300),
+        header_timeout: Duration::from_secs(60),
+        ..Limits::default()
+    };
     let bridge = Running::start(limits, None).await;
     let mut half = TcpStream::connect(bridge.address).await.unwrap();
     half.write_all(b"GET /health HT").await.unwrap();
@@ -437,7 +443,7 @@ async fn a_stop_waits_for_a_stuck_client_no_longer_than_its_bound() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     let asked = Instant::now();
     bridge.stopped().await;
-    assert!(asked.elapsed() < Duration::from_secs(2));
+    assert!(asked.elapsed() < 2 * SOON);
 }
 
 #[tokio::test]
