@@ -371,7 +371,7 @@ async fn the_health_checks_are_a_command_that_exists() {
     let mut command = program();
     command.args(arguments).current_dir(path(""));
     command.env("DATA_BRIDGE__HTTP__LISTEN", "127.0.0.1:9");
-    let done = tokio::time::timeout(Duration::from_secs(10), command.output()).await;
+    let done = tokio::time::timeout(Duration::from_secs(60), command.output()).await;
     let done = done.unwrap().unwrap();
     let said = String::from_utf8_lossy(&done.stderr);
     assert_eq!(done.status.code(), Some(1), "{said}");

@@ -244,9 +244,14 @@ async fn failure_17_health_is_that_of_the_bridge_itself() {
     lab.numbers_places().await;
     let mut bridge = lab.start(&lab.numbers("kafka nats"), "").await;
     let url = format!("http://{}", bridge.address());
-    let check = async || {
+    let once = async || {
         let command = program().args(["health", "--url", &url]).output();
         tokio::time::timeout(PATIENCE, command).await.unwrap().unwrap().status.code()
+    };
+    // A busy machine may be silent for the 3 s that the command waits: it is asked once more.
+    let check = async || match once().await {
+        Some(1) => once().await,
+        code => code,
     };
     bridge.wait_until("it is healthy", |h| h["status"] == "healthy").await;
     assert_eq!(check().await, Some(0));

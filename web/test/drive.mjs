@@ -7,7 +7,11 @@ import { chromium } from "playwright-core";
 
 const axe = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 
+// Below what the tests wait for an answer: a busy machine may take more than Playwright's 30 s.
+const timeout = 120_000;
+
 const browser = await chromium.launch({
+  timeout,
   executablePath: process.env.DATA_BRIDGE_TEST_CHROMIUM ?? "/usr/bin/chromium",
   // As root, and in containers, there is neither a sandbox to be had nor much shared memory.
   args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
@@ -18,6 +22,7 @@ const page = await browser.newPage({
   viewport: { width: 1280, height: 900 },
   ...(password && { httpCredentials: { username: "anybody", password } }),
 });
+page.setDefaultTimeout(timeout);
 /** What the page complained of: a broken script, or something that its policy forbade. */
 const complaints = [];
 page.on("pageerror", (error) => complaints.push(String(error)));

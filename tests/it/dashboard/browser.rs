@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::bridge::{Bridge, PATIENCE};
 
 /// An answer may take as long as what it waits for, and a little more.
-const ANSWER_WITHIN: Duration = PATIENCE.saturating_add(Duration::from_secs(30));
+const ANSWER_WITHIN: Duration = PATIENCE.saturating_add(Duration::from_secs(60));
 
 /// Where pictures for the documents go; without it none are taken.
 const PICTURES: &str = "DATA_BRIDGE_TEST_PICTURES";

@@ -1,6 +1,8 @@
 //! Producers: each writes its numbers in sequence, at a steady rate, until it is told to stop, and
 //! outlives whatever happens to the server. What it says it sent is there, once.
 
+use std::time::Duration;
+
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{Consumer, pull};
 use async_nats::jetstream::{self, Context};
@@ -8,6 +10,7 @@ use futures_util::future::join_all;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::oracle::{PARTITIONS, is_bad, partition};
 use super::place::{Delivery, Place, Source};
@@ -16,6 +19,9 @@ use crate::lab::{KafkaSender, Paced, number};
 
 /// Of each source.
 pub(crate) const PRODUCERS: usize = 2;
+
+/// An acknowledgement that was sent arrives well within this.
+const OWED_WITHIN: Duration = Duration::from_secs(20);
 
 /// Records that wait for the stream's acknowledgement together.
 const AT_ONCE: u64 = 50;
@@ -165,8 +171,20 @@ pub(crate) async fn held_by_kafka(place: &Place) -> Vec<i64> {
     asking.await.unwrap()
 }
 
-/// How many records the stream holds, and how many of them the consumer still owes somebody.
+/// How many records the stream holds, and how many of them the consumer still owes somebody. The last
+/// acknowledgements may be on their way in the server when the bridge has ended.
 pub(crate) async fn held_by_jetstream(place: &Place) -> (u64, u64) {
+    let began = Instant::now();
+    loop {
+        let (held, owed) = held_by_jetstream_now(place).await;
+        if owed == 0 || began.elapsed() > OWED_WITHIN {
+            return (held, owed);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn held_by_jetstream_now(place: &Place) -> (u64, u64) {
     let context = jetstream::new(place.lab.nats().await);
     let stream = context.get_stream(place.stream()).await.unwrap();
     let name = format!("{}-{}", place.lab.name, Source::JetStream);

@@ -275,7 +275,7 @@ impl Interview {
         let lab = Lab::with_own_clickhouse().await;
         lab.clickhouse.query("CREATE TABLE p (n UInt64) ENGINE = MergeTree ORDER BY n").await;
         let config = format!(
-            "{}http.token = \"secret\"\nlive.publish.durable_timeout = \"8s\"\n\
+            "{}http.token = \"secret\"\nlive.publish.durable_timeout = \"20s\"\n\
              live.publish.max_request_records = 3\nlive.publish.max_waiting = 1\n\
              shutdown.grace = \"1m\"\nwriters.late.linger = \"1m\"\n\
              [[routes]]\nname = \"p\"\npublish = true\ntable = \"p\"\nwriter = \"aggregate\"\n\

@@ -23,6 +23,25 @@ fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples").join(name)
 }
 
+/// What is installed comes over the network, which may fail: three attempts.
+async fn install(command: &mut Command) {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+    let mut went_wrong = Vec::new();
+    for _ in 0..3 {
+        match timeout(PATIENCE, command.output()).await {
+            Err(_) => went_wrong.push(format!("not within {PATIENCE:?}")),
+            Ok(ended) => {
+                let output = ended.unwrap();
+                if output.status.success() {
+                    return;
+                }
+                went_wrong.push(String::from_utf8_lossy(&output.stderr).into_owned());
+            }
+        }
+    }
+    panic!("{command:?}: {went_wrong:#?}");
+}
+
 /// The lines that a command prints, as JSON; it must end well.
 async fn lines(command: &mut Command) -> Vec<Json> {
     command.stdin(Stdio::null()).kill_on_drop(true);
@@ -54,9 +73,9 @@ async fn watches(command: &mut Command) {
 #[tokio::test]
 async fn python_watches() {
     let packages = Path::new(env!("CARGO_TARGET_TMPDIR")).join("live-python");
-    let mut install = Command::new("python3");
-    install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade"]);
-    lines(install.arg("--target").arg(&packages).arg(WEBSOCKETS)).await;
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade"]);
+    install(pip.arg("--target").arg(&packages).arg(WEBSOCKETS)).await;
     let mut python = Command::new("python3");
     watches(python.arg(example("live.py")).env("PYTHONPATH", packages)).await;
 }
@@ -72,10 +91,9 @@ async fn node_watches_with_ws() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("live-node");
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::copy(example("live.mjs"), folder.join("live.mjs")).unwrap();
-    let mut install = Command::new("npm");
-    install.args(["install", "--silent", "--no-audit", "--no-fund", "--no-save", "--prefix"]);
-    install.arg(&folder).arg(WS).stdout(Stdio::null());
-    assert!(timeout(PATIENCE, install.status()).await.unwrap().unwrap().success());
+    let mut npm = Command::new("npm");
+    npm.args(["install", "--silent", "--no-audit", "--no-fund", "--no-save", "--prefix"]);
+    install(npm.arg(&folder).arg(WS)).await;
     watches(Command::new("node").arg("--no-experimental-websocket").arg(folder.join("live.mjs")))
         .await;
 }
