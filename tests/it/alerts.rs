@@ -108,14 +108,14 @@ async fn a_producer_whose_clock_is_ahead_is_told_of_although_it_sends_rarely() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_fires_and_ends_is_told_together_and_once() {
     let mut receiver = Receiver::start(&[]).await;
-    let desk = Desk::start(receiver.address, "token = 'g0ld'\n");
+    let desk = Desk::start(receiver.address, "token = 'g0ld'\ngroup_wait = '1s'\n");
     let (paused, letters) =
         (alert(AlertId::Paused, None), alert(AlertId::DeadLetters, Some("route x")));
     let began = Instant::now();
     desk.fires(std::slice::from_ref(&paused));
     desk.fires(&[paused.clone(), letters.clone()]);
     let first = receiver.next().await;
-    assert!(began.elapsed() >= Duration::from_millis(200), "what comes with it is waited for");
+    assert!(began.elapsed() >= Duration::from_secs(1), "what comes with it is waited for");
     assert_eq!(said(&first), ["fired:paused", "fired:dead_letters"], "one message");
     assert!(first.head.starts_with("post /hook/t0psecret http/1.1\r\n"), "{}", first.head);
     assert!(first.head.contains("authorization: bearer g0ld\r\n"));
@@ -130,7 +130,7 @@ async fn what_fires_and_ends_is_told_together_and_once() {
     // Other figures of the same are no news.
     let summary = "another minute".to_owned();
     desk.fires(&[Alert { summary, ..paused.clone() }, letters.clone()]);
-    receiver.quiet_for(Duration::from_secs(1)).await;
+    receiver.quiet_for(Duration::from_secs(2)).await;
     desk.fires(&[letters]);
     assert_eq!(said(&receiver.next().await), ["resolved:paused", "firing:dead_letters"]);
     desk.fires(&[]);
@@ -139,7 +139,7 @@ async fn what_fires_and_ends_is_told_together_and_once() {
         (said(&last), &last.json()["status"]),
         (vec!["resolved:dead_letters".to_owned()], &"resolved".into())
     );
-    receiver.quiet_for(Duration::from_millis(500)).await;
+    receiver.quiet_for(Duration::from_secs(2)).await;
     desk.stopped().await;
 }
 

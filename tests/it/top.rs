@@ -3,8 +3,6 @@
 
 mod terminal;
 
-use std::time::Duration;
-
 use tokio::time::timeout;
 
 use crate::bridge::{Bridge, PATIENCE, program};

@@ -252,7 +252,7 @@ async fn a_revocation_waits_for_its_answer_before_it_commits() {
     let mut config = bench::settings(&brokers);
     config.commit_interval = Duration::from_secs(3600);
     // It waits for half of this, and we look at the group meanwhile.
-    config.client.insert("session.timeout.ms".to_owned(), "20000".to_owned());
+    config.client.insert("session.timeout.ms".to_owned(), "12000".to_owned());
     let mut bench = Bench::start(&config, &["t"], 100);
     bench.answers = false;
     bench.until_seen(10).await;
