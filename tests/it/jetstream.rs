@@ -141,6 +141,25 @@ impl Numbers {
         published.get()
     }
 
+    /// Publishes while bridges are killed one after the other, each after `more` records more than the
+    /// one before it. Gives how many were published.
+    pub(crate) async fn killed_under_load(
+        &self,
+        config: &str,
+        bridges: u64,
+        more: u64,
+        rate: u64,
+    ) -> u64 {
+        let kills = async {
+            for round in 1..=bridges {
+                let mut bridge = self.lab.start(config, "").await;
+                bridge.wait_until("it reads", |health| received(health) > more * round).await;
+                bridge.kill().await;
+            }
+        };
+        self.publish_during(rate, kills).await
+    }
+
     async fn publish_until_taken(&self, n: u64) {
         let subject = self.lab.subject(&format!("numbers.{}", n % 10));
         let began = Instant::now();

@@ -161,14 +161,7 @@ async fn two_instances_share_one_consumer() {
 async fn a_killed_bridge_loses_nothing() {
     let numbers = Numbers::new().await;
     let config = numbers.config("ack_wait = \"2s\"");
-    let kills = async {
-        for round in 1..=4 {
-            let mut bridge = numbers.lab.start(&config, "").await;
-            bridge.wait_until("it is under load", |health| received(health) > 500 * round).await;
-            bridge.kill().await;
-        }
-    };
-    let all = numbers.publish_during(5_000, kills).await;
+    let all = numbers.killed_under_load(&config, 4, 500, 5_000).await;
     let bridge = numbers.lab.start(&config, "").await;
     numbers.lab.clickhouse.until("SELECT uniqExact(n) FROM numbers", all).await;
     bridge

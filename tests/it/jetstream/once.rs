@@ -146,14 +146,7 @@ async fn once_an_owner_that_was_frozen_sends_nothing_new_when_it_wakes() {
 async fn once_kill_9_and_restart_under_load_neither_loses_nor_repeats() {
     let numbers = Numbers::new().await;
     let config = numbers.once("lease = \"1s\"");
-    let kills = async {
-        for round in 1..=5 {
-            let mut bridge = numbers.lab.start(&config, "").await;
-            bridge.wait_until("it reads", |health| received(health) > 100 * round).await;
-            bridge.kill().await;
-        }
-    };
-    let all = numbers.publish_during(2_000, kills).await;
+    let all = numbers.killed_under_load(&config, 5, 100, 2_000).await;
     let bridge = numbers.lab.start(&config, "").await;
     numbers.assert_each_once(0..all).await;
     bridge.stop().await;
